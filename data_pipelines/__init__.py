@@ -1,0 +1,1 @@
+"""From structures and FEFF spectra to datasets. Numpy only: this package never imports jax."""

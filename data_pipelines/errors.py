@@ -1,0 +1,30 @@
+"""Errors that the user can mend: their message is one line, shown as it is."""
+
+
+class UserError(ValueError):
+    """Base of all of them; the command line prints the message and exits with 1."""
+
+
+class SourceError(UserError):
+    """A source of spectra that cannot be read at all."""
+
+
+class DatasetError(UserError):
+    """A dataset folder that is missing, damaged or of another format."""
+
+
+class RunError(UserError):
+    """A run folder, configuration or dataset that do not fit each other."""
+
+
+class CheckpointError(UserError):
+    """A run without a usable model."""
+
+
+class SpectrumError(UserError):
+    """A spectrum that cannot be used. `reason` is a short stable name, counted in the data card."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,174 @@
+"""The contract between data and training: descriptor table, energy grid, Example and Batch.
+
+Everything that depends on *which* descriptors exist (labels, masks, heads, losses,
+metrics, printed tables) follows from `DESCRIPTORS`. A fork adds a descriptor with one row
+here and one function in `descriptors.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+# Index = atomic number; "" stands at 0.
+SYMBOLS: tuple[str, ...] = (
+    "",
+    *(
+        "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr "
+        "Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta "
+        "W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm"
+    ).split(),
+)
+
+SiteKind = Literal["non-O", "O"]
+SITE_KINDS: tuple[SiteKind, ...] = ("non-O", "O")
+
+
+def site_kind(element: str) -> SiteKind:
+    """Oxygen absorbers carry other descriptors than all the rest (paper, section on the XAS data engine)."""
+    return "O" if element == "O" else "non-O"
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """One row of the table.
+
+    `classes` lists every value a class descriptor may take; a computed value outside it
+    (CN 0, CN 12+) is a label artefact and is masked and counted. `plausible` does the same
+    for regressions, in `unit`.
+    """
+
+    name: str
+    kind: Literal["class", "regression"]
+    unit: str
+    sites: tuple[SiteKind, ...]
+    meaning: str
+    classes: tuple[int, ...] = ()
+    plausible: tuple[float, float] = (-np.inf, np.inf)
+
+    def accepts(self, value: float) -> bool:
+        if self.kind == "class":
+            return value in self.classes
+        return self.plausible[0] <= value <= self.plausible[1]
+
+
+BOTH: tuple[SiteKind, ...] = ("non-O", "O")
+
+DESCRIPTORS: tuple[Descriptor, ...] = (
+    Descriptor("OS", "class", "", BOTH, "oxidation state of the absorber", tuple(range(-4, 9))),
+    Descriptor("CN", "class", "", BOTH, "first-shell coordination number", tuple(range(1, 12))),
+    Descriptor("CN2", "class", "", BOTH, "second-shell coordination number", tuple(range(0, 61))),
+    Descriptor("OCN", "class", "", ("non-O",), "oxygens among the first neighbours", tuple(range(0, 12))),
+    Descriptor("NNRS", "regression", "Å", BOTH, "standard deviation of first-neighbour bond lengths", plausible=(0, 1)),
+    Descriptor("MOOD", "regression", "Å", ("non-O",), "minimum O-O distance in the first shell", plausible=(2, 5)),
+    Descriptor("NNOSM", "regression", "", ("O",), "mean oxidation state of the first neighbours", plausible=(-4, 8)),
+    Descriptor(
+        "PSGO",
+        "class",
+        "",
+        BOTH,
+        "order of the crystal's point group",
+        (1, 2, 3, 4, 6, 8, 12, 16, 24, 48),
+    ),
+    Descriptor("MBL", "regression", "Å", BOTH, "mean first-neighbour bond length", plausible=(1, 4)),
+)
+
+NAMES: tuple[str, ...] = tuple(d.name for d in DESCRIPTORS)
+
+
+def descriptor(name: str) -> Descriptor:
+    for d in DESCRIPTORS:
+        if d.name == name:
+            return d
+    raise ValueError(f"unknown descriptor {name!r}; known: {', '.join(NAMES)}")
+
+
+# Anchors of the energy grid: one fixed energy per element, so that a chemical shift stays in the
+# spectrum. K binding energies in eV from the X-ray Data Booklet (LBNL, 2009, table 1-1), except O and P
+# (543.1 and 2145.5 there): in oxides FEFF's edge begins lower, and the grid must begin below the edge.
+REFERENCE_ENERGY_EV: dict[tuple[str, str], float] = {
+    (element, "K"): float(energy)
+    for element, energy in (
+        pair.split(":")
+        for pair in (
+            "Li:54.7 Be:111.5 B:188 C:284.2 N:409.9 O:528 F:696.7 Na:1070.8 Mg:1303 Al:1559.6 Si:1839 "
+            "P:2141 S:2472 Cl:2822.4 K:3608.4 Ca:4038.5 Sc:4492 Ti:4966 V:5465 Cr:5989 Mn:6539 Fe:7112 "
+            "Co:7709 Ni:8333 Cu:8979 Zn:9659 Ga:10367 Ge:11103 As:11867 Se:12658 Br:13474 Rb:15200 "
+            "Sr:16105 Y:17038 Zr:17998 Nb:18986 Mo:20000 Ru:22117 Rh:23220 Pd:24350 Ag:25514 Cd:26711 "
+            "In:27940 Sn:29200 Sb:30491 Te:31814 I:33169"
+        ).split()
+    )
+}
+
+
+@dataclass(frozen=True)
+class EnergyGrid:
+    """Uniform grid of `points` energies from `start` in steps of `step`, eV above the reference energy."""
+
+    start: float = 2.0
+    step: float = 0.5
+    points: int = 144
+
+    def __post_init__(self) -> None:
+        if self.points < 16 or self.step <= 0:
+            raise ValueError(f"an energy grid needs step > 0 and at least 16 points, got {self}")
+
+    def relative(self) -> np.ndarray:
+        """(points,) eV above the reference energy."""
+        return self.start + self.step * np.arange(self.points)
+
+    def absolute(self, element: str, edge: str = "K") -> np.ndarray:
+        """(points,) eV. Raises ValueError for an edge without a reference energy."""
+        try:
+            return REFERENCE_ENERGY_EV[element, edge] + self.relative()
+        except KeyError:
+            raise ValueError(f"no reference energy for the {element} {edge} edge") from None
+
+
+class Example(NamedTuple):
+    """One labelled site, as stored in a dataset.
+
+    spectrum: (grid.points,) float32, mu with unit edge step.
+    labels: (len(DESCRIPTORS),) float32 in the descriptor's unit; NaN where there is no label.
+    kin: keys shared by examples that must never straddle a split (material, formula, ...).
+    """
+
+    id: str
+    material: str
+    kin: tuple[str, ...]
+    element: str
+    edge: str
+    spectrum: np.ndarray
+    labels: np.ndarray
+
+
+class Batch(NamedTuple):
+    """All that training sees of the data.
+
+    spectrum: (B, L) float32. atomic_number: (B,) int32.
+    labels: (B, D) float32; a class label is the *index* into `Descriptor.classes`, a regression
+    label is in its unit; 0 where masked. mask: (B, D) bool, True where the label exists.
+    """
+
+    spectrum: np.ndarray
+    atomic_number: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray
+
+
+def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) stored labels -> (N, D) Batch labels and mask. A class value missing from the table is an error."""
+    mask = np.isfinite(labels)
+    encoded = np.where(mask, labels, 0).astype(np.float32)
+    for column, d in enumerate(DESCRIPTORS):
+        if d.kind == "class":
+            present = mask[:, column]
+            values = labels[present, column].astype(int)
+            index = np.searchsorted(d.classes, values)
+            known = np.take(d.classes, index, mode="clip") == values
+            if not known.all():
+                raise ValueError(f"{d.name} label {values[~known][0]} is not among its classes")
+            encoded[present, column] = index
+    return encoded, mask

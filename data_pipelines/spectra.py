@@ -1,0 +1,78 @@
+"""Pure functions of (energy, mu) arrays: checks, normalisation, the energy grid.
+
+The same functions prepare training spectra and spectra given to `predict`, so a model never
+sees an input that was treated otherwise than its training data.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from data_pipelines.errors import SpectrumError
+from data_pipelines.schema import EnergyGrid
+
+# FEFF writes nothing below k = -1 (about 4 eV under the Fermi level), where mu is down to the
+# core-hole tail; the grid's first few eV may be filled with the first value.
+MAX_PRE_EDGE_FILL_EV = 10.0
+# The upper part of the grid over which the oscillations average to the unit edge step.
+POST_EDGE_FRACTION = 0.4
+# A pre-edge line is fitted only to points this far below the grid: measured spectra have them, FEFF does not.
+PRE_EDGE_GAP_EV = 10.0
+
+
+def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
+    """Raise SpectrumError unless (N,) energy in eV and (N,) mu are usable on grid_energy."""
+    if energy.ndim != 1 or energy.shape != mu.shape or len(energy) < 8:
+        raise SpectrumError("too few points", f"need at least 8 (energy, mu) pairs, got {energy.shape} and {mu.shape}")
+    if not (np.isfinite(energy).all() and np.isfinite(mu).all()):
+        line = int(np.argmin(np.isfinite(energy) & np.isfinite(mu)))
+        raise SpectrumError("not finite", f"point {line + 1} holds NaN or infinity")
+    if (np.diff(energy) <= 0).any():
+        if (np.diff(energy) < 0).all():
+            raise SpectrumError("energy descending", "sort the file by ascending energy")
+        raise SpectrumError("energy not monotonic", f"energies do not rise after point {int(np.argmax(np.diff(energy) <= 0)) + 1}")
+    low, high = grid_energy[0], grid_energy[-1]
+    if energy[-1] < low / 100 and energy[-1] * 1000 > low:
+        raise SpectrumError("energy in keV", f"energies end at {energy[-1]:g}; give them in eV (this edge lies near {low:.0f} eV)")
+    if energy[0] > low + MAX_PRE_EDGE_FILL_EV or energy[-1] < high:
+        raise SpectrumError(
+            "grid not covered",
+            f"spectrum spans {energy[0]:.1f} to {energy[-1]:.1f} eV, the grid needs {low:.1f} to {high:.1f} eV",
+        )
+
+
+def remove_pre_edge(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> np.ndarray:
+    """Subtract the straight line through the points well below the edge, where there are enough of them."""
+    below = energy < grid_energy[0] - PRE_EDGE_GAP_EV
+    if below.sum() < 5:
+        return mu
+    slope, offset = np.polyfit(energy[below] - grid_energy[0], mu[below], 1)
+    return mu - (slope * (energy - grid_energy[0]) + offset)
+
+
+def edge_step(mu: np.ndarray) -> float:
+    """Mean of (L,) mu over the post-edge part of the grid; raises SpectrumError where there is no edge."""
+    post = mu[int(len(mu) * (1 - POST_EDGE_FRACTION)) :]
+    step = float(post.mean())
+    if not step > 0:
+        raise SpectrumError("no edge step", f"mean mu above the edge is {step:.3g}")
+    if mu[0] > 0.5 * step:
+        raise SpectrumError("no edge in range", f"mu starts at {mu[0] / step:.2f} of its post-edge level")
+    if post.std() > step or mu.min() < -0.5 * step:
+        raise SpectrumError("implausible edge step", "mu above the edge varies by more than the step, or falls far below zero")
+    return step
+
+
+def to_grid(energy: np.ndarray, mu: np.ndarray, grid: EnergyGrid, element: str, edge: str = "K") -> np.ndarray:
+    """(N,) energy in eV and (N,) mu -> (grid.points,) float32 with unit edge step.
+
+    Shape-preserving cubic interpolation (no overshoot at the white line); energy is never
+    re-aligned, so the chemical shift stays. Raises SpectrumError with a counted reason.
+    """
+    energy, mu = np.asarray(energy, float), np.asarray(mu, float)
+    grid_energy = grid.absolute(element, edge)
+    check(energy, mu, grid_energy)
+    mu = remove_pre_edge(energy, mu, grid_energy)
+    on_grid = PchipInterpolator(energy, mu)(np.maximum(grid_energy, energy[0]))
+    return (on_grid / edge_step(on_grid)).astype(np.float32)

@@ -1,0 +1,84 @@
+"""What a checkpoint says of itself: all that inference needs besides the weights, as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+import jax
+import numpy as np
+from flax import nnx
+
+from data_pipelines.loading import Dataset, Split
+from data_pipelines.schema import EnergyGrid, descriptor
+from spt_jax.config import ModelConfig
+from spt_jax.model.spt import SPT
+from spt_jax.training.losses import Task, head_specs
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """The model's configuration and the meaning of its inputs and outputs.
+
+    absorbers: element and edge of the training spectra, "Cu K".
+    spectrum_mean, spectrum_std: (L,) of the training set, from which the band input map is made.
+    classes: the class list of each class descriptor, checked against the table when loaded.
+    """
+
+    model: ModelConfig
+    grid: EnergyGrid
+    absorbers: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    classes: dict[str, tuple[int, ...]]
+    spectrum_mean: tuple[float, ...]
+    spectrum_std: tuple[float, ...]
+    dataset: str
+    validation: dict[str, float | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: ModelConfig, dataset: Dataset, train: Split, tasks: tuple[Task, ...]) -> Blueprint:
+        spectra = train.batch.spectrum.astype(np.float64)
+        return cls(
+            model=model,
+            grid=dataset.grid,
+            absorbers=tuple(sorted(set(train.absorbers))),
+            tasks=tasks,
+            classes={task.name: descriptor(task.name).classes for task in tasks if task.classes},
+            spectrum_mean=tuple(spectra.mean(axis=0).tolist()),
+            spectrum_std=tuple(spectra.std(axis=0).tolist()),
+            dataset=dataset.fingerprint,
+        )
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict) -> Blueprint:
+        """Raises ValueError where the descriptor table has changed since the checkpoint was made."""
+        classes = {name: tuple(values) for name, values in document["classes"].items()}
+        for name, values in classes.items():
+            if descriptor(name).classes != values:
+                raise ValueError(f"the classes of {name} have changed since this checkpoint was made")
+        return cls(
+            model=ModelConfig(**document["model"]),
+            grid=EnergyGrid(**document["grid"]),
+            absorbers=tuple(document["absorbers"]),
+            tasks=tuple(Task(**task) for task in document["tasks"]),
+            classes=classes,
+            spectrum_mean=tuple(document["spectrum_mean"]),
+            spectrum_std=tuple(document["spectrum_std"]),
+            dataset=document["dataset"],
+            validation=document["validation"],
+        )
+
+    def build(self, key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        """(graph, parameters, constants) of a fresh model."""
+        return jax.jit(self._init)(key)
+
+    def abstract(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        """The same with shapes instead of arrays."""
+        return jax.eval_shape(self._init, jax.random.key(0))
+
+    def _init(self, key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        energy, mean, std = self.grid.relative(), np.array(self.spectrum_mean), np.array(self.spectrum_std)
+        model = SPT(self.model, head_specs(self.tasks), energy, mean, std, rngs=nnx.Rngs(params=key))
+        return nnx.split(model, nnx.Param, ...)

@@ -1,0 +1,120 @@
+"""Frozen configuration and presets. Every field can be overridden on the command line by its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from data_pipelines.errors import RunError
+from data_pipelines.schema import DESCRIPTORS, NAMES
+
+BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
+BandMode = Literal["per_sample", "batch", "fixed"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The SPT network (paper, section on the Spectral Pattern Translator)."""
+
+    width: int = 64
+    """Channels d of the hidden sequence."""
+    blocks: int = 2
+    """Band-folding + attention blocks."""
+    band_input: BandInput = "standardised"
+    """What the network sees of mu, and so what its bands are selected on."""
+    band_mode: BandMode = "per_sample"
+    """Bands of each spectrum (batch prediction = single prediction), of the batch, or a fixed set."""
+    bands: int = 3
+    """k: bands kept of each spectrum."""
+    highest_band: int = 12
+    """Frequencies 1..highest_band compete for the k places; mode `fixed` takes the first k."""
+    kernel: int = 3
+    """Rows and columns of the 2-D convolution on the folded grid; odd."""
+    attention: Literal["gatv1", "gatv2", "none"] = "gatv2"
+    """Order of the graph attention score."""
+    attention_heads: int = 4
+    window: int = 4
+    """w: energy point i attends to i-w..i+w."""
+    readout_channels: int = 8
+    """Channels kept of each energy point for the heads."""
+    hidden: int = 256
+    """Width of the layer shared by all heads."""
+    dropout: float = 0.2
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the network; parameters and losses stay float32."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bands <= self.highest_band:
+            raise RunError(f"bands ({self.bands}) must be between 1 and highest_band ({self.highest_band})")
+        if self.kernel % 2 == 0:
+            raise RunError(f"kernel must be odd, got {self.kernel}")
+        if self.width % self.attention_heads:
+            raise RunError(f"width ({self.width}) must be a multiple of attention_heads ({self.attention_heads})")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation, augmentation and early stopping."""
+
+    descriptors: tuple[str, ...] = tuple(d.name for d in DESCRIPTORS)
+    """Descriptors to learn: all (joint mode), or any subset (expert mode)."""
+    input: Literal["resident", "stream"] = "resident"
+    """Hold the whole training set on the device, or stream batches from disk."""
+    epochs: int = 100
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup_epochs: float = 3.0
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.05
+    ema: float = 0.99
+    """Decay per step of the averaged parameters, which are the ones validated and saved for inference."""
+    noise: float = 0.01
+    """Largest sigma of the Gaussian noise added to mu, in edge steps; each spectrum draws its own up to it."""
+    energy_shift: float = 0.25
+    """Standard deviation of a random shift of the energy axis, eV."""
+    amplitude: float = 0.02
+    """Standard deviation of a random factor on the edge step."""
+    validate_every: int = 2
+    """Epochs between validations, each followed by a checkpoint."""
+    patience: int = 15
+    """Validations without improvement before training stops; 0 never stops early."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.descriptors:
+            raise RunError("at least one descriptor is needed")
+        unknown = set(self.descriptors) - set(NAMES)
+        if unknown:
+            raise RunError(f"unknown descriptor {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
+        if self.batch_size < 1 or self.epochs < 1:
+            raise RunError("batch_size and epochs must be at least 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, apart from its data."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def tiny() -> Config:
+    """Quickstart and tests: about 400 spectra in a minute or two on 2 CPU cores."""
+    return Config(ModelConfig(width=32), TrainConfig(epochs=60, batch_size=32))
+
+
+def base() -> Config:
+    """The default: a few thousand spectra of one edge, such as the Cu K library, on 2 CPU cores."""
+    return Config()
+
+
+def large() -> Config:
+    """Tens of thousands of spectra and more, on a GPU or TPU."""
+    return Config(
+        ModelConfig(width=256, blocks=4, bands=5, hidden=1024, dtype="bfloat16"),
+        TrainConfig(batch_size=1024, learning_rate=1e-3, epochs=200),
+    )
+
+
+PRESETS = {"tiny": tiny, "base": base, "large": large}

@@ -1,0 +1,88 @@
+"""Which periods a spectrum is folded at: band input, band strength, static top-k.
+
+Everything here is a fixed linear map or a mask, so shapes never depend on the data.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+# 2 m_e / hbar^2 in 1 / (eV Å^2): k^2 = K2_PER_EV (E - E0).
+K2_PER_EV = 0.2624682
+
+
+def period(frequency: Int[Array, "*any"], length: int) -> Int[Array, "*any"]:
+    """p_f = ceil(L / f), the fold width of frequency f (paper, multi-scale bands)."""
+    return -(-length // frequency)
+
+
+def band_input_map(
+    kind: str, energy: np.ndarray, mean: np.ndarray, std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The affine map mu -> mu @ A + b that makes the network's input, each kind with unit variance overall.
+
+    energy: (L,) eV above the reference energy. mean, std: (L,) of mu over the training set.
+    Returns A (L, L) and b (L,), float64. The edge step dominates raw mu and so its low bands; the
+    other kinds take it out: by the training mean, a smooth fit, a derivative, or on a uniform k axis.
+    """
+    length = len(energy)
+    eye = np.eye(length)
+    if kind == "raw":
+        linear, offset = eye, np.full(length, -mean.mean())
+    elif kind == "standardised":
+        safe = np.maximum(std, 1e-3 * std.max())
+        return eye / safe, -mean / safe
+    elif kind == "background":
+        linear, offset = eye - _smooth_projection(energy, mean), np.zeros(length)
+    elif kind == "derivative":
+        linear, offset = np.gradient(eye, energy, axis=0).T, np.zeros(length)
+    elif kind == "kspace":
+        # E0 where the mean spectrum crosses half the edge step; mu - background on a uniform k grid, times k.
+        e0 = energy[int(np.argmax(mean > 0.5))]
+        k = np.linspace(0, math.sqrt(K2_PER_EV * (energy[-1] - e0)), length)
+        at = e0 + k**2 / K2_PER_EV
+        interpolate = np.stack([np.interp(at, energy, row) for row in eye])
+        linear, offset = (eye - _smooth_projection(energy, mean)) @ interpolate * (0.25 + k), np.zeros(length)
+    else:
+        raise ValueError(f"unknown band input {kind!r}")
+    # One scale for all energies: the spread of the mapped training set, taken as uncorrelated.
+    spread = np.sqrt(((std**2) @ linear**2 + (mean @ linear + offset) ** 2).mean())
+    return linear / spread, offset / spread
+
+
+def _smooth_projection(energy: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """(L, L) least-squares projection on the mean's edge (an arctangent) and a cubic."""
+    x = np.linspace(-1, 1, len(energy))
+    e0 = energy[int(np.argmax(mean > 0.5))]
+    basis = np.stack([np.ones_like(x), x, x**2, x**3, np.arctan((energy - e0) / 2.0)], axis=1)
+    return basis @ np.linalg.pinv(basis)
+
+
+def band_strength(h: Float[Array, "B L d"], highest: int) -> Float[Array, "B F"]:
+    """Mean over channels of |rfft(h)| along energy, at the frequencies 1..highest; DC is left out.
+
+    Where few of the L/2 frequencies compete, two real matrix products are the exact rfft and faster than it.
+    """
+    length = h.shape[1]
+    angle = 2 * np.pi * np.outer(np.arange(length), np.arange(1, highest + 1)) / length
+    wave = jnp.asarray(np.concatenate([np.cos(angle), np.sin(angle)], axis=1), jnp.float32)
+    both = jnp.einsum("bld,lf->bfd", h.astype(jnp.float32), wave, precision="highest")
+    real, imaginary = jnp.split(both, 2, axis=1)
+    return jnp.sqrt(real**2 + imaginary**2).mean(axis=-1)
+
+
+def select_bands(strength: Float[Array, "B F"], k: int, mode: str) -> Int[Array, "B k"]:
+    """k frequencies of each row, strongest first: of the row itself, of the batch mean, or 1..k (`fixed`).
+
+    The batch mode is the one of TimesNet: there a prediction depends on its batch mates.
+    """
+    shape = (strength.shape[0], k)
+    if mode == "fixed":
+        return jnp.broadcast_to(jnp.arange(1, k + 1), shape)
+    score = strength.mean(axis=0, keepdims=True) if mode == "batch" else strength
+    return jnp.broadcast_to(jax.lax.top_k(score, k)[1] + 1, shape)

@@ -1,0 +1,61 @@
+"""From the hidden sequence to one output per descriptor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from spt_jax.model.linear import Linear
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """One descriptor's output: logits over `classes`, or one standardised value where classes is 0."""
+
+    name: str
+    classes: int
+
+
+class Heads(nnx.Module):
+    """Energy-resolved readout shared by all descriptors, then one linear map each.
+
+    The readout keeps a few channels of *every* energy point: where a feature stands is what tells
+    an oxidation state, and a pooled mean would lose it.
+    """
+
+    def __init__(
+        self, specs: tuple[HeadSpec, ...], length: int, width: int, channels: int, hidden: int, *, dtype: str, rngs: nnx.Rngs
+    ):
+        self.specs = specs
+        self.reduce = Linear(width, channels, dtype=dtype, rngs=rngs)
+        self.shared = Linear(length * channels + width, hidden, dtype=dtype, rngs=rngs)
+        self.outputs = Linear(hidden, sum(max(s.classes, 1) for s in specs), dtype=jnp.float32, rngs=rngs)
+
+    def __call__(
+        self, h: Float[Array, "B L d"], key: Array | None, dropout: float
+    ) -> dict[str, Float[Array, "B"] | Float[Array, "B C"]]:
+        batch = h.shape[0]
+        features = jnp.concatenate([self.reduce(h).reshape(batch, -1), h.mean(axis=1)], axis=-1)
+        if key is not None:
+            first, second = jax.random.split(key)
+            features = drop(features, dropout, first)
+        hidden = jax.nn.gelu(self.shared(features))
+        if key is not None:
+            hidden = drop(hidden, dropout, second)
+        flat = self.outputs(hidden.astype(jnp.float32))
+        result, start = {}, 0
+        for spec in self.specs:
+            stop = start + max(spec.classes, 1)
+            result[spec.name] = flat[:, start:stop] if spec.classes else flat[:, start]
+            start = stop
+        return result
+
+
+def drop(x: Array, rate: float, key: Array) -> Array:
+    """Dropout: zero with probability `rate`, the rest scaled up."""
+    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)

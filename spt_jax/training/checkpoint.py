@@ -1,0 +1,88 @@
+"""The one file that knows Orbax: training checkpoints that survive a kill, and the model that inference loads.
+
+RUN/checkpoints/<step>  state + progress + position in the data stream, the last two kept
+RUN/model/<step>        averaged parameters, input map and everything `predict` needs, of the best validation
+Orbax writes under a temporary name and renames, so a folder that exists is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+
+from data_pipelines.errors import CheckpointError
+
+FORMAT = 1
+
+
+class Checkpoints:
+    """Training checkpoints and best model of one run folder."""
+
+    def __init__(self, run: Path):
+        run = run.absolute()
+        keep = ocp.CheckpointManagerOptions
+        self._training = ocp.CheckpointManager(run / "checkpoints", options=keep(max_to_keep=2))
+        self._model = ocp.CheckpointManager(run / "model", options=keep(max_to_keep=1))
+
+    def save(self, step: int, state: Any, progress: dict, stream: grain.DatasetIterator | None = None) -> None:
+        items = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(progress)}
+        if stream is not None:
+            items["stream"] = grain.checkpoint.CheckpointSave(stream)
+        self._training.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def save_model(self, step: int, variables: Any, blueprint: dict) -> None:
+        """The best model so far: pytrees of arrays, and the blueprint as JSON."""
+        described = ocp.args.JsonSave({"format": FORMAT, **blueprint})
+        self._model.save(step, args=ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described), force=True)
+
+    def restore(self, state: Any, stream: grain.DatasetIterator | None = None) -> tuple[Any, dict] | None:
+        """The newest checkpoint in the shape and sharding of `state`, or None. `stream` is set to its position."""
+        step = self._training.latest_step()
+        if step is None:
+            return None
+        items = {"state": ocp.args.StandardRestore(_abstract(state)), "progress": ocp.args.JsonRestore()}
+        if stream is not None:
+            items["stream"] = grain.checkpoint.CheckpointRestore(stream)
+        restored = self._training.restore(step, args=ocp.args.Composite(**items))
+        return restored["state"], restored["progress"]
+
+    def close(self) -> None:
+        self._training.close()
+        self._model.close()
+
+
+def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
+    """The blueprint of a run's best model, and a function from abstract variables to their values.
+
+    Raises CheckpointError where there is none, where it is damaged, or of another format.
+    """
+    folder = run.absolute() / "model"
+    if not folder.is_dir():
+        raise CheckpointError(f"{run}: not a run folder with a trained model; make one with `spt-jax train`")
+    manager = ocp.CheckpointManager(folder)
+    step = manager.latest_step()
+    if step is None:
+        raise CheckpointError(f"{run}: training has not saved a model yet")
+
+    def read(name: str, args: Any) -> Any:
+        try:
+            return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+        except Exception as error:  # whatever a damaged file makes Orbax raise
+            raise CheckpointError(f"{folder / str(step)}: damaged checkpoint ({type(error).__name__})") from None
+
+    document = read("blueprint", ocp.args.JsonRestore())
+    if document.get("format") != FORMAT:
+        raise CheckpointError(f"{run}: checkpoint of format {document.get('format')}, this version reads {FORMAT}; train again")
+    return document, lambda like: read("variables", ocp.args.StandardRestore(_abstract(like)))
+
+
+def _abstract(tree: Any) -> Any:
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or sharding), tree
+    )
