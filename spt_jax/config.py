@@ -75,6 +75,8 @@ class TrainConfig:
     """Standard deviation of a random shift of the energy axis, eV."""
     amplitude: float = 0.02
     """Standard deviation of a random factor on the edge step."""
+    mixup: float = 0.2
+    """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
     validate_every: int = 2
     """Epochs between validations, each followed by a checkpoint."""
     patience: int = 15

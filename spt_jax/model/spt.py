@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from data_pipelines.errors import RunError
 from spt_jax.config import ModelConfig
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.bands import band_input_map, band_strength, period, select_bands
@@ -76,9 +77,9 @@ class SPT(nnx.Module):
     ):
         length = len(energy)
         if config.highest_band > length // 2:
-            raise ValueError(f"highest_band ({config.highest_band}) exceeds the {length // 2} bands of {length} points")
+            raise RunError(f"highest_band ({config.highest_band}) exceeds the {length // 2} bands of {length} points")
         if config.window >= length:
-            raise ValueError(f"window ({config.window}) is wider than the spectrum ({length} points)")
+            raise RunError(f"window ({config.window}) is wider than the spectrum ({length} points)")
         self.config = config
         linear, offset = band_input_map(config.band_input, energy, mean, std)
         self.input_linear = Constant(jnp.asarray(linear, jnp.float32))

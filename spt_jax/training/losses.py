@@ -53,26 +53,35 @@ def head_specs(tasks: tuple[Task, ...]) -> tuple[HeadSpec, ...]:
 
 
 def joint_loss(
-    outputs: dict[str, jax.Array], batch: Batch, tasks: tuple[Task, ...], label_smoothing: float = 0.0
+    outputs: dict[str, jax.Array],
+    labelled: tuple[tuple[Batch, jax.Array], ...],
+    tasks: tuple[Task, ...],
+    label_smoothing: float = 0.0,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean over descriptors of their balanced losses, and each of them.
 
-    Each is the cross entropy or squared standardised error summed over labelled rows, divided by the number of
-    labels expected in a batch and by the cost of a constant prediction: 1 means "knows nothing" for every
-    descriptor, so none outweighs another by its scale, its number of classes or its coverage.
+    `labelled` holds batches of labels for the same outputs with the (B,) weight of each row: one with weights 1,
+    or the two sides of a mixture. Each loss is the cross entropy or squared standardised error summed over labelled
+    rows, divided by the number of labels expected in a batch and by the cost of a constant prediction: 1 means
+    "knows nothing" for every descriptor, so none outweighs another by scale, number of classes or coverage.
     """
     losses = {}
-    size = batch.labels.shape[0]
     for task in tasks:
-        mask, label, output = batch.mask[:, task.column], batch.labels[:, task.column], outputs[task.name]
-        if task.classes:
-            target = jax.nn.one_hot(label.astype(jnp.int32), task.classes)
-            target = (1 - label_smoothing) * target + label_smoothing / task.classes
-            each = -(target * jax.nn.log_softmax(output)).sum(axis=-1)
-        else:
-            each = (output - (label - task.mean) / task.std) ** 2
-        losses[task.name] = jnp.where(mask, each, 0).sum() / (size * task.coverage * task.trivial)
+        total = 0.0
+        for batch, weight in labelled:
+            label = batch.labels[:, task.column]
+            each = _cross_entropy(outputs[task.name], label, label_smoothing) if task.classes else (
+                outputs[task.name] - (label - task.mean) / task.std
+            ) ** 2
+            total += (weight * jnp.where(batch.mask[:, task.column], each, 0)).sum()
+        losses[task.name] = total / (len(label) * task.coverage * task.trivial)
     return sum(losses.values()) / len(losses), losses
+
+
+def _cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float) -> jax.Array:
+    classes = logits.shape[-1]
+    target = (1 - smoothing) * jax.nn.one_hot(label.astype(jnp.int32), classes) + smoothing / classes
+    return -(target * jax.nn.log_softmax(logits)).sum(axis=-1)
 
 
 def units(task: Task, output: np.ndarray) -> np.ndarray:

@@ -37,6 +37,17 @@ def augment(key: jax.Array, spectrum: jax.Array, config: TrainConfig, step_ev: f
     return (spectrum - shift * slope) * scale + sigma * jax.random.normal(noise_key, spectrum.shape)
 
 
+def mix_share(key: jax.Array, batch: Batch, other: Batch, alpha: float) -> jax.Array:
+    """(B,) share of each spectrum in its mixture with another one: mixup (arXiv 1710.09412).
+
+    A measured spectrum is a mean over sites, so mixtures of one element are physical; two elements are not mixed.
+    """
+    if not alpha:
+        return jnp.ones(batch.spectrum.shape[0])
+    share = jax.random.beta(key, alpha, alpha, (batch.spectrum.shape[0],))
+    return jnp.where(batch.atomic_number == other.atomic_number, jnp.maximum(share, 1 - share), 1.0)
+
+
 def make_optimiser(config: TrainConfig, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
     """AdamW with warm-up and cosine decay, clipped gradients, weight decay on matrices only."""
     warmup = min(int(config.warmup_epochs * steps_per_epoch), steps // 2)
@@ -62,10 +73,13 @@ def make_step(
     """The step as a function of (state, batch). Its random numbers are the seed folded with the step: no state of their own."""
 
     def loss(params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        augment_key, dropout_key = jax.random.split(key)
+        augment_key, mix_key, dropout_key = jax.random.split(key, 3)
         spectrum = augment(augment_key, batch.spectrum, config, step_ev)
+        other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
+        share = mix_share(mix_key, batch, other, config.mixup)
+        spectrum = share[:, None] * spectrum + (1 - share[:, None]) * jnp.roll(spectrum, 1, axis=0)
         outputs = nnx.merge(graph, params, constants)(spectrum, batch.atomic_number, dropout_key)
-        return joint_loss(outputs, batch, tasks, config.label_smoothing)
+        return joint_loss(outputs, ((batch, share), (other, 1 - share)), tasks, config.label_smoothing)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)

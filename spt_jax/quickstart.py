@@ -1,0 +1,57 @@
+"""The main job on the embedded library: train, evaluate, predict one spectrum, report."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from rich.console import Console
+
+from data_pipelines.errors import SpectrumError
+from data_pipelines.experiment import read_spectrum
+from data_pipelines.files import write_atomic
+from data_pipelines.loading import Dataset
+from spt_jax.analysis.evaluate import as_table, evaluate
+from spt_jax.analysis.report import write_report
+from spt_jax.config import PRESETS
+from spt_jax.inference.output import as_table as values_table
+from spt_jax.inference.predict import load
+from spt_jax.training.loop import Interrupted, train
+from spt_jax.training.progress import TrainingLine
+
+LIBRARY = Path(str(files("data_pipelines") / "library"))
+EXAMPLE = LIBRARY / "example" / "xmu.dat"
+
+
+def quickstart(out: Path, console: Console) -> None:
+    """Leaves the run, metrics.json and report.html in `out`."""
+    dataset = Dataset(LIBRARY)
+    counts = {name: part["examples"] for name, part in dataset.card["splits"].items()}
+    absorbers = ", ".join(f"{element} {n}" for element, n in dataset.card["elements"].items())
+    console.print(f"Embedded library: {sum(counts.values())} FEFF10 K-edge spectra ({absorbers})", highlight=False)
+    console.print(f"Splits by material: {', '.join(f'{name} {n}' for name, n in counts.items())}", highlight=False)
+    try:
+        with TrainingLine(console) as line:
+            train(PRESETS["tiny"](), dataset, out, line)
+    except Interrupted:
+        raise KeyboardInterrupt from None
+
+    model = load(out)
+    evaluation = evaluate(model, dataset, "test")
+    write_atomic(out / "metrics.json", json.dumps(evaluation.metrics, indent=1) + "\n")
+    console.print(as_table(evaluation.metrics))
+    write_report(out, evaluation, model.blueprint)
+
+    example = read_spectrum(EXAMPLE)
+    if example.element is None:
+        raise SpectrumError("element not given", f"{EXAMPLE} names no absorber")
+    values = model.predict(example.energy, example.mu, element=example.element)
+    console.print(values_table(EXAMPLE.name, f"{example.element} {example.edge}", values))
+    console.print(
+        f"Report: {out}/report.html\n"
+        f"Next:   spt-jax predict {out} {EXAMPLE}\n"
+        f"        spt-jax prepare YOUR_FEFF_RUNS --out dataset",
+        highlight=False,
+        soft_wrap=True,
+    )

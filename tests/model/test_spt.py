@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from data_pipelines.errors import RunError
+from spt_jax.config import PRESETS, ModelConfig
+from spt_jax.model.heads import HeadSpec
+from spt_jax.model.spt import SPT
+
+LENGTH = 40
+ENERGY = np.linspace(2, 73.5, LENGTH)
+HEADS = (HeadSpec("CN", 11), HeadSpec("NNRS", 0))
+
+
+def make(rng, **fields) -> SPT:
+    config = ModelConfig(**{"width": 16, "hidden": 32, **fields})
+    mean = np.tanh(ENERGY / 10)
+    return SPT(config, HEADS, ENERGY, mean, np.full(LENGTH, 0.1), rngs=nnx.Rngs(int(rng.integers(1000))))
+
+
+def batch(rng, size: int) -> tuple[jax.Array, jax.Array]:
+    spectra = np.tanh(ENERGY / 10) + 0.1 * rng.normal(size=(size, LENGTH))
+    return jnp.asarray(spectra, jnp.float32), jnp.full(size, 29)
+
+
+@pytest.mark.parametrize("fields", [{}, {"band_mode": "fixed"}, {"attention": "gatv2"}, {"attention": "none"}])
+def test_batch_prediction_is_single_prediction(rng, fields):
+    model, (spectra, numbers) = make(rng, **fields), batch(rng, 6)
+    together = model(spectra, numbers)
+    for row in range(6):
+        alone = model(spectra[row : row + 1], numbers[:1])
+        np.testing.assert_array_equal(alone["bands"][0], together["bands"][row])
+        for head in ("CN", "NNRS"):
+            np.testing.assert_allclose(alone[head][0], together[head][row], atol=2e-6)
+
+
+def test_batch_mode_depends_on_batch_mates(rng):
+    model, (spectra, numbers) = make(rng, band_mode="batch"), batch(rng, 6)
+    assert any((model(spectra[i : i + 1], numbers[:1])["bands"][0] != model(spectra, numbers)["bands"][i]).any() for i in range(6))
+
+
+def test_bfloat16_is_close_and_its_outputs_float32(rng):
+    seed = int(rng.integers(1000))
+    spectra, numbers = batch(rng, 4)
+    exact = make(np.random.default_rng(seed), band_mode="fixed")(spectra, numbers)
+    coarse = make(np.random.default_rng(seed), band_mode="fixed", dtype="bfloat16")(spectra, numbers)
+    assert coarse["CN"].dtype == jnp.float32
+    np.testing.assert_allclose(coarse["CN"], exact["CN"], atol=0.1)
+
+
+def test_dropout_only_with_a_key(rng):
+    model, (spectra, numbers) = make(rng), batch(rng, 2)
+    plain = model(spectra, numbers)["CN"]
+    np.testing.assert_array_equal(plain, model(spectra, numbers)["CN"])
+    assert not np.allclose(plain, model(spectra, numbers, jax.random.key(1))["CN"])
+
+
+def test_band_choice_has_no_gradient_but_the_parameters_do(rng):
+    model, (spectra, numbers) = make(rng), batch(rng, 3)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    gradient = jax.grad(lambda p: nnx.merge(graph, p, rest)(spectra, numbers)["CN"].std())(params)
+    dead = [path for path, leaf in jax.tree.leaves_with_path(gradient) if not np.abs(leaf).sum() > 0]
+    assert not dead
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"bands": 13}, {"bands": 0}, {"kernel": 4}, {"width": 30}, {"window": 40}, {"highest_band": 21}],
+)
+def test_impossible_shapes_are_refused(rng, fields):
+    with pytest.raises(RunError):
+        make(rng, **fields)
+
+
+def test_presets_build():
+    for preset in PRESETS.values():
+        assert preset.__doc__
+        preset()

@@ -1,0 +1,67 @@
+"""Slow float64 numpy versions of the fast paths: loops that a reader can check against the paper. They are the spec."""
+
+import math
+
+import numpy as np
+
+
+def band_strength(h: np.ndarray, highest: int) -> np.ndarray:
+    """(B, L, d) -> (B, F): mean over channels of |rfft| along energy, frequencies 1..highest."""
+    return np.abs(np.fft.rfft(h, axis=1)).mean(axis=-1)[:, 1 : highest + 1]
+
+
+def top_k(strength: np.ndarray, k: int) -> np.ndarray:
+    """(F,) -> the k strongest frequencies, strongest first, the lower one first among equals."""
+    return np.argsort(-strength, kind="stable")[:k] + 1
+
+
+def folded_convolution(h: np.ndarray, weights: np.ndarray, period: int) -> np.ndarray:
+    """(L, d), (K, K, d, e) -> (L, e): fold to rows of one period, 2-D convolution with zero padding, unfold."""
+    length, width = h.shape
+    rows = math.ceil(length / period)
+    grid = np.zeros((rows, period, width))
+    grid.reshape(-1, width)[:length] = h
+    size, out = weights.shape[0], weights.shape[-1]
+    result = np.zeros((rows, period, out))
+    for row in range(rows):
+        for column in range(period):
+            for r in range(size):
+                for c in range(size):
+                    y, x = row + r - size // 2, column + c - size // 2
+                    if 0 <= y < rows and 0 <= x < period:
+                        result[row, column] += grid[y, x] @ weights[r, c]
+    return result.reshape(-1, out)[:length]
+
+
+def attention(
+    h: np.ndarray,
+    target: np.ndarray,
+    source: np.ndarray,
+    source_bias: np.ndarray,
+    value: np.ndarray,
+    value_bias: np.ndarray,
+    direction: np.ndarray | None,
+    reach: int,
+    heads: int,
+) -> np.ndarray:
+    """(L, d) -> (L, d): graph attention on the edges |i - j| <= reach, edge by edge, before the output layer.
+
+    With a direction (heads, c): a . leaky(W_i h_i + W_j h_j), GATv2. Without: leaky(s_i + t_j), GATv1.
+    """
+
+    def leaky(x: np.ndarray) -> np.ndarray:
+        return np.where(x > 0, x, 0.2 * x)
+
+    length = len(h)
+    left, right = (h @ target).reshape(length, heads, -1), (h @ source + source_bias).reshape(length, heads, -1)
+    values = (h @ value + value_bias).reshape(length, heads, -1)
+    result = np.zeros_like(values)
+    for i in range(length):
+        near = range(max(0, i - reach), min(length, i + reach + 1))
+        for head in range(heads):
+            scores = [leaky(left[i, head] + right[j, head]) for j in near]
+            scores = [float(s @ direction[head]) if direction is not None else float(s[0]) for s in scores]
+            weights = np.exp(np.array(scores) - max(scores))
+            weights /= weights.sum()
+            result[i, head] = sum(w * values[j, head] for w, j in zip(weights, near, strict=True))
+    return result.reshape(length, -1)
