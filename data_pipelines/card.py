@@ -88,7 +88,10 @@ def make(
 def _distribution(kind: str, values: np.ndarray) -> dict:
     values = values[np.isfinite(values)]
     if kind == "class":
-        return {"labelled": len(values), "counts": {str(v): n for v, n in sorted(Counter(values.astype(int).tolist()).items())}}
+        return {
+            "labelled": len(values),
+            "counts": {str(v): n for v, n in sorted(Counter(values.astype(int).tolist()).items())},
+        }
     if not len(values):
         return {"labelled": 0}
     counts, edges = np.histogram(values, bins=20)
@@ -112,13 +115,17 @@ def read(dataset: Path) -> dict:
     """The card of a dataset folder; raises DatasetError where there is none of this format."""
     path = dataset / FILE
     if not path.exists():
-        raise DatasetError(f"{dataset}: no {FILE} here; make a dataset with `spt-jax prepare SOURCE... --out {dataset}`")
+        raise DatasetError(
+            f"{dataset}: no {FILE} here; make a dataset with `spt-jax prepare SOURCE... --out {dataset}`"
+        )
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DatasetError(f"{path}: damaged ({error})") from None
     if card.get("format") != FORMAT:
-        raise DatasetError(f"{path}: data card of format {card.get('format')}, this version reads {FORMAT}; prepare it again")
+        raise DatasetError(
+            f"{path}: data card of format {card.get('format')}, this version reads {FORMAT}; prepare it again"
+        )
     return card
 
 

@@ -56,7 +56,7 @@ class Surroundings:
             with _quiet(), _time_limit(BV_SECONDS):
                 symmetry = SpacegroupAnalyzer(self.structure, symprec=0.1).get_symmetry_dataset()
                 if len(set(symmetry.equivalent_atoms)) > MAX_INEQUIVALENT_SITES:
-                    return "BVAnalyzer skipped (disordered cell)"
+                    return f"BVAnalyzer skipped (over {MAX_INEQUIVALENT_SITES} inequivalent sites)"
                 return BVAnalyzer().get_valences(self.structure)
         except TimeoutError:
             return "BVAnalyzer out of time"
@@ -96,13 +96,17 @@ def coordination(around: Surroundings, site: int) -> float:
 
 def second_coordination(around: Surroundings, site: int) -> float:
     """Distinct sites (periodic images apart) one bond beyond the first shell."""
-    inner = {(site, (0, 0, 0))} | {(n["site_index"], tuple(n["image"])) for n in around.neighbours(site)}
+
+    def place(index: int, image: np.ndarray) -> tuple[int, ...]:
+        return int(index), *(int(i) for i in image)
+
+    inner = {place(site, (0, 0, 0))} | {place(n["site_index"], n["image"]) for n in around.neighbours(site)}
     outer = {
-        (second["site_index"], tuple(np.add(second["image"], first["image"])))
+        place(second["site_index"], np.add(first["image"], second["image"]))
         for first in around.neighbours(site)
         for second in around.neighbours(first["site_index"])
     }
-    return len({(int(i), tuple(map(int, image))) for i, image in outer} - {(int(i), tuple(map(int, image))) for i, image in inner})
+    return len(outer - inner)
 
 
 def oxygen_coordination(around: Surroundings, site: int) -> float:

@@ -42,7 +42,9 @@ def read_spectrum(path: Path | str) -> Measured:
             rows.append([float(word) for word in line])
         except ValueError:
             if rows:
-                raise SpectrumError("unreadable", f"{path}, line {number}: not a number in {' '.join(line)[:40]!r}") from None
+                raise SpectrumError(
+                    "unreadable", f"{path}, line {number}: not a number in {' '.join(line)[:40]!r}"
+                ) from None
             continue  # a heading without a comment sign
         if len(rows[-1]) != 2:
             found = len(rows[-1])

@@ -50,7 +50,9 @@ def prepare(
         return existing
     if existing and not overwrite:
         shutil.rmtree(work)
-        raise SourceError(f"{out} holds a dataset of other sources or another grid; choose another --out, or --overwrite")
+        raise SourceError(
+            f"{out} holds a dataset of other sources or another grid; choose another --out, or --overwrite"
+        )
 
     tasks = [task for source in opened for task in source.tasks]
     records = _unique(list(_ingest(tasks, grid, work / key, workers, report)))

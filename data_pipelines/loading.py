@@ -53,13 +53,13 @@ class Dataset:
             Batch(spectrum, numbers, labels, mask),
         )
 
-    def stream(
-        self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1
-    ) -> grain.IterDataset:
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
         """Endless shuffled batches of this host's share. Its iterator's state restores the exact position."""
         source = self._source(split)
         if batch_size > len(source) // shards:
-            raise DatasetError(f"batch_size {batch_size} exceeds the {len(source) // shards} {split} examples of a host")
+            raise DatasetError(
+                f"batch_size {batch_size} exceeds the {len(source) // shards} {split} examples of a host"
+            )
         examples = grain.MapDataset.source(source)[shard::shards].shuffle(seed).map(_single).repeat()
         return examples.batch(batch_size, drop_remainder=True).to_iter_dataset()
 

@@ -89,17 +89,14 @@ def descriptor(name: str) -> Descriptor:
 # spectrum. K binding energies in eV from the X-ray Data Booklet (LBNL, 2009, table 1-1), except O and P
 # (543.1 and 2145.5 there): in oxides FEFF's edge begins lower, and the grid must begin below the edge.
 REFERENCE_ENERGY_EV: dict[tuple[str, str], float] = {
-    (element, "K"): float(energy)
-    for element, energy in (
-        pair.split(":")
-        for pair in (
-            "Li:54.7 Be:111.5 B:188 C:284.2 N:409.9 O:528 F:696.7 Na:1070.8 Mg:1303 Al:1559.6 Si:1839 "
-            "P:2141 S:2472 Cl:2822.4 K:3608.4 Ca:4038.5 Sc:4492 Ti:4966 V:5465 Cr:5989 Mn:6539 Fe:7112 "
-            "Co:7709 Ni:8333 Cu:8979 Zn:9659 Ga:10367 Ge:11103 As:11867 Se:12658 Br:13474 Rb:15200 "
-            "Sr:16105 Y:17038 Zr:17998 Nb:18986 Mo:20000 Ru:22117 Rh:23220 Pd:24350 Ag:25514 Cd:26711 "
-            "In:27940 Sn:29200 Sb:30491 Te:31814 I:33169"
-        ).split()
-    )
+    (pair.split(":")[0], "K"): float(pair.split(":")[1])
+    for pair in (
+        "Li:54.7 Be:111.5 B:188 C:284.2 N:409.9 O:528 F:696.7 Na:1070.8 Mg:1303 Al:1559.6 Si:1839 "
+        "P:2141 S:2472 Cl:2822.4 K:3608.4 Ca:4038.5 Sc:4492 Ti:4966 V:5465 Cr:5989 Mn:6539 Fe:7112 "
+        "Co:7709 Ni:8333 Cu:8979 Zn:9659 Ga:10367 Ge:11103 As:11867 Se:12658 Br:13474 Rb:15200 "
+        "Sr:16105 Y:17038 Zr:17998 Nb:18986 Mo:20000 Ru:22117 Rh:23220 Pd:24350 Ag:25514 Cd:26711 "
+        "In:27940 Sn:29200 Sb:30491 Te:31814 I:33169"
+    ).split()
 }
 
 

@@ -109,7 +109,9 @@ def _tree(root: Path, name: str) -> Source:
     ]
     tasks += [Task("run", name, str(root), str(run), (str(run),)) for run in runs]
     lonely = poscars - set(by_poscar) - {run / "POSCAR" for run in runs}
-    return Source(name, digest.hexdigest(), tuple(tasks), tuple(sorted(str(p.parent.relative_to(root)) for p in lonely)))
+    return Source(
+        name, digest.hexdigest(), tuple(tasks), tuple(sorted(str(p.parent.relative_to(root)) for p in lonely))
+    )
 
 
 def _parquet(path: Path) -> Source:

@@ -31,10 +31,14 @@ def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
     if (np.diff(energy) <= 0).any():
         if (np.diff(energy) < 0).all():
             raise SpectrumError("energy descending", "sort the file by ascending energy")
-        raise SpectrumError("energy not monotonic", f"energies do not rise after point {int(np.argmax(np.diff(energy) <= 0)) + 1}")
+        raise SpectrumError(
+            "energy not monotonic", f"energies do not rise after point {int(np.argmax(np.diff(energy) <= 0)) + 1}"
+        )
     low, high = grid_energy[0], grid_energy[-1]
     if energy[-1] < low / 100 and energy[-1] * 1000 > low:
-        raise SpectrumError("energy in keV", f"energies end at {energy[-1]:g}; give them in eV (this edge lies near {low:.0f} eV)")
+        raise SpectrumError(
+            "energy in keV", f"energies end at {energy[-1]:g}; give them in eV (this edge lies near {low:.0f} eV)"
+        )
     if energy[0] > low + MAX_PRE_EDGE_FILL_EV or energy[-1] < high:
         raise SpectrumError(
             "grid not covered",
@@ -60,7 +64,9 @@ def edge_step(mu: np.ndarray) -> float:
     if mu[0] > 0.5 * step:
         raise SpectrumError("no edge in range", f"mu starts at {mu[0] / step:.2f} of its post-edge level")
     if post.std() > step or mu.min() < -0.5 * step:
-        raise SpectrumError("implausible edge step", "mu above the edge varies by more than the step, or falls far below zero")
+        raise SpectrumError(
+            "implausible edge step", "mu above the edge varies by more than the step, or falls far below zero"
+        )
     return step
 
 

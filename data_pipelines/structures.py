@@ -21,7 +21,9 @@ def structure_from_inp(feff_inp: Path | str) -> Structure:
             warnings.simplefilter("ignore")
             return Header.from_str(Header.header_string_from_file(str(feff_inp))).struct
     except Exception as error:
-        raise SpectrumError("no structure", f"{feff_inp} has no cell in its title block ({type(error).__name__})") from None
+        raise SpectrumError(
+            "no structure", f"{feff_inp} has no cell in its title block ({type(error).__name__})"
+        ) from None
 
 
 def find_absorber(structure: Structure, feff_inp: Path | str, shells: int = 24) -> int:

@@ -6,6 +6,8 @@ A stranger reads it with nothing of ours:
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +64,9 @@ def write(out: Path, examples: Sequence[Example], splits: Sequence[str], grid: E
     shutil.rmtree(partial, ignore_errors=True)
     builder = SptXas(data_dir=str(partial), examples=examples, splits=splits, grid=grid)
     config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
-    builder.download_and_prepare(download_config=config)
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces a download, of which there is none
+        builder.download_and_prepare(download_config=config)
     shutil.rmtree(out / NAME, ignore_errors=True)
     (partial / NAME).rename(out / NAME)
     shutil.rmtree(partial)

@@ -1,7 +1,7 @@
 """Spectral Pattern Translator in JAX: XANES spectra in, local structure descriptors out.
 
-    import spt_jax
-    spt_jax.load("run").predict(energy, mu, element="Cu")
+import spt_jax
+spt_jax.load("run").predict(energy, mu, element="Cu")
 """
 
 from __future__ import annotations

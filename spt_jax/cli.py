@@ -165,7 +165,9 @@ class Predict:
         for file in self.files:
             found = read_spectrum(file)
             if self.element and found.element and self.element != found.element:
-                raise SpectrumError("wrong element or edge", f"{file} is a {found.element} spectrum, not {self.element}")
+                raise SpectrumError(
+                    "wrong element or edge", f"{file} is a {found.element} spectrum, not {self.element}"
+                )
             with _named(file):
                 absorber = model.absorber(found.element or self.element, found.edge or self.edge)
                 spectra.append((model.to_grid(found.energy, found.mu, absorber), absorber))

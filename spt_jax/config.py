@@ -16,7 +16,7 @@ BandMode = Literal["per_sample", "batch", "fixed"]
 class ModelConfig:
     """The SPT network (paper, section on the Spectral Pattern Translator)."""
 
-    width: int = 64
+    width: int = 48
     """Channels d of the hidden sequence."""
     blocks: int = 2
     """Band-folding + attention blocks."""
@@ -30,14 +30,14 @@ class ModelConfig:
     """Frequencies 1..highest_band compete for the k places; mode `fixed` takes the first k."""
     kernel: int = 3
     """Rows and columns of the 2-D convolution on the folded grid; odd."""
-    attention: Literal["gatv1", "gatv2", "none"] = "gatv2"
+    attention: Literal["gatv1", "gatv2", "none"] = "gatv1"
     """Order of the graph attention score."""
     attention_heads: int = 4
     window: int = 4
     """w: energy point i attends to i-w..i+w."""
     readout_channels: int = 8
     """Channels kept of each energy point for the heads."""
-    hidden: int = 256
+    hidden: int = 384
     """Width of the layer shared by all heads."""
     dropout: float = 0.2
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -60,7 +60,7 @@ class TrainConfig:
     """Descriptors to learn: all (joint mode), or any subset (expert mode)."""
     input: Literal["resident", "stream"] = "resident"
     """Hold the whole training set on the device, or stream batches from disk."""
-    epochs: int = 100
+    epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup_epochs: float = 3.0
@@ -69,13 +69,13 @@ class TrainConfig:
     label_smoothing: float = 0.05
     ema: float = 0.99
     """Decay per step of the averaged parameters, which are the ones validated and saved for inference."""
-    noise: float = 0.01
+    noise: float = 0.005
     """Largest sigma of the Gaussian noise added to mu, in edge steps; each spectrum draws its own up to it."""
-    energy_shift: float = 0.25
+    energy_shift: float = 0.05
     """Standard deviation of a random shift of the energy axis, eV."""
-    amplitude: float = 0.02
+    amplitude: float = 0.005
     """Standard deviation of a random factor on the edge step."""
-    mixup: float = 0.2
+    mixup: float = 0.4
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
     validate_every: int = 2
     """Epochs between validations, each followed by a checkpoint."""
@@ -103,7 +103,7 @@ class Config:
 
 def tiny() -> Config:
     """Quickstart and tests: about 400 spectra in a minute or two on 2 CPU cores."""
-    return Config(ModelConfig(width=32), TrainConfig(epochs=60, batch_size=32))
+    return Config(ModelConfig(width=32), TrainConfig(epochs=40, batch_size=32))
 
 
 def base() -> Config:

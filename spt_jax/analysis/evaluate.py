@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from data_pipelines.errors import DatasetError
@@ -29,7 +30,9 @@ def evaluate(model: Model, dataset: Dataset, name: str) -> Evaluation:
     for absorber in sorted(set(split.absorbers)):
         model.absorber(*absorber.split())
     if dataset.grid != model.blueprint.grid:
-        raise DatasetError(f"{dataset.path} has the grid {dataset.grid}, the model was trained on {model.blueprint.grid}")
+        raise DatasetError(
+            f"{dataset.path} has the grid {dataset.grid}, the model was trained on {model.blueprint.grid}"
+        )
     outputs = model.outputs(split.batch.spectrum, split.batch.atomic_number)
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in split.absorbers])
     tasks = model.blueprint.tasks
@@ -45,20 +48,20 @@ def evaluate(model: Model, dataset: Dataset, name: str) -> Evaluation:
 
 
 def as_table(metrics: dict) -> Table:
-    """The metrics document as a table, one block per site kind."""
-    table = Table(title=f"{metrics['split']} split, {metrics['n']} spectra", title_justify="left")
+    """The metrics document as a table, one block per site kind; F1 is macro-averaged."""
+    table = Table(title=f"{metrics['split']} split, {metrics['n']} spectra", title_justify="left", box=SIMPLE_HEAD)
     for column in ("sites", "descriptor"):
         table.add_column(column)
-    for column in ("n", "F1 macro", "F1 wtd", "accuracy", "R2", "RMSE", "MAE"):
+    for column in ("n", "F1", "F1 wtd", "acc", "R2", "RMSE", "MAE"):
         table.add_column(column, justify="right")
     for kind, part in metrics["sites"].items():
         for name, s in part["descriptors"].items():
-            unit = descriptor(name).unit
             if s["kind"] == "class":
                 cells = [f"{s[key]:.3f}" for key in ("f1_macro", "f1_weighted", "accuracy")] + [""] * 3
             else:
                 r2 = "-" if s["r2"] is None else f"{s['r2']:.3f}"
-                cells = [""] * 3 + [r2] + [f"{s[key]:.3f} {unit}".rstrip() for key in ("rmse", "mae")]
-            table.add_row(kind, name, str(s["n"]), *cells)
+                cells = [""] * 3 + [r2] + [f"{s[key]:.3f}" for key in ("rmse", "mae")]
+            unit = descriptor(name).unit
+            table.add_row(kind, f"{name} ({unit})" if unit else name, str(s["n"]), *cells)
         table.add_section()
     return table

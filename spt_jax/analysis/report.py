@@ -16,8 +16,8 @@ from data_pipelines.files import write_atomic
 from data_pipelines.schema import SITE_KINDS, descriptor, site_kind
 from spt_jax.analysis.evaluate import Evaluation
 from spt_jax.blueprint import Blueprint
-from spt_jax.training.losses import units
 from spt_jax.training.loop import LOG
+from spt_jax.training.losses import units
 
 INK, BLUE, ORANGE, GREY = "#222222", "#1f6f9f", "#d9822b", "#b8b8b8"
 KIND_COLOUR = {"non-O": BLUE, "O": ORANGE}
@@ -50,7 +50,11 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> Non
     bands = ", ".join(f"{k} = {v}" for k, v in (("k", blueprint.model.bands), ("mode", blueprint.model.band_mode)))
     sections = [
         ("Scores", f"On the {metrics['split']} split, whose materials training never saw.", _score_table(metrics)),
-        ("Learning curves", "Loss 1 is what a constant guess costs; the score is the mean of macro-F1 and R².", _svg(_curves(log))),
+        (
+            "Learning curves",
+            "Loss 1 is what a constant guess costs; the score is the mean of macro-F1 and R².",
+            _svg(_curves(log)),
+        ),
         ("Classes", "Rows: label; columns: prediction; numbers: sites.", _svg(_confusions(evaluation, blueprint))),
         ("Values", "Label against prediction, Å (NNOSM: charge).", _svg(_parities(evaluation, blueprint))),
         (
@@ -61,16 +65,22 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> Non
         ),
     ]
     body = "".join(
-        f'<h2>{html.escape(title)}</h2><p class="note">{html.escape(note)}</p>{content}' for title, note, content in sections
+        f'<h2>{html.escape(title)}</h2><p class="note">{html.escape(note)}</p>{content}'
+        for title, note, content in sections
     )
     absorbers = html.escape(", ".join(blueprint.absorbers))
     head = f'<meta charset="utf-8"><title>spt_jax report</title><style>{STYLE}</style>'
     title = f'<h1>SPT report</h1><p class="note">{metrics["n"]} test spectra; trained on {absorbers}.</p>'
-    write_atomic(run / "report.html", f'<!doctype html><html lang="en"><head>{head}</head><body>{title}{body}</body></html>\n')
+    write_atomic(
+        run / "report.html", f'<!doctype html><html lang="en"><head>{head}</head><body>{title}{body}</body></html>\n'
+    )
 
 
 def _score_table(metrics: dict) -> str:
-    header = "".join(f"<th>{c}</th>" for c in ("sites", "descriptor", "n", "F1 macro", "F1 weighted", "accuracy", "R²", "RMSE", "MAE"))
+    header = "".join(
+        f"<th>{c}</th>"
+        for c in ("sites", "descriptor", "n", "F1 macro", "F1 weighted", "accuracy", "R²", "RMSE", "MAE")
+    )
     rows = []
     for kind, part in metrics["sites"].items():
         for i, (name, s) in enumerate(part["descriptors"].items()):
@@ -104,7 +114,9 @@ def _confusions(evaluation: Evaluation, blueprint: Blueprint) -> Figure:
         if len(present) <= 12:
             for (i, j), n in np.ndenumerate(matrix):
                 if n:
-                    axes.text(j, i, n, ha="center", va="center", fontsize=7, color="white" if share[i, j] > 0.6 else INK)
+                    axes.text(
+                        j, i, n, ha="center", va="center", fontsize=7, color="white" if share[i, j] > 0.6 else INK
+                    )
         names = [d.classes[c] for c in present]
         step = max(1, len(names) // 12)
         axes.set_xticks(range(0, len(names), step), names[::step])
@@ -119,7 +131,14 @@ def _parities(evaluation: Evaluation, blueprint: Blueprint) -> Figure:
         axes.plot([low, high], [low, high], color=GREY, linewidth=1, zorder=1)
         for kind in SITE_KINDS:
             if (kinds == kind).any():
-                axes.scatter(labels[kinds == kind], values[kinds == kind], s=9, alpha=0.6, color=KIND_COLOUR[kind], label=f"{kind} sites")
+                axes.scatter(
+                    labels[kinds == kind],
+                    values[kinds == kind],
+                    s=9,
+                    alpha=0.6,
+                    color=KIND_COLOUR[kind],
+                    label=f"{kind} sites",
+                )
         axes.set(xlabel="label", ylabel="prediction")
         axes.set_box_aspect(1)
         if len(set(kinds)) > 1:
@@ -154,7 +173,13 @@ def _grid(evaluation: Evaluation, blueprint: Blueprint, tasks: list, draw: Calla
         axes.set_visible(False)
     for axes, task in zip(panels, tasks, strict=False):
         present = batch.mask[:, task.column]
-        draw(axes, task, batch.labels[present, task.column], units(task, evaluation.outputs[task.name][present]), kinds[present])
+        draw(
+            axes,
+            task,
+            batch.labels[present, task.column],
+            units(task, evaluation.outputs[task.name][present]),
+            kinds[present],
+        )
         unit = f" ({descriptor(task.name).unit})" if descriptor(task.name).unit else ""
         axes.set_title(f"{task.name}{unit}", fontsize=11)
     return figure

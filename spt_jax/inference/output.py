@@ -6,6 +6,7 @@ import csv
 import io
 import json
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from spt_jax.inference.predict import Value
@@ -16,7 +17,7 @@ Result = tuple[str, str, dict[str, Value]]
 
 def as_table(file: str, absorber: str, values: dict[str, Value]) -> Table:
     """One spectrum's descriptors with the likelier alternatives of each class."""
-    table = Table(title=f"{file} ({absorber})", title_justify="left")
+    table = Table(title=f"{file} ({absorber})", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("descriptor")
     table.add_column("value", justify="right")
     table.add_column("unit")

@@ -35,12 +35,11 @@ class Model:
 
     def __init__(self, blueprint: Blueprint, variables: dict):
         self.blueprint = blueprint
-        graph = blueprint.abstract()[0]
-        params, constants = variables["params"], variables["constants"]
+        self.parts = blueprint.abstract()[0], variables["params"], variables["constants"]
 
         @jax.jit
         def apply(spectrum: jax.Array, atomic_number: jax.Array) -> dict[str, jax.Array]:
-            return nnx.merge(graph, params, constants)(spectrum, atomic_number)
+            return nnx.merge(*self.parts)(spectrum, atomic_number)
 
         self._apply = apply
 
@@ -52,7 +51,10 @@ class Model:
             piece = slice(start, start + size)
             count = len(spectrum[piece])
             pad = [(0, size - count)]
-            padded = np.pad(spectrum[piece], [*pad, (0, 0)], mode="edge"), np.pad(atomic_number[piece], pad, mode="edge")
+            padded = (
+                np.pad(spectrum[piece], [*pad, (0, 0)], mode="edge"),
+                np.pad(atomic_number[piece], pad, mode="edge"),
+            )
             pieces.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:n], self._apply(*padded)))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
 
@@ -86,7 +88,9 @@ class Model:
                 return known[0]
             raise SpectrumError("element not given", f"say which element absorbs; this model knows {', '.join(known)}")
         if f"{element} {edge}" not in known:
-            raise SpectrumError("wrong element or edge", f"{element} {edge}; this model was trained on {', '.join(known)}")
+            raise SpectrumError(
+                "wrong element or edge", f"{element} {edge}; this model was trained on {', '.join(known)}"
+            )
         return f"{element} {edge}"
 
     def _values(self, outputs: dict[str, np.ndarray], element: str) -> dict[str, Value]:
@@ -113,4 +117,3 @@ def load(run: Path | str) -> Model:
         raise CheckpointError(f"{run}: checkpoint of another version of spt-jax ({error}); train again") from None
     _, params, constants = blueprint.abstract()
     return Model(blueprint, read_variables({"params": params, "constants": constants}))
-

@@ -21,9 +21,7 @@ def period(frequency: Int[Array, "*any"], length: int) -> Int[Array, "*any"]:
     return -(-length // frequency)
 
 
-def band_input_map(
-    kind: str, energy: np.ndarray, mean: np.ndarray, std: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def band_input_map(kind: str, energy: np.ndarray, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The affine map mu -> mu @ A + b that makes the network's input, each kind with unit variance overall.
 
     energy: (L,) eV above the reference energy. mean, std: (L,) of mu over the training set.

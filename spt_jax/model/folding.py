@@ -36,7 +36,7 @@ def folded_convolutions(
     `tests/reference.py` spells it out. Arithmetic: K^2 L d e multiply-adds whatever the number of periods, then
     K^2 L e additions for each.
     """
-    size, _, width, out = weights.shape
+    width, out = weights.shape[2:]
     rows = h.reshape(-1, width)
     taps = tuple((rows @ w).reshape(*h.shape[:2], out) for w in weights.astype(h.dtype).reshape(-1, width, out))
     return shift_and_add(taps, periods)
@@ -52,7 +52,8 @@ def shift_and_add(taps: tuple[Float[Array, "B L e"], ...], periods: Int[Array, "
     sums = []
     for period in periods.T:
         moved = (
-            _take(tap, place + shift, inside) for tap, (place, shift, inside) in zip(taps, _moves(period, len(taps), length), strict=True)
+            _take(tap, place + shift, inside)
+            for tap, (place, shift, inside) in zip(taps, _moves(period, len(taps), length), strict=True)
         )
         sums.append(sum(moved))
     return jnp.stack(sums)

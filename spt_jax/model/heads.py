@@ -23,23 +23,31 @@ class HeadSpec:
 class Heads(nnx.Module):
     """Energy-resolved readout shared by all descriptors, then one linear map each.
 
-    The readout keeps a few channels of *every* energy point: where a feature stands is what tells
-    an oxidation state, and a pooled mean would lose it.
+    The readout keeps a few channels of *every* energy point, and the input signal itself: where a feature stands
+    is what tells an oxidation state, and a pooled mean would lose it.
     """
 
     def __init__(
-        self, specs: tuple[HeadSpec, ...], length: int, width: int, channels: int, hidden: int, *, dtype: str, rngs: nnx.Rngs
+        self,
+        specs: tuple[HeadSpec, ...],
+        length: int,
+        width: int,
+        channels: int,
+        hidden: int,
+        *,
+        dtype: str,
+        rngs: nnx.Rngs,
     ):
         self.specs = specs
         self.reduce = Linear(width, channels, dtype=dtype, rngs=rngs)
-        self.shared = Linear(length * channels + width, hidden, dtype=dtype, rngs=rngs)
+        self.shared = Linear(length * (channels + 1) + width, hidden, dtype=dtype, rngs=rngs)
         self.outputs = Linear(hidden, sum(max(s.classes, 1) for s in specs), dtype=jnp.float32, rngs=rngs)
 
     def __call__(
-        self, h: Float[Array, "B L d"], key: Array | None, dropout: float
+        self, h: Float[Array, "B L d"], signal: Float[Array, "B L"], key: Array | None, dropout: float
     ) -> dict[str, Float[Array, "B"] | Float[Array, "B C"]]:
         batch = h.shape[0]
-        features = jnp.concatenate([self.reduce(h).reshape(batch, -1), h.mean(axis=1)], axis=-1)
+        features = jnp.concatenate([self.reduce(h).reshape(batch, -1), h.mean(axis=1), signal], axis=-1)
         if key is not None:
             first, second = jax.random.split(key)
             features = drop(features, dropout, first)

@@ -130,5 +130,5 @@ class SPT(nnx.Module):
             if self.graphs:
                 update = self.graphs[i](self.graph_norms[i](h))
                 h = h + (update if keys[2 * i + 1] is None else drop(update, self.config.dropout, keys[2 * i + 1]))
-        outputs = self.heads(self.norm(h), keys[-1], self.config.dropout)
+        outputs = self.heads(self.norm(h), signal, keys[-1], self.config.dropout)
         return {**outputs, "bands": jnp.stack(chosen, axis=1)}

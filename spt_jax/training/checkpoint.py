@@ -38,7 +38,9 @@ class Checkpoints:
     def save_model(self, step: int, variables: Any, blueprint: dict) -> None:
         """The best model so far: pytrees of arrays, and the blueprint as JSON."""
         described = ocp.args.JsonSave({"format": FORMAT, **blueprint})
-        self._model.save(step, args=ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described), force=True)
+        self._model.save(
+            step, args=ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described), force=True
+        )
 
     def restore(self, state: Any, stream: grain.DatasetIterator | None = None) -> tuple[Any, dict] | None:
         """The newest checkpoint in the shape and sharding of `state`, or None. `stream` is set to its position."""
@@ -77,7 +79,9 @@ def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
 
     document = read("blueprint", ocp.args.JsonRestore())
     if document.get("format") != FORMAT:
-        raise CheckpointError(f"{run}: checkpoint of format {document.get('format')}, this version reads {FORMAT}; train again")
+        raise CheckpointError(
+            f"{run}: checkpoint of format {document.get('format')}, this version reads {FORMAT}; train again"
+        )
     return document, lambda like: read("variables", ocp.args.StandardRestore(_abstract(like)))
 
 

@@ -83,7 +83,9 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
             metrics = {name: round(float(value), 6) for name, value in jax.device_get(metrics).items()}
             seconds = time.perf_counter() - began
             if not np.isfinite(metrics["loss"]):
-                raise RunError(f"the loss is {metrics['loss']} after epoch {progress['epoch'] + 1}: lower the learning rate")
+                raise RunError(
+                    f"the loss is {metrics['loss']} after epoch {progress['epoch'] + 1}: lower the learning rate"
+                )
             progress = {**progress, "epoch": progress["epoch"] + 1}
             line = {"epoch": progress["epoch"], "epochs": settings.epochs, "step": int(state.step), **metrics}
             line |= {"seconds": round(seconds, 3), "spectra_per_s": round(steps * settings.batch_size / seconds, 1)}
@@ -127,7 +129,11 @@ def _exhausted(progress: dict, config: Config) -> bool:
 
 def _claim(out: Path, config: Config, dataset: Dataset) -> None:
     """A run folder belongs to one configuration and one dataset."""
-    wanted = {"model": asdict(config.model), "train": asdict(config.train), "dataset": {"fingerprint": dataset.fingerprint}}
+    wanted = {
+        "model": asdict(config.model),
+        "train": asdict(config.train),
+        "dataset": {"fingerprint": dataset.fingerprint},
+    }
     path = out / CONFIG
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -135,7 +141,9 @@ def _claim(out: Path, config: Config, dataset: Dataset) -> None:
         return
     found = json.loads(path.read_text(encoding="utf-8"))
     wanted = json.loads(json.dumps(wanted))
-    changed = [f"{part}.{name}" for part in wanted for name in wanted[part] if wanted[part][name] != found[part].get(name)]
+    changed = [
+        f"{part}.{name}" for part in wanted for name in wanted[part] if wanted[part][name] != found[part].get(name)
+    ]
     if changed:
         raise RunError(f"{out} holds a run with another {', '.join(changed)}; choose another --out")
 

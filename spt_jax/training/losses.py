@@ -70,9 +70,11 @@ def joint_loss(
         total = 0.0
         for batch, weight in labelled:
             label = batch.labels[:, task.column]
-            each = _cross_entropy(outputs[task.name], label, label_smoothing) if task.classes else (
-                outputs[task.name] - (label - task.mean) / task.std
-            ) ** 2
+            each = (
+                _cross_entropy(outputs[task.name], label, label_smoothing)
+                if task.classes
+                else (outputs[task.name] - (label - task.mean) / task.std) ** 2
+            )
             total += (weight * jnp.where(batch.mask[:, task.column], each, 0)).sum()
         losses[task.name] = total / (len(label) * task.coverage * task.trivial)
     return sum(losses.values()) / len(losses), losses

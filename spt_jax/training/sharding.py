@@ -17,7 +17,9 @@ def make_mesh() -> Mesh:
 
 def check_batch(mesh: Mesh, batch_size: int) -> None:
     if batch_size % mesh.size:
-        raise RunError(f"batch_size {batch_size} does not divide over {mesh.size} devices; use a multiple of {mesh.size}")
+        raise RunError(
+            f"batch_size {batch_size} does not divide over {mesh.size} devices; use a multiple of {mesh.size}"
+        )
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:

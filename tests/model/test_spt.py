@@ -38,7 +38,10 @@ def test_batch_prediction_is_single_prediction(rng, fields):
 
 def test_batch_mode_depends_on_batch_mates(rng):
     model, (spectra, numbers) = make(rng, band_mode="batch"), batch(rng, 6)
-    assert any((model(spectra[i : i + 1], numbers[:1])["bands"][0] != model(spectra, numbers)["bands"][i]).any() for i in range(6))
+    assert any(
+        (model(spectra[i : i + 1], numbers[:1])["bands"][0] != model(spectra, numbers)["bands"][i]).any()
+        for i in range(6)
+    )
 
 
 def test_bfloat16_is_close_and_its_outputs_float32(rng):

@@ -1,0 +1,54 @@
+"""Draw docs/model.svg: one real spectrum on its way through a trained model. Usage: python docs/picture.py RUN"""
+
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from data_pipelines.experiment import read_spectrum
+from data_pipelines.schema import SYMBOLS
+from spt_jax import load
+from spt_jax.analysis.report import BLUE, GREY, ORANGE, RC
+from spt_jax.model.bands import band_strength, period
+from spt_jax.model.folding import fold
+from spt_jax.quickstart import EXAMPLE
+
+
+@matplotlib.rc_context({**RC, "font.size": 9})
+def draw(run: Path) -> Figure:
+    model, found = load(run), read_spectrum(EXAMPLE)
+    absorber = model.absorber(found.element)
+    mu = model.to_grid(found.energy, found.mu, absorber)
+    energy = model.blueprint.grid.absolute(found.element)
+    signal = np.asarray(nnx.merge(*model.parts).band_input(jnp.asarray(mu[None])))[0]
+    number = np.array([SYMBOLS.index(found.element)], np.int32)
+    chosen = model.outputs(mu[None], number)["bands"][0, 0]
+    strength = np.asarray(band_strength(jnp.asarray(signal[None, :, None]), model.blueprint.model.highest_band))[0]
+
+    figure = Figure(figsize=(10, 2.7), layout="constrained")
+    spectrum, bands, folded, result = figure.subplots(1, 4, width_ratios=(1.3, 1, 1.1, 0.9))
+    spectrum.plot(energy, mu, color=BLUE, label="mu")
+    spectrum.plot(energy, signal / np.abs(signal).max(), color=ORANGE, linewidth=1, label="band input")
+    spectrum.set(title=f"1  {absorber} spectrum", xlabel="energy (eV)")
+    spectrum.legend(frameon=False, fontsize=8)
+    frequencies = np.arange(1, len(strength) + 1)
+    bands.bar(frequencies, strength, color=[ORANGE if f in chosen else GREY for f in frequencies])
+    bands.set(title=f"2  its {len(chosen)} bands", xlabel="frequency", yticks=[])
+    p = int(period(jnp.asarray(chosen[0]), len(mu)))
+    grid = np.asarray(fold(jnp.asarray(signal[None, :, None]), p))[0, :, :, 0]
+    folded.imshow(grid, aspect="auto", cmap="RdBu_r", vmin=-np.abs(grid).max(), vmax=np.abs(grid).max())
+    folded.set(title=f"3  folded at f = {chosen[0]}", xlabel=f"place in period of {p}", ylabel="row")
+    result.axis("off")
+    result.set_title("4  descriptors", loc="left")
+    values = model.predict(found.energy, found.mu, found.element)
+    lines = [f"{name:6s} {v.value if v.probabilities else f'{v.value:.2f}'} {v.unit}" for name, v in values.items()]
+    result.text(0, 0.97, "\n".join(lines), family="monospace", va="top", linespacing=1.5)
+    return figure
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1])).savefig(Path(__file__).parent / "model.svg", metadata={"Date": None})

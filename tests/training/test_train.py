@@ -1,0 +1,110 @@
+"""Real runs on the embedded library, in processes that are killed, resumed and spread over devices."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from data_pipelines.errors import RunError
+from data_pipelines.loading import Dataset
+from spt_jax.config import Config, ModelConfig, TrainConfig
+from spt_jax.quickstart import LIBRARY
+from spt_jax.training.loop import LOG, train
+
+MODEL = {"width": 8, "blocks": 1, "hidden": 16, "readout_channels": 2}
+SETTINGS = {"epochs": 4, "batch_size": 64, "validate_every": 1}
+
+PROGRAM = """
+import json, os, signal, sys
+from pathlib import Path
+from data_pipelines.loading import Dataset
+from spt_jax.config import Config, ModelConfig, TrainConfig
+from spt_jax.quickstart import LIBRARY
+from spt_jax.training.loop import train
+out, model, settings, event, epoch = json.loads(sys.argv[1])
+def report(line):
+    if line["epoch"] == epoch:
+        os.kill(os.getpid(), getattr(signal, event))
+train(Config(ModelConfig(**model), TrainConfig(**settings)), Dataset(LIBRARY), Path(out), report)
+"""
+
+
+def run(out: Path, devices: int = 1, event: str = "", epoch: int = 0, **settings) -> int:
+    """A training process on virtual CPU devices, sent `event` when `epoch` is reported; returns its exit status."""
+    arguments = json.dumps([str(out), MODEL, {**SETTINGS, **settings}, event, epoch])
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "NPROC": "16"}
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, arguments], env=environment, timeout=600, check=False
+    ).returncode
+
+
+def final_state(out: Path) -> list[np.ndarray]:
+    """Every array of the newest checkpoint."""
+    manager = ocp.CheckpointManager((out / "checkpoints").absolute())
+    state = manager.restore(manager.latest_step(), args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / LOG).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    for mode in ("resident", "stream"):
+        assert run(folder / mode, input=mode) == 0
+    return {mode: folder / mode for mode in ("resident", "stream")}
+
+
+@pytest.mark.parametrize("mode", ["resident", "stream"])
+def test_resume_after_kill_is_bit_for_bit_the_uninterrupted_run(mode, uninterrupted, tmp_path):
+    assert run(tmp_path / "run", input=mode, event="SIGKILL", epoch=3) == -signal.SIGKILL
+    assert len(losses(tmp_path / "run")) < 4
+    assert run(tmp_path / "run", input=mode) == 0
+    assert losses(tmp_path / "run") == losses(uninterrupted[mode])
+    for ours, theirs in zip(final_state(tmp_path / "run"), final_state(uninterrupted[mode]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_eight_devices_train_as_one(uninterrupted, tmp_path):
+    assert run(tmp_path / "run", devices=8) == 0
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(uninterrupted["resident"]), rtol=1e-4)
+
+
+def test_interrupt_saves_and_the_run_goes_on(tmp_path):
+    assert run(tmp_path / "run", event="SIGINT", epoch=1, validate_every=4) != 0
+    assert len(losses(tmp_path / "run")) == 2  # the flag is read after the next epoch
+    assert run(tmp_path / "run", validate_every=4) == 0
+    assert len(losses(tmp_path / "run")) == 4
+
+
+def test_nothing_is_compiled_after_the_first_epoch(tmp_path):
+    compiled, at_epoch = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None
+    )
+    config = Config(ModelConfig(**MODEL), TrainConfig(**SETTINGS))
+    train(config, Dataset(LIBRARY), tmp_path / "run", lambda _: at_epoch.append(len(compiled)))
+    assert at_epoch[0] > 0
+    assert at_epoch[1:] == [at_epoch[0]] * 3
+
+
+def test_a_run_folder_belongs_to_one_configuration(uninterrupted):
+    config = Config(ModelConfig(**{**MODEL, "width": 16}), TrainConfig(**SETTINGS))
+    with pytest.raises(RunError, match=r"another model\.width"):
+        train(config, Dataset(LIBRARY), uninterrupted["resident"])
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(tmp_path):
+    config = Config(ModelConfig(**MODEL), TrainConfig(**{**SETTINGS, "batch_size": 4096}))
+    with pytest.raises(RunError, match="do not fill one batch"):
+        train(config, Dataset(LIBRARY), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
