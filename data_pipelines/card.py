@@ -44,10 +44,10 @@ def make(
     labels = np.stack([example.labels for example in examples])
     kinds = np.array([site_kind(example.element) for example in examples])
     masked: dict[str, Counter] = defaultdict(Counter)
-    for record in records:
-        for name, reason in record.masked.items():
-            masked[name][reason] += 1
     dropped = [record for record in records if record.dropped]
+    for record in records:
+        for name, reason in () if record.dropped else record.masked.items():
+            masked[name][reason] += 1
     return {
         "format": FORMAT,
         "fingerprint": fingerprint,

@@ -57,37 +57,40 @@ def read_xmu(path: Path | str) -> FeffRun:
     )
 
 
+def _card(line: str) -> str:
+    """The card a line of feff.inp begins with, as FEFF reads it (any case, four letters); "" for all else."""
+    words = line.split()
+    return words[0].upper()[:4] if words and words[0][0].isalpha() else ""
+
+
 def cards(feff_inp: Path | str) -> dict[str, str]:
-    """Control cards of a feff.inp up to POTENTIALS: name -> arguments, comments and titles left out."""
+    """Control cards of a feff.inp up to POTENTIALS: first four letters -> arguments. Titles are left out."""
     found = {}
     for line in Path(feff_inp).read_text(encoding="utf-8", errors="replace").splitlines():
-        words = line.split()
-        if not words or words[0].startswith("*") or words[0] == "TITLE":
-            continue
-        if words[0] in ("POTENTIALS", "ATOMS"):
+        card = _card(line)
+        if card in ("POTE", "ATOM"):
             break
-        found[words[0]] = " ".join(words[1:])
+        if card and card != "TITL":
+            found[card] = " ".join(line.split()[1:])
     return found
 
 
 def atoms(feff_inp: Path | str) -> tuple[list[str], np.ndarray]:
-    """The ATOMS list: element symbols, and (N, 3) positions in Angstrom with the absorber first."""
-    lines = Path(feff_inp).read_text(encoding="utf-8", errors="replace").splitlines()
+    """The ATOMS list by distance from the absorber, which comes first: symbols, (N, 3) relative positions in Angstrom."""
     potentials: dict[int, str] = {}
-    symbols, positions, section = [], [], ""
-    for line in lines:
+    rows, section = [], ""
+    for line in Path(feff_inp).read_text(encoding="utf-8", errors="replace").splitlines():
         words = line.split()
-        if words and words[0] in ("POTENTIALS", "ATOMS", "END"):
-            section = words[0]
-        elif not words or not re.match(r"[-+.\d]", words[0]) or line.lstrip().startswith("*"):
-            continue
-        elif section == "POTENTIALS":
-            potentials[int(words[0])] = SYMBOLS[int(words[1])]
-        elif section == "ATOMS":
-            positions.append([float(w) for w in words[:3]])
-            symbols.append(potentials[int(words[3])])
-    if not positions:
-        raise SpectrumError("no structure", f"{feff_inp} has no ATOMS list")
-    table = np.array(positions)
-    order = np.argsort(np.linalg.norm(table, axis=1), kind="stable")
-    return [symbols[i] for i in order], table[order]
+        if _card(line):
+            section = _card(line)
+        elif words and re.match(r"[-+.\d]", words[0]):
+            if section == "POTE":
+                potentials[int(words[0])] = SYMBOLS[int(words[1])]
+            elif section == "ATOM":
+                rows.append((*map(float, words[:3]), int(words[3])))
+    absorbers = [row for row in rows if row[3] == 0]
+    if len(absorbers) != 1:
+        raise SpectrumError("no structure", f"{feff_inp} has {len(absorbers)} absorbing atoms in its ATOMS list")
+    positions = np.array([row[:3] for row in rows]) - absorbers[0][:3]
+    order = np.argsort(np.linalg.norm(positions, axis=1), kind="stable")
+    return [potentials[rows[i][3]] for i in order], positions[order]

@@ -23,6 +23,8 @@ from data_pipelines.records import Record, run_task
 from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, EnergyGrid
 from data_pipelines.sources import Source, Task, open_source
 
+# Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
+RECIPE = 1
 CHUNK_TASKS = 16
 WORK = ".prepare"
 
@@ -40,16 +42,13 @@ def prepare(
     `report(stage, done, total)` is called as work goes on. Raises SourceError for what cannot be read.
     """
     existing = card.read(out) if (out / card.FILE).exists() else None
-    out.mkdir(parents=True, exist_ok=True)
     work = out / WORK
-    work.mkdir(exist_ok=True)
     opened = [open_source(path, work) for path in sources]
     key = _fingerprint(opened, grid)
-    if existing and existing["fingerprint"] == key:
-        shutil.rmtree(work)
-        return existing
-    if existing and not overwrite:
-        shutil.rmtree(work)
+    if existing and (existing["fingerprint"] == key or not overwrite):
+        shutil.rmtree(work, ignore_errors=True)
+        if existing["fingerprint"] == key:
+            return existing
         raise SourceError(
             f"{out} holds a dataset of other sources or another grid; choose another --out, or --overwrite"
         )
@@ -58,6 +57,7 @@ def prepare(
     records = _unique(list(_ingest(tasks, grid, work / key, workers, report)))
     kept = [record.example() for record in records if not record.dropped]
     if not kept:
+        _abandon(out)
         reasons = sorted({f"{record.dropped} ({record.detail})" for record in records})
         raise SourceError(f"no usable spectrum in {', '.join(map(str, sources))}: {'; '.join(reasons[:3])}")
     assigned, split_counts = splits.assign(kept)
@@ -73,12 +73,14 @@ def prepare(
 def _fingerprint(opened: list[Source], grid: EnergyGrid) -> str:
     """Same fingerprint, same dataset: sources, grid with its anchors, and descriptor table."""
     table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in DESCRIPTORS]
-    text = json.dumps([[(s.name, s.sha256) for s in opened], asdict(grid), list(REFERENCE_ENERGY_EV.items()), table])
+    text = json.dumps(
+        [RECIPE, [(s.name, s.sha256) for s in opened], asdict(grid), list(REFERENCE_ENERGY_EV.items()), table]
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _ingest(tasks: list[Task], grid: EnergyGrid, parts: Path, workers: int, report: Callable) -> Iterator[Record]:
-    parts.mkdir(exist_ok=True)
+    parts.mkdir(parents=True, exist_ok=True)
     chunks = [tasks[i : i + CHUNK_TASKS] for i in range(0, len(tasks), CHUNK_TASKS)]
     paths = [parts / f"{number:06d}.jsonl" for number in range(len(chunks))]
     todo = [(path, chunk) for path, chunk in zip(paths, chunks, strict=True) if not path.exists()]
@@ -113,6 +115,13 @@ def _start_worker() -> None:
 def _run_chunk(chunk: list[Task], grid: EnergyGrid, path: Path) -> None:
     records = [record for task in chunk for record in run_task(task, grid)]
     write_atomic(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+
+def _abandon(out: Path) -> None:
+    """Leave nothing of a run that cannot succeed."""
+    shutil.rmtree(out / WORK)
+    if not any(out.iterdir()):
+        out.rmdir()
 
 
 def _unique(records: list[Record]) -> list[Record]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import grain
 import numpy as np
@@ -60,8 +62,11 @@ class Dataset:
             raise DatasetError(
                 f"batch_size {batch_size} exceeds the {len(source) // shards} {split} examples of a host"
             )
-        examples = grain.MapDataset.source(source)[shard::shards].shuffle(seed).map(_single).repeat()
-        return examples.batch(batch_size, drop_remainder=True).to_iter_dataset()
+        checked = _Checked(source, self._damaged)
+        examples = grain.MapDataset.source(checked)[shard::shards].shuffle(seed).map(_single).repeat()
+        batches = examples.batch(batch_size, drop_remainder=True)
+        # Grain's own default would read hundreds of batches ahead before the first one comes.
+        return batches.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8))
 
     def _source(self, split: str):
         count = self.card["splits"].get(split, {}).get("examples", 0)
@@ -90,6 +95,22 @@ class Dataset:
             if file_sha256(path) != sha256:
                 return DatasetError(f"{path}: damaged (checksum differs from the data card); prepare the dataset again")
         return DatasetError(f"{self.path}: cannot be read ({type(error).__name__}: {error})")
+
+
+class _Checked:
+    """A data source whose read errors name the damaged file."""
+
+    def __init__(self, source: Any, damaged: Callable[[Exception], DatasetError]):
+        self._rows, self._damaged = source, damaged
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict:
+        try:
+            return self._rows[index]
+        except Exception as error:
+            raise self._damaged(error) from None
 
 
 def _single(row: dict) -> Batch:

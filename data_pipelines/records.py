@@ -143,7 +143,7 @@ def _read_run(task: Task, member: str, around: Surroundings) -> Site:
 
 def _read_folder(folder: Path, id: str, material: str, around: Surroundings, index: int, element: str) -> Site:
     cards = feff.cards(folder / "feff.inp") if (folder / "feff.inp").exists() else {}
-    if cards and "XANES" not in cards:
+    if cards and "XANE" not in cards:
         raise SpectrumError("not a XANES run", f"{folder}/feff.inp has no XANES card")
     run = feff.read_xmu(folder / "xmu.dat")
     if run.element and run.element != element:

@@ -7,9 +7,11 @@ paths only, and a worker process reads them (`ingest.py`).
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
 import tarfile
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,10 +75,12 @@ def _unpack(path: Path, scratch: Path) -> Path:
         try:
             with tarfile.open(path) as archive:
                 archive.extractall(partial, filter="data")
-        except (tarfile.TarError, EOFError, OSError) as error:
+                while archive.fileobj.read(1 << 20):
+                    pass  # to the very end, where the stream keeps its checksum
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise SourceError(f"{path}: damaged archive ({error})") from None
+            raise SourceError(f"{path}: damaged archive ({str(error).splitlines()[0]})") from None
         partial.rename(target)
     return target
 
@@ -95,11 +99,11 @@ def _tree(root: Path, name: str) -> Source:
         has_run = "feff.inp" in files or "xmu.dat" in files
         if "POSCAR" in files:
             poscars.add(here / "POSCAR")
-        if has_run:
+        if has_run or SITE_FOLDER.match(here.name):
             shared = [p / "POSCAR" for p in (here.parent, here.parent.parent) if (p / "POSCAR").exists()]
             if SITE_FOLDER.match(here.name) and shared and "POSCAR" not in files:
                 by_poscar[shared[0]].append(here)
-            else:
+            elif has_run:
                 runs.append(here)
     if not by_poscar and not runs:
         raise SourceError(f"{root}: no FEFF run (feff.inp, xmu.dat) below this folder")

@@ -77,7 +77,10 @@ def to_grid(energy: np.ndarray, mu: np.ndarray, grid: EnergyGrid, element: str, 
     re-aligned, so the chemical shift stays. Raises SpectrumError with a counted reason.
     """
     energy, mu = np.asarray(energy, float), np.asarray(mu, float)
-    grid_energy = grid.absolute(element, edge)
+    try:
+        grid_energy = grid.absolute(element, edge)
+    except ValueError as error:
+        raise SpectrumError("unknown edge", str(error)) from None
     check(energy, mu, grid_energy)
     mu = remove_pre_edge(energy, mu, grid_energy)
     on_grid = PchipInterpolator(energy, mu)(np.maximum(grid_energy, energy[0]))

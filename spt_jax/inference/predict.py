@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,9 +34,10 @@ class Value:
 class Model:
     """The best model of a run. `predict` for people, `outputs` for arrays."""
 
-    def __init__(self, blueprint: Blueprint, variables: dict):
+    def __init__(self, blueprint: Blueprint, parts: tuple[nnx.GraphDef, Any, Any]):
+        """parts: graph, parameters and constants, as `Blueprint.build` gives them."""
         self.blueprint = blueprint
-        self.parts = blueprint.abstract()[0], variables["params"], variables["constants"]
+        self.parts = parts
 
         @jax.jit
         def apply(spectrum: jax.Array, atomic_number: jax.Array) -> dict[str, jax.Array]:
@@ -115,5 +117,6 @@ def load(run: Path | str) -> Model:
         blueprint = Blueprint.from_json(document)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run}: checkpoint of another version of spt-jax ({error}); train again") from None
-    _, params, constants = blueprint.abstract()
-    return Model(blueprint, read_variables({"params": params, "constants": constants}))
+    graph, params, constants = blueprint.abstract()
+    variables = read_variables({"params": params, "constants": constants})
+    return Model(blueprint, (graph, variables["params"], variables["constants"]))

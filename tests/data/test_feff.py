@@ -71,7 +71,7 @@ def test_unusable_files_are_refused(tmp_path, runs, rng):
 @every_run
 def test_cards_end_where_the_cluster_begins(run, runs):
     found = cards(runs / run / "feff.inp")
-    assert (found["EDGE"], found["XANES"], found["FMS"]) == ("K", "4.5 0.04 0.1", "5.0 0")
+    assert (found["EDGE"], found["XANE"], found["FMS"]) == ("K", "4.5 0.04 0.1", "5.0 0")
     assert not {"TITLE", "POTENTIALS", "ATOMS", "END"} & set(found)
     assert all(name.isupper() for name in found)
 

@@ -22,7 +22,8 @@ def library(rng) -> list[Example]:
     spectra = rng.random((count, points))
     for i in np.flatnonzero(rng.random(count) < 0.3):
         other = rng.integers(count)
-        spectra[i] = spectra[other] + rng.uniform(-1, 1, points) * NEAR_DUPLICATE * rng.choice([0.0, 0.5, 1.05, 3.0])
+        noise = rng.uniform(-1, 1, rng.choice([1, points]))  # one number: an offset, which moves the mean as well
+        spectra[i] = spectra[other] + noise * NEAR_DUPLICATE * rng.choice([0.0, 0.5, 1.05, 3.0])
     salt = rng.bytes(4).hex()
     examples = []
     for i in range(count):

@@ -58,5 +58,5 @@ def test_band_inputs_take_the_edge_step_out(rng, kind):
         (strength[:, 0] / strength.sum(axis=1)).mean()
         for strength in (reference.band_strength(x[:, :, None], 12) for x in (flat, mu @ raw + raw_offset))
     ]
-    assert share_of_first[0] < 0.6 * share_of_first[1]
+    assert share_of_first[0] < 0.8 * share_of_first[1]
     assert np.isfinite(flat).all() and 0.2 < flat.std() < 5

@@ -15,14 +15,16 @@ def test_unfold_undoes_fold(rng, length, period):
     np.testing.assert_array_equal(unfold(grid, length), h)
 
 
-@pytest.mark.parametrize("size", [1, 3, 5, 11])
+@pytest.mark.parametrize("size", [1, 3, 5])
 def test_convolution_equals_the_reference_at_every_period(rng, size):
     length, width, out = 24, 3, 4
-    periods = rng.integers(1, length + 1, size=(4, 3))
+    periods = rng.integers(1, length + 1, size=(4, 2))
     h, weights = rng.normal(size=(4, length, width)), rng.normal(size=(size, size, width, out)) / size
-    fast = folded_convolutions(jnp.asarray(h, jnp.float32), jnp.asarray(weights, jnp.float32), jnp.asarray(periods))
+    fast = jax.jit(folded_convolutions)(
+        jnp.asarray(h, jnp.float32), jnp.asarray(weights, jnp.float32), jnp.asarray(periods)
+    )
     for row in range(4):
-        for slot in range(3):
+        for slot in range(2):
             slow = reference.folded_convolution(h[row], weights, periods[row, slot])
             np.testing.assert_allclose(fast[slot, row], slow, atol=1e-5 * max(1, size))
 
@@ -49,5 +51,6 @@ def test_gradients_equal_those_of_the_plain_convolution(rng):
     def fast(h, weights):
         return (folded_convolutions(h, weights, jnp.asarray(periods)) * weight_of).sum()
 
-    for ours, theirs in zip(jax.grad(fast, (0, 1))(h, weights), jax.grad(plain, (0, 1))(h, weights), strict=True):
+    gradients = [jax.jit(jax.grad(f, (0, 1)))(h, weights) for f in (fast, plain)]
+    for ours, theirs in zip(*gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
