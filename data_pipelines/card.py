@@ -151,7 +151,7 @@ def as_text(card: dict) -> str:
         f"leakage   {d['near_duplicate_pairs']} near-duplicate pairs; {d['moved_to_their_family']} examples moved to their family's split"
     )
     for name, kinds in card["descriptors"].items():
-        lines.append("")
+        lines += [""] if kinds else []
         for kind, stats in kinds.items():
             lines.append(f"{name:6s} {kind:6s} {stats['labelled']:6d} labelled  {_spread(stats)}")
         for reason, n in card["masked_by_reason"][name].items():

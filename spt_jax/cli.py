@@ -235,8 +235,9 @@ def _parse(argv: list[str]) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise
-        # tyro frames its complaint; one plain line is easier to read in a log.
-        _fail(" ".join(re.sub(r"[─│╭╮╰╯]+", " ", complaint.getvalue()).split()), 2)
+        # tyro frames its complaint under a title; one plain line is easier to read in a log.
+        text = re.sub(r"╭─.*?─╮|[─│╰╯]+", " ", complaint.getvalue())
+        _fail(" ".join(text.split()), 2)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """The one file that knows Orbax: training checkpoints that survive a kill, and the model that inference loads.
 
-RUN/checkpoints/<step>  state + progress + position in the data stream, the last two kept
+RUN/checkpoints/<step>  state, progress and position in the data stream, the last two kept
 RUN/model/<step>        averaged parameters, input map and everything `predict` needs, of the best validation
 Orbax writes under a temporary name and renames, so a folder that exists is whole.
 """
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 
@@ -29,28 +28,23 @@ class Checkpoints:
         self._training = ocp.CheckpointManager(run / "checkpoints", options=keep(max_to_keep=2))
         self._model = ocp.CheckpointManager(run / "model", options=keep(max_to_keep=1))
 
-    def save(self, step: int, state: Any, progress: dict, stream: grain.DatasetIterator | None = None) -> None:
-        items = {"state": ocp.args.StandardSave(state), "progress": ocp.args.JsonSave(progress)}
-        if stream is not None:
-            items["stream"] = grain.checkpoint.CheckpointSave(stream)
-        self._training.save(step, args=ocp.args.Composite(**items), force=True)
+    def save(self, step: int, state: Any, progress: dict) -> None:
+        """`progress` is JSON: epoch, early stopping, and the position of the data stream."""
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))
+        _save(self._training, step, args)
 
     def save_model(self, step: int, variables: Any, blueprint: dict) -> None:
         """The best model so far: pytrees of arrays, and the blueprint as JSON."""
         described = ocp.args.JsonSave({"format": FORMAT, **blueprint})
-        self._model.save(
-            step, args=ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described), force=True
-        )
+        _save(self._model, step, ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described))
 
-    def restore(self, state: Any, stream: grain.DatasetIterator | None = None) -> tuple[Any, dict] | None:
-        """The newest checkpoint in the shape and sharding of `state`, or None. `stream` is set to its position."""
+    def restore(self, state: Any) -> tuple[Any, dict] | None:
+        """The newest checkpoint in the shape and sharding of `state`, or None."""
         step = self._training.latest_step()
         if step is None:
             return None
-        items = {"state": ocp.args.StandardRestore(_abstract(state)), "progress": ocp.args.JsonRestore()}
-        if stream is not None:
-            items["stream"] = grain.checkpoint.CheckpointRestore(stream)
-        restored = self._training.restore(step, args=ocp.args.Composite(**items))
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(state)), progress=ocp.args.JsonRestore())
+        restored = self._training.restore(step, args=args)
         return restored["state"], restored["progress"]
 
     def close(self) -> None:
@@ -83,6 +77,12 @@ def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
             f"{run}: checkpoint of format {document.get('format')}, this version reads {FORMAT}; train again"
         )
     return document, lambda like: read("variables", ocp.args.StandardRestore(_abstract(like)))
+
+
+def _save(manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -> None:
+    """A step that a killed process already saved is not saved again: the run that repeats it is the same."""
+    if step not in manager.all_steps():
+        manager.save(step, args=args, force=True)
 
 
 def _abstract(tree: Any) -> Any:

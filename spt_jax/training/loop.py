@@ -72,9 +72,11 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
 
     checkpoints = Checkpoints(out)
     progress = {"epoch": 0, "best": None, "since_best": 0}
-    restored = checkpoints.restore(state, stream)
+    restored = checkpoints.restore(state)
     if restored:
         state, progress = restored
+        if stream:
+            stream.set_state(progress["stream"])
     line = _rewind_log(out / LOG, progress["epoch"])
     with _interrupt_flag() as interrupted:
         while progress["epoch"] < settings.epochs and not _exhausted(progress, config):
@@ -103,7 +105,8 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
                     described = replace(blueprint, validation=line["validation"]).to_json()
                     checkpoints.save_model(line["step"], {"params": state.average, "constants": constants}, described)
             if validating or stopping:
-                checkpoints.save(line["step"], state, progress, stream)
+                position = {"stream": stream.get_state()} if stream else {}
+                checkpoints.save(line["step"], state, {**progress, **position})
             with open(out / LOG, "a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
             report(line)

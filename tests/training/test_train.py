@@ -18,7 +18,8 @@ from spt_jax.config import Config, ModelConfig, TrainConfig
 from spt_jax.quickstart import LIBRARY
 from spt_jax.training.loop import LOG, train
 
-MODEL = {"width": 8, "blocks": 1, "hidden": 16, "readout_channels": 2}
+# The smallest network: these tests are about the trainer.
+MODEL = {"width": 4, "blocks": 1, "bands": 1, "kernel": 1, "attention": "none", "hidden": 8, "attention_heads": 1}
 SETTINGS = {"epochs": 4, "batch_size": 64, "validate_every": 1}
 
 PROGRAM = """

@@ -1,0 +1,172 @@
+"""The commands as a user types them, on the embedded library: the road from data to descriptors, and wrong turns."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from importlib.metadata import entry_points
+
+import numpy as np
+import pytest
+
+import spt_jax
+from data_pipelines.experiment import read_spectrum
+from data_pipelines.loading import Dataset
+from spt_jax.cli import main
+from spt_jax.quickstart import EXAMPLE, LIBRARY
+
+SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    main(["train", "tiny", "--data", str(LIBRARY), "--out", str(out), *SMALL])
+    return out
+
+
+def fails(capsys, *arguments: str) -> str:
+    """The one line that a wrong command prints on stderr; its exit status is not 0."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code not in (0, None)
+    message = capsys.readouterr().err
+    assert message.startswith("spt-jax: error: ") and message.count("\n") == 1, message
+    return message
+
+
+def test_entry_point_is_installed():
+    assert any(e.value == "spt_jax.cli:main" for e in entry_points(group="console_scripts", name="spt-jax"))
+
+
+def test_evaluate_writes_every_descriptor_of_the_library(run, capsys):
+    main(["evaluate", str(run), "--data", str(LIBRARY), "--split", "test"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    split = Dataset(LIBRARY).split("test")
+    assert (metrics["split"], metrics["n"]) == ("test", len(split.ids))
+    keys = {"class": {"f1_macro", "f1_weighted", "accuracy"}, "regression": {"r2", "rmse", "mae"}}
+    for scores in metrics["descriptors"].values():
+        assert set(scores) == {"kind", "n"} | keys[scores["kind"]]
+    assert set(metrics["sites"]) == {"non-O", "O"}
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("format", ["json", "csv", "table"])
+def test_predict_prints_every_format(run, capsys, format):
+    capsys.readouterr()
+    main(["predict", str(run), str(EXAMPLE), "--format", format])
+    text = capsys.readouterr().out
+    if format == "json":
+        [result] = json.loads(text)
+        assert result["absorber"] == "Co K"
+        assert sum(result["descriptors"]["CN"]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+        assert result["descriptors"]["MBL"]["unit"] == "Å" and "NNOSM" not in result["descriptors"]
+    elif format == "csv":
+        assert {row["descriptor"] for row in csv.DictReader(io.StringIO(text))} >= {"OS", "CN", "MBL"}
+    else:
+        assert "Å" in text
+
+
+def test_two_columns_and_python_agree_with_xmu(run, tmp_path, capsys):
+    found = read_spectrum(EXAMPLE)
+    path = tmp_path / "Spektrum Ö.txt"
+    np.savetxt(path, np.column_stack([found.energy, 3.7 * found.mu]), header="energy mu")
+    capsys.readouterr()
+    main(["predict", str(run), str(EXAMPLE), str(path), "--element", "Co", "--format", "json"])
+    first, second = json.loads(capsys.readouterr().out)
+    values = spt_jax.load(run).predict(found.energy, found.mu, element="Co")
+    for name, value in values.items():
+        assert first["descriptors"][name]["value"] == pytest.approx(second["descriptors"][name]["value"], abs=1e-4)
+        assert value.value == pytest.approx(first["descriptors"][name]["value"], abs=1e-4)
+
+
+def test_wrong_spectra_get_one_line(run, tmp_path, capsys):
+    found = read_spectrum(EXAMPLE)
+    table = np.column_stack([found.energy, found.mu])
+    wrong = {
+        "energy in keV": table / [1000, 1],
+        "energy descending": table[::-1],
+        "not finite": np.where(np.arange(len(table))[:, None] == 40, [np.nan, 1], table),
+        "grid not covered": table[: len(table) // 2],
+        "no edge": np.column_stack([found.energy, np.ones_like(found.mu)]),
+        "columns": np.column_stack([table, found.mu]),
+    }
+    for reason, rows in wrong.items():
+        path = tmp_path / "wrong.txt"
+        np.savetxt(path, rows)
+        message = fails(capsys, "predict", str(run), str(path), "--element", "Co")
+        assert reason in message and "wrong.txt" in message
+    (tmp_path / "cut.dat").write_text(EXAMPLE.read_text()[:-40])
+    assert "truncated" in fails(capsys, "predict", str(run), str(tmp_path / "cut.dat"))
+    (tmp_path / "junk.dat").write_bytes(bytes(range(256)))
+    assert "not a text file" in fails(capsys, "predict", str(run), str(tmp_path / "junk.dat"))
+    (tmp_path / "empty.dat").touch()
+    assert "no numbers" in fails(capsys, "predict", str(run), str(tmp_path / "empty.dat"))
+
+
+def test_wrong_element_edge_and_files_get_one_line(run, tmp_path, capsys):
+    assert "not Cu" in fails(capsys, "predict", str(run), str(EXAMPLE), "--element", "Cu")
+    path = tmp_path / "two.txt"
+    np.savetxt(path, np.column_stack(read_spectrum(EXAMPLE)[:2]))
+    assert "say which element" in fails(capsys, "predict", str(run), str(path))
+    assert "trained on" in fails(capsys, "predict", str(run), str(path), "--element", "Cu")
+    assert "trained on" in fails(capsys, "predict", str(run), str(path), "--element", "Co", "--edge", "L3")
+    assert "no such file" in fails(capsys, "predict", str(run), "nowhere.dat")
+    assert "no FILE" in fails(capsys, "predict", str(run))
+
+
+def test_wrong_runs_datasets_and_fields_get_one_line(run, tmp_path, capsys):
+    assert "spt-jax train" in fails(capsys, "predict", str(tmp_path), str(EXAMPLE))
+    assert "spt-jax prepare" in fails(capsys, "evaluate", str(run), "--data", str(tmp_path))
+    assert "unknown preset" in fails(capsys, "train", "huge", "--data", str(LIBRARY), "--out", str(tmp_path / "r"))
+    assert "--model.width" in fails(
+        capsys, "train", "tiny", "--data", str(LIBRARY), "--out", str(tmp_path / "r"), "--model.widht", "3"
+    )
+    assert "must be odd" in fails(
+        capsys, "train", "tiny", "--data", str(LIBRARY), "--out", str(tmp_path / "r"), "--model.kernel", "4"
+    )
+    assert "unknown command" in fails(capsys, "trian")
+    assert "another train.seed" in fails(
+        capsys, "train", "tiny", "--data", str(LIBRARY), "--out", str(run), *SMALL, "--train.seed", "5"
+    )
+    assert not (tmp_path / "r").exists()
+
+
+def test_checkpoint_of_another_version_or_damaged_is_refused(run, tmp_path, capsys):
+    for damage in ("format", "truncate"):
+        copy = tmp_path / damage
+        shutil.copytree(run, copy)
+        [document] = [p for p in copy.glob("model/*/blueprint/metadata") if p.is_file()]
+        text = document.read_text()
+        document.write_text(text.replace('"format": 1', '"format": 99') if damage == "format" else text[:100])
+        message = fails(capsys, "predict", str(copy), str(EXAMPLE))
+        assert ("format 99" if damage == "format" else "damaged") in message
+
+
+def test_prepare_refuses_what_holds_no_spectra(tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no FEFF run" in fails(capsys, "prepare", str(empty), "--out", str(tmp_path / "d"))
+    assert "no such file" in fails(capsys, "prepare", "nowhere", "--out", str(tmp_path / "d"))
+    assert "no SOURCE" in fails(capsys, "prepare", "--out", str(tmp_path / "d"))
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk_gets_one_line(run, tmp_path, capsys, monkeypatch):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / ".metrics.json.partial").symlink_to("/dev/full")
+    assert "No space left" in fails(capsys, "evaluate", str(copy), "--data", str(LIBRARY))
+
+
+def test_help_teaches(capsys):
+    main([])
+    overview = capsys.readouterr().out
+    assert all(command in overview for command in ("quickstart", "prepare", "train", "evaluate", "predict"))
+    for command in ("prepare", "predict"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
