@@ -1,18 +1,23 @@
-"""Hostile settings for the whole suite: shapes are checked, warnings of our own code are errors."""
+"""Settings for the whole suite: shapes of the model are checked at each call, programs are compiled once."""
 
-from jaxtyping import install_import_hook
+import os
+import tempfile
 
-# Before anything imports the model: every annotated shape of spt_jax.model is verified at each call.
-install_import_hook("spt_jax.model", "beartype.beartype")
+# Inherited by the processes that tests start; a program compiled by one is read by the next.
+_cache = tempfile.TemporaryDirectory(prefix="spt-jax-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook("spt_jax.model", "beartype.beartype")
 
 
 @pytest.fixture
-def rng(request) -> np.random.Generator:
+def rng() -> np.random.Generator:
     """Fresh random inputs every run; the seed is printed with a failure."""
     seed = int(np.random.SeedSequence().generate_state(1)[0])
-    request.node.user_properties.append(("seed", seed))
     print(f"rng seed {seed}")
     return np.random.default_rng(seed)
