@@ -76,10 +76,12 @@ class Prepare:
         if not self.sources:
             raise UserError("no SOURCE given; name folders, .tar archives or .parquet files")
         columns = (TextColumn("{task.description:9s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=errors) as progress:
-            bars: dict[str, Any] = {}
+        progress, bars = Progress(*columns, console=errors), {}
+        with contextlib.ExitStack() as live:
 
             def report(stage: str, done: int, total: int) -> None:
+                if not bars:
+                    live.enter_context(progress)
                 if stage not in bars:
                     bars[stage] = progress.add_task(stage, total=total)
                 progress.update(bars[stage], completed=done, total=total)

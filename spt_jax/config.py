@@ -60,7 +60,7 @@ class TrainConfig:
     """Descriptors to learn: all (joint mode), or any subset (expert mode)."""
     input: Literal["resident", "stream"] = "resident"
     """Hold the whole training set on the device, or stream batches from disk."""
-    epochs: int = 60
+    epochs: int = 40
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup_epochs: float = 3.0
@@ -103,7 +103,7 @@ class Config:
 
 def tiny() -> Config:
     """Quickstart and tests: about 400 spectra in a minute or two on 2 CPU cores."""
-    return Config(ModelConfig(width=32), TrainConfig(epochs=40, batch_size=32))
+    return Config(ModelConfig(width=32), TrainConfig(batch_size=32))
 
 
 def base() -> Config:
