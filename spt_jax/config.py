@@ -103,7 +103,9 @@ class Config:
 
 def tiny() -> Config:
     """Quickstart and tests: about 400 spectra in a minute or two on 2 CPU cores."""
-    return Config(ModelConfig(width=32), TrainConfig(batch_size=32))
+    return Config(
+        ModelConfig(width=32), TrainConfig(epochs=80, batch_size=32, noise=0.01, energy_shift=0.25, amplitude=0.02)
+    )
 
 
 def base() -> Config:
