@@ -113,7 +113,7 @@ def test_large_disordered_cell_skips_bond_valence(runs, rng):
         structure.translate_sites(i, rng.normal(scale=0.15, size=3), frac_coords=False)
     assert len(structure) > MAX_INEQUIVALENT_SITES
     _, masked = labels_of(structure, 0)
-    assert masked["OS"] == "BVAnalyzer skipped (disordered cell)"
+    assert masked["OS"] == f"BVAnalyzer skipped (over {MAX_INEQUIVALENT_SITES} inequivalent sites)"
 
 
 def random_copper_sites(path, rng, count=6):
