@@ -41,7 +41,9 @@ def draw(run: Path) -> Figure:
     p = int(period(jnp.asarray(chosen[0]), len(mu)))
     grid = np.asarray(fold(jnp.asarray(signal[None, :, None]), p))[0, :, :, 0]
     folded.imshow(grid, aspect="auto", cmap="RdBu_r", vmin=-np.abs(grid).max(), vmax=np.abs(grid).max())
-    folded.set(title=f"3  folded at f = {chosen[0]}", xlabel=f"place in period of {p}", ylabel="row", yticks=range(len(grid)))
+    folded.set(
+        title=f"3  folded at f = {chosen[0]}", xlabel=f"place in period of {p}", ylabel="row", yticks=range(len(grid))
+    )
     result.axis("off")
     result.set_title("4  descriptors", loc="left")
     values = model.predict(found.energy, found.mu, found.element)
