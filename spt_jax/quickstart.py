@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data_pipelines.errors import SpectrumError
 from data_pipelines.experiment import read_spectrum
 from data_pipelines.files import write_atomic
 from data_pipelines.loading import Dataset
@@ -44,8 +43,6 @@ def quickstart(out: Path, console: Console) -> None:
     write_report(out, evaluation, model.blueprint)
 
     example = read_spectrum(EXAMPLE)
-    if example.element is None:
-        raise SpectrumError("element not given", f"{EXAMPLE} names no absorber")
     values = model.predict(example.energy, example.mu, element=example.element)
     console.print(values_table(EXAMPLE.name, f"{example.element} {example.edge}", values))
     console.print(
