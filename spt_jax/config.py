@@ -121,4 +121,9 @@ def large() -> Config:
     )
 
 
-PRESETS = {"tiny": tiny, "base": base, "large": large}
+def inception() -> Config:
+    """The ancestor's convolution (TimesNet: kernels 1 to 11 merged into one), the harder case for throughput."""
+    return Config(ModelConfig(width=64, kernel=11))
+
+
+PRESETS = {"tiny": tiny, "base": base, "large": large, "inception": inception}

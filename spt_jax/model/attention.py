@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from spt_jax.shapes import Array, Float
 
 from spt_jax.model.linear import Linear
 

@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from spt_jax.shapes import Array, Float, Int
 
 # 2 m_e / hbar^2 in 1 / (eV Å^2): k^2 = K2_PER_EV (E - E0).
 K2_PER_EV = 0.2624682

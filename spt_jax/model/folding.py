@@ -11,7 +11,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from spt_jax.shapes import Array, Bool, Float, Int
 
 
 def fold(h: Float[Array, "B L d"], period: int) -> Float[Array, "B R p d"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from spt_jax.shapes import Array, Float
 
 from spt_jax.model.linear import Linear
 

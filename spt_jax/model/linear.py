@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flax import nnx
-from jaxtyping import Array, Float
+from spt_jax.shapes import Array, Float
 
 
 class Linear(nnx.Linear):

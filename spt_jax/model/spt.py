@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from spt_jax.shapes import Array, Float, Int
 
 from data_pipelines.errors import RunError
 from spt_jax.config import ModelConfig
