@@ -39,7 +39,9 @@ def parser(doc: str, preset: str = "base") -> argparse.ArgumentParser:
         description=doc.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     options.add_argument("--preset", default=preset, help="a preset of spt_jax.config")
-    options.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="arithmetic of the network")
+    options.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="arithmetic of the network"
+    )
     options.add_argument("--json", type=Path, default=None, metavar="FILE", help="append results to this file")
     options.add_argument("--trace", type=Path, default=None, metavar="DIR", help="write a profile for TensorBoard")
     options.add_argument("--repeats", type=int, default=15, help="timed rounds, all cases once in each")

@@ -1,1 +1,148 @@
-"""Train step: spectra per second of forward, backward and update, against PyTorch where it is installed."""
+"""Train step: spectra per second of augmentation, forward, backward and update, as a share of this machine's roofs.
+
+`fixed` and `per_sample` are the band modes; `epoch` runs many steps in one dispatch, the data resident and shuffled
+on the device. The comparison with PyTorch is `benchmarks.torch_peer`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import measure, peaks, workload
+from benchmarks.workload import Workload
+from spt_jax.model.flops import Cost, model_cost
+from spt_jax.model.plan import folding_cost, make_plan
+from spt_jax.training.flat import Flat
+from spt_jax.training.sharding import Layout
+from spt_jax.training.step import TrainState, init_state, make_epoch, make_optimiser, make_step
+
+STEPS_PER_DISPATCH = 8
+
+
+def trainer(work: Workload, layout: Layout | None = None) -> tuple[Callable, TrainState, Flat]:
+    """The train step of spt_jax as the trainer builds it, and a fresh state."""
+    settings = work.config.train
+    flat = Flat(work.params, layout.devices if layout else 1)
+    optimiser = make_optimiser(settings, 10_000, 100, flat)
+    step = make_step(work.graph, work.constants, optimiser, work.tasks, settings, work.grid.step, flat, layout)
+    return step, jax.jit(lambda params: init_state(params, optimiser, flat, 0))(work.params), flat
+
+
+class Running:
+    """A compiled step or epoch that carries its state from call to call, donated."""
+
+    def __init__(self, function: Callable, state: TrainState, *data: Any):
+        self.program, self.compile_s, self.peak_memory_bytes = measure.compiled(
+            function, state, *data, donate_argnums=0
+        )
+        self._state, self._data = state, data
+
+    def __call__(self) -> dict[str, jax.Array]:
+        self._state, metrics = self.program(self._state, *self._data)
+        return metrics
+
+
+def our_step(work: Workload) -> Running:
+    """One training step on the workload's batch per call."""
+    step, state, _ = trainer(work)
+    return Running(step, state, jax.device_put(work.batch))
+
+
+def our_epoch(work: Workload, batch_size: int, steps: int) -> Running:
+    """`steps` steps per call on batches drawn from the workload's resident spectra."""
+    step, state, _ = trainer(work)
+    return Running(make_epoch(step, steps, batch_size, 0, lambda batch: batch), state, jax.device_put(work.batch))
+
+
+def step_cost(work: Workload, batch_size: int) -> Cost:
+    """Counted work of one training step: three forward passes."""
+    model, length = work.config.model, work.grid.points
+    outputs = sum(max(task.classes, 1) for task in work.tasks)
+    forward = model_cost(model, length, outputs, batch_size, folding_cost(model, length, batch_size))
+    return Cost(3 * forward.flops, 3 * forward.bytes)
+
+
+def loss_error(work: Workload) -> float:
+    """Largest difference of the outputs to those of the plain taps, in float32, on the workload's batch."""
+    model = work.config.model
+    plain = work.with_model(replace(model, folding="taps", dtype="float32"))
+    outputs = [
+        jax.jit(w.apply)(work.params, work.batch.spectrum[:8], work.batch.atomic_number[:8]) for w in (work, plain)
+    ]
+    heads = [task.name for task in work.tasks]
+    return max(float(np.abs(np.asarray(outputs[0][h]) - np.asarray(outputs[1][h])).max()) for h in heads)
+
+
+def main(arguments: list[str] | None = None) -> list[dict]:
+    parser = measure.parser(__doc__)
+    parser.add_argument("--batch", type=int, nargs="+", default=[64], help="batch sizes")
+    parser.add_argument("--length", type=int, default=144, help="energies of a spectrum")
+    parser.add_argument("--width", type=int, default=None, help="another width than the preset's")
+    parser.add_argument("--mode", nargs="+", default=["fixed", "per_sample"], help="band modes")
+    options = parser.parse_args(arguments)
+    if options.small:
+        options.batch, options.repeats, options.length = [4], 2, 24
+    roofs = peaks.measure_roofs(options.dtype, options.small)
+    print(f"roofs: {roofs.flops / 1e9:,.0f} GFLOP/s {options.dtype} matrix products, {roofs.bandwidth / 1e9:,.1f} GB/s")
+    lines = []
+    for batch in options.batch:
+        lines += _one_batch(options, batch, roofs)
+    columns = {"median_ms": "ms", "spectra_per_s": "spectra/s", "share_of_matmul_peak": "matmul"}
+    columns |= {"share_of_memory_roof": "memory", "max_error": "error", "compile_s": "compile s"}
+    measure.show(lines, columns)
+    return lines
+
+
+def _one_batch(options: argparse.Namespace, batch: int, roofs: peaks.Roofs) -> list[dict]:
+    cases, works = {}, {}
+    fields = {"width": options.width} if options.width else {}
+    for mode in options.mode:
+        config = workload.config_of(options.preset, options.dtype, options.small, band_mode=mode, **fields)
+        steps = 2 if options.small else STEPS_PER_DISPATCH
+        works[mode] = workload.make(config, batch * steps, options.length)
+        one = replace(works[mode], batch=jax.tree.map(lambda x: x[:batch], works[mode].batch))
+        try:
+            cases[f"{mode} B={batch}"] = (mode, our_step(one), 1)
+            cases[f"{mode} B={batch} epoch"] = (mode, our_epoch(works[mode], batch, steps), steps)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise SystemExit(f"batch {batch} does not fit this device's memory; try --batch {batch // 2}") from None
+    timings = measure.interleaved({name: case[1] for name, case in cases.items()}, options.repeats, options.trace)
+    lines = []
+    for name, (mode, running, steps) in cases.items():
+        seconds = timings[name].median_ms / 1e3 / steps
+        cost = step_cost(works[mode], batch)
+        plan = make_plan(works[mode].config.model, options.length)
+        lines.append(
+            measure.record(
+                "train_step",
+                name,
+                options,
+                median_ms=1e3 * seconds,
+                low_ms=timings[name].low_ms / steps,
+                high_ms=timings[name].high_ms / steps,
+                spectra_per_s=batch / seconds,
+                **roofs.shares(cost.flops, cost.bytes, seconds),
+                mfu=peaks.mfu(cost.flops, seconds, options.dtype),
+                max_error=loss_error(works[mode]),
+                compile_s=running.compile_s,
+                peak_memory_bytes=running.peak_memory_bytes,
+                length=options.length,
+                width=works[mode].config.model.width,
+                batch=batch,
+                folding="taps" if plan is None else [form for _, form in plan],
+                flops_per_spectrum=cost.flops / batch,
+            )
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()

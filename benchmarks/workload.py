@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid
-from flax import nnx
-from spt_jax.config import PRESETS, Config
+from spt_jax.config import PRESETS, Config, ModelConfig
 from spt_jax.model.spt import SPT
 from spt_jax.training.losses import Task, head_specs, make_tasks
 
@@ -64,19 +64,28 @@ class Workload:
         """The network's outputs, as inference runs it."""
         return nnx.merge(self.graph, params, self.constants)(spectrum, atomic_number)
 
+    def with_model(self, model: ModelConfig) -> Workload:
+        """The same parameters and spectra under another model configuration of the same shapes."""
+        return replace(self, config=replace(self.config, model=model), graph=_parts(self, model)[0])
+
 
 def make(config: Config, batch_size: int, length: int = 144, seed: int = 0) -> Workload:
     """A fresh model and batch, statistics of the spectra taken from the batch as from a training set."""
     rng = np.random.default_rng(seed)
     grid = EnergyGrid(points=length, step=72 / length)
-    statistics = batch_of(rng, max(batch_size, 256), grid)
-    tasks = make_tasks(config.train.descriptors, statistics)
-    mean, std = statistics.spectrum.mean(axis=0), statistics.spectrum.std(axis=0)
+    batch = batch_of(rng, max(batch_size, 256), grid)
+    tasks = make_tasks(config.train.descriptors, batch)
+    work = Workload(config, grid, tasks, None, None, None, batch)
+    graph, params, constants = _parts(work, config.model, seed)
+    batch = jax.tree.map(lambda x: x[:batch_size], batch)
+    return replace(work, graph=graph, params=params, constants=constants, batch=batch)
+
+
+def _parts(work: Workload, config: ModelConfig, seed: int = 0) -> tuple[nnx.GraphDef, Any, Any]:
+    mean, std = work.batch.spectrum.mean(axis=0), work.batch.spectrum.std(axis=0)
 
     def init(key: jax.Array):
-        model = SPT(config.model, head_specs(tasks), grid.relative(), mean, std, rngs=nnx.Rngs(params=key))
+        model = SPT(config, head_specs(work.tasks), work.grid.relative(), mean, std, rngs=nnx.Rngs(params=key))
         return nnx.split(model, nnx.Param, ...)
 
-    graph, params, constants = jax.jit(init)(jax.random.key(seed))
-    batch = jax.tree.map(lambda x: x[:batch_size], statistics)
-    return Workload(config, grid, tasks, graph, params, constants, batch)
+    return jax.jit(init)(jax.random.key(seed))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_pipelines import blocks
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
 from data_pipelines.schema import (
@@ -105,10 +106,15 @@ def _distribution(kind: str, values: np.ndarray) -> dict:
 
 def write(out: Path, card: dict) -> None:
     """Write the text card, then the JSON card: its presence says that the dataset is complete."""
-    shards = sorted(p for p in (out / "spt_xas").rglob("*") if p.is_file())
+    shards = sorted(p for folder in ("spt_xas", blocks.FOLDER) for p in (out / folder).rglob("*") if p.is_file())
     card["files"] = {str(p.relative_to(out)): file_sha256(p) for p in shards}
     write_atomic(out / TEXT_FILE, as_text(card))
     write_atomic(out / FILE, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+
+
+def has_blocks(card: dict) -> bool:
+    """False for a dataset made before there were blocks to stream from."""
+    return any(name.startswith(f"{blocks.FOLDER}/") for name in card["files"])
 
 
 def read(dataset: Path) -> dict:

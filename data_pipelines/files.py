@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write under a temporary name, flush to disk, rename: a kill leaves the old file or the new one."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write under a temporary name, flush to disk, rename: a kill leaves the old file or the new one. Text is UTF-8."""
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(partial, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

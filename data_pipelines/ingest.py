@@ -16,11 +16,13 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
-from data_pipelines import card, splits, tfds_builder
+import numpy as np
+
+from data_pipelines import blocks, card, splits, tfds_builder
 from data_pipelines.errors import SourceError
 from data_pipelines.files import write_atomic
 from data_pipelines.records import Record, run_task
-from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, EnergyGrid
+from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SYMBOLS, EnergyGrid
 from data_pipelines.sources import Source, Task, open_source
 
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
@@ -45,9 +47,11 @@ def prepare(
     work = out / WORK
     opened = [open_source(path, work) for path in sources]
     key = _fingerprint(opened, grid)
-    if existing and (existing["fingerprint"] == key or not overwrite):
+    if existing and not overwrite:
         shutil.rmtree(work, ignore_errors=True)
         if existing["fingerprint"] == key:
+            if not card.has_blocks(existing):
+                _finish(out, existing)
             return existing
         raise SourceError(
             f"{out} holds a dataset of other sources or another grid; choose another --out, or --overwrite"
@@ -64,10 +68,28 @@ def prepare(
     report("writing", 0, len(kept))
     tfds_builder.write(out, kept, assigned, grid)
     document = card.make(opened, records, kept, assigned, split_counts, grid, key)
-    card.write(out, document)
+    _finish(out, document)
     shutil.rmtree(work)
     report("writing", len(kept), len(kept))
     return document
+
+
+def _finish(out: Path, document: dict) -> None:
+    """Blocks of the same examples in the order of TFDS, which is a shuffled one; then the card."""
+    present = [split for split, part in document["splits"].items() if part["examples"]]
+    blocks.write(out, {split: _stored(out, split) for split in present})
+    card.write(out, document)
+
+
+def _stored(out: Path, split: str) -> Iterator[blocks.Rows]:
+    source = tfds_builder.data_source(out, split)
+    for start in range(0, len(source), blocks.BLOCK_ROWS):
+        rows = [source[i] for i in range(start, min(start + blocks.BLOCK_ROWS, len(source)))]
+        yield blocks.Rows(
+            np.stack([row["spectrum"] for row in rows]),
+            np.array([SYMBOLS.index(row["element"].decode()) for row in rows], np.int32),
+            np.stack([row["labels"] for row in rows]),
+        )
 
 
 def _fingerprint(opened: list[Source], grid: EnergyGrid) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import grain
 import numpy as np
 
 from data_pipelines import card, tfds_builder
+from data_pipelines.blocks import REMEDY, Blocks
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256
 from data_pipelines.schema import NAMES, SYMBOLS, Batch, EnergyGrid, encode_labels
+from data_pipelines.stream import WINDOW_ROWS, Batches
 
 
 @dataclass(frozen=True)
@@ -56,64 +56,52 @@ class Dataset:
         )
 
     def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
-        """Endless shuffled batches of this host's share. Its iterator's state restores the exact position."""
-        source = self._source(split)
-        if batch_size > len(source) // shards:
-            raise DatasetError(
-                f"batch_size {batch_size} exceeds the {len(source) // shards} {split} examples of a host"
-            )
-        checked = _Checked(source, self._damaged)
-        examples = grain.MapDataset.source(checked)[shard::shards].shuffle(seed).map(_single).repeat()
-        batches = examples.batch(batch_size, drop_remainder=True)
-        # Grain's own default would read hundreds of batches ahead before the first one comes.
-        return batches.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8))
+        """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.
 
-    def _source(self, split: str):
+        An epoch is `examples // shards // batch_size` batches, the same on every host, and shows a row at most once;
+        what is left out, less than a batch of each host and less than a row for each, is drawn anew every epoch.
+        """
+        source = self._blocks(split)
+        if batch_size > source.rows // shards:
+            raise DatasetError(
+                f"batch_size {batch_size} exceeds the {source.rows // shards} {split} examples of a host"
+            )
+        batches = grain.MapDataset.source(Batches(source, batch_size, seed, shard, shards))
+        # Reading ahead by half a window hides the reading of the next one.
+        ahead = min(max(WINDOW_ROWS // 2 // batch_size, 4), 128)
+        return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=ahead))
+
+    def _blocks(self, split: str) -> Blocks:
+        count = self._count(split)
+        if not card.has_blocks(self.card):
+            raise DatasetError(
+                f"{self.path}: made without the blocks that streaming reads; the same `spt-jax prepare` again adds them"
+            )
+        found = Blocks(self.path, split)
+        if found.rows != count:
+            raise self._damaged(f"{found.rows} {split} examples in blocks, {count} in the data card")
+        return found
+
+    def _count(self, split: str) -> int:
         count = self.card["splits"].get(split, {}).get("examples", 0)
         if not count:
             known = ", ".join(name for name, part in self.card["splits"].items() if part["examples"])
             raise DatasetError(f"{self.path}: no examples in split {split!r}; it has {known}")
-        try:
-            return tfds_builder.data_source(self.path, split)
-        except Exception as error:
-            raise self._damaged(error) from None
+        return count
 
     def _read(self, split: str) -> list[dict]:
+        self._count(split)
         try:
-            source = self._source(split)
+            source = tfds_builder.data_source(self.path, split)
             return [source[i] for i in range(len(source))]
-        except DatasetError:
-            raise
         except Exception as error:  # array_record raises bare RuntimeError, TFDS many others
-            raise self._damaged(error) from None
+            raise self._damaged(f"{type(error).__name__}: {error}") from None
 
-    def _damaged(self, error: Exception) -> DatasetError:
+    def _damaged(self, detail: str) -> DatasetError:
         for name, sha256 in self.card["files"].items():
             path = self.path / name
             if not path.exists():
-                return DatasetError(f"{path}: missing; prepare the dataset again")
+                return DatasetError(f"{path}: missing; {REMEDY}")
             if file_sha256(path) != sha256:
-                return DatasetError(f"{path}: damaged (checksum differs from the data card); prepare the dataset again")
-        return DatasetError(f"{self.path}: cannot be read ({type(error).__name__}: {error})")
-
-
-class _Checked:
-    """A data source whose read errors name the damaged file."""
-
-    def __init__(self, source: Any, damaged: Callable[[Exception], DatasetError]):
-        self._rows, self._damaged = source, damaged
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> dict:
-        try:
-            return self._rows[index]
-        except Exception as error:
-            raise self._damaged(error) from None
-
-
-def _single(row: dict) -> Batch:
-    labels, mask = encode_labels(row["labels"][None])
-    number = np.int32(SYMBOLS.index(row["element"].decode()))
-    return Batch(row["spectrum"], number, labels[0], mask[0])
+                return DatasetError(f"{path}: damaged (checksum differs from the data card); {REMEDY}")
+        return DatasetError(f"{self.path}: cannot be read ({detail})")

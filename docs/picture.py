@@ -27,7 +27,7 @@ def draw(run: Path) -> Figure:
     signal = np.asarray(nnx.merge(*model.parts).band_input(jnp.asarray(mu[None])))[0]
     number = np.array([SYMBOLS.index(found.element)], np.int32)
     chosen = model.outputs(mu[None], number)["bands"][0, 0]
-    strength = np.asarray(band_strength(jnp.asarray(signal[None, :, None]), model.blueprint.model.highest_band))[0]
+    strength = np.asarray(band_strength(jnp.asarray(signal[:, None, None]), model.blueprint.model.highest_band))[0]
 
     figure = Figure(figsize=(10, 2.7), layout="constrained")
     spectrum, bands, folded, result = figure.subplots(1, 4, width_ratios=(1.3, 1, 1.1, 0.9))
@@ -39,7 +39,7 @@ def draw(run: Path) -> Figure:
     bands.bar(frequencies, strength, color=[ORANGE if f in chosen else GREY for f in frequencies])
     bands.set(title=f"2  its {len(chosen)} bands", xlabel="frequency", yticks=[])
     p = int(period(jnp.asarray(chosen[0]), len(mu)))
-    grid = np.asarray(fold(jnp.asarray(signal[None, :, None]), p))[0, :, :, 0]
+    grid = np.asarray(fold(jnp.asarray(signal[:, None, None]), p))[0, :, :, 0]
     folded.imshow(grid, aspect="auto", cmap="RdBu_r", vmin=-np.abs(grid).max(), vmax=np.abs(grid).max())
     folded.set(
         title=f"3  folded at f = {chosen[0]}", xlabel=f"place in period of {p}", ylabel="row", yticks=range(len(grid))

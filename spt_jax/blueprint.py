@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-from flax import nnx
 
-from data_pipelines.loading import Dataset, Split
 from data_pipelines.schema import EnergyGrid, descriptor
 from spt_jax.config import ModelConfig
-from spt_jax.model.spt import SPT
-from spt_jax.training.losses import Task, head_specs
+from spt_jax.tasks import Task
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from data_pipelines.loading import Dataset, Split
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class Blueprint:
     spectrum_std: tuple[float, ...]
     dataset: str
     validation: dict[str, float | None] = field(default_factory=dict)
+    learnt: tuple[str, ...] = ()
+    """Descriptors it was trained on, where these are not all its heads: an expert of an ensemble."""
+
+    @property
+    def learnt_tasks(self) -> tuple[Task, ...]:
+        """The heads whose output means something."""
+        return tuple(task for task in self.tasks if not self.learnt or task.name in self.learnt)
 
     @classmethod
     def of(cls, model: ModelConfig, dataset: Dataset, train: Split, tasks: tuple[Task, ...]) -> Blueprint:
@@ -68,17 +79,32 @@ class Blueprint:
             spectrum_std=tuple(document["spectrum_std"]),
             dataset=document["dataset"],
             validation=document["validation"],
+            learnt=tuple(document.get("learnt", ())),
         )
 
     def build(self, key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """(graph, parameters, constants) of a fresh model."""
-        return jax.jit(self._init)(key)
+        return jax.jit(self._initialiser())(key)
+
+    def build_many(self, seeds: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        """The same for each of (M,) seeds, every array with the members in front."""
+        return jax.jit(jax.vmap(lambda seed: self._initialiser()(jax.random.key(seed))))(seeds)
 
     def abstract(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same with shapes instead of arrays."""
-        return jax.eval_shape(self._init, jax.random.key(0))
+        return jax.eval_shape(self._initialiser(), jax.random.key(0))
 
-    def _init(self, key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    def _initialiser(self) -> Callable[[jax.Array], tuple[nnx.GraphDef, nnx.State, nnx.State]]:
+        # An exported model is read where flax may be missing, and needs no fresh one.
+        from flax import nnx
+
+        from spt_jax.model.spt import SPT
+        from spt_jax.training.losses import head_specs
+
         energy, mean, std = self.grid.relative(), np.array(self.spectrum_mean), np.array(self.spectrum_std)
-        model = SPT(self.model, head_specs(self.tasks), energy, mean, std, rngs=nnx.Rngs(params=key))
-        return nnx.split(model, nnx.Param, ...)
+
+        def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+            model = SPT(self.model, head_specs(self.tasks), energy, mean, std, rngs=nnx.Rngs(params=key))
+            return nnx.split(model, nnx.Param, ...)
+
+        return init

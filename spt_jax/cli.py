@@ -26,10 +26,12 @@ spt-jax: from X-ray absorption spectra to local structure.
   spt-jax quickstart [--out DIR]                    train on the embedded library
   spt-jax prepare SOURCE... --out DATASET           FEFF runs -> labelled dataset
   spt-jax train PRESET --data DATASET --out RUN     train a model
+  spt-jax ensemble PRESET --data DATASET --out DIR  experts, or several seeds, at once
   spt-jax evaluate RUN --data DATASET --split test  scores per descriptor
   spt-jax predict RUN FILE...                       descriptors of spectra
+  spt-jax export RUN --out FILE                     the model in one file
 
-Each explains itself with --help. Presets of train:
+Each explains itself with --help. Presets of train and ensemble:
 """
 
 console = Console()
@@ -65,7 +67,7 @@ class Prepare:
     workers: int = 0
     """Processes; 0 means one per core."""
     overwrite: bool = False
-    """Replace a dataset of other sources in `out`."""
+    """Replace a dataset of other sources in `out`, or a damaged one."""
 
     def run(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -119,6 +121,39 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Train several models at once: an expert for each descriptor, or the joint model from several seeds.
+
+    Each becomes a run folder OUT/NAME for evaluate, predict and export. After a stop the same command goes on.
+    """
+
+    data: Path
+    """Dataset folder made by `spt-jax prepare`."""
+    out: Path
+    """Folder of the run folders."""
+    model: ModelConfig
+    train: TrainConfig
+    seeds: int = 0
+    """How many seeds of the joint model; 0 trains one expert per descriptor."""
+
+    def run(self) -> None:
+        from data_pipelines.loading import Dataset
+        from spt_jax.training.ensemble import train_members
+        from spt_jax.training.loop import Interrupted
+        from spt_jax.training.progress import TrainingLine
+
+        dataset = Dataset(self.data)
+        try:
+            with TrainingLine(console) as line:
+                last = train_members(Config(self.model, self.train), dataset, self.out, self.seeds, report=line)
+        except Interrupted:
+            raise KeyboardInterrupt from None
+        for name, score in last["validation"].items():
+            print(f"{self.out / name}  last validation score {score:.3f}")
+        print(f"Next: spt-jax evaluate {self.out / name} --data {self.data} --split test")
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Score a trained model on a split: a table on the screen, and RUN/metrics.json."""
 
@@ -133,19 +168,19 @@ class Evaluate:
         from data_pipelines.files import write_atomic
         from data_pipelines.loading import Dataset
         from spt_jax.analysis.evaluate import as_table, evaluate
-        from spt_jax.inference.predict import load
+        from spt_jax.inference.run import load_run
 
-        metrics = evaluate(load(self.model), Dataset(self.data), self.split).metrics
+        metrics = evaluate(load_run(self.model), Dataset(self.data), self.split).metrics
         write_atomic(self.model / "metrics.json", json.dumps(metrics, indent=1) + "\n")
         console.print(as_table(metrics))
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Descriptors of spectra: FEFF's xmu.dat, or text files of two columns (energy in eV, mu in any scale)."""
+    """Descriptors of spectra: FEFF's xmu.dat, text of two columns (energy in eV, mu in any scale), XDI or Athena files."""
 
     model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`."""
+    """Run folder made by `spt-jax train`, or file made by `spt-jax export`."""
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Spectrum files."""
     element: str | None = None
@@ -181,7 +216,41 @@ class Predict:
             sys.stdout.write(as_json(results) if self.format == "json" else as_csv(results))
 
 
-COMMANDS = {"quickstart": Quickstart, "prepare": Prepare, "train": Train, "evaluate": Evaluate, "predict": Predict}
+@dataclass(frozen=True)
+class Export:
+    """Put a trained model into one file, for use on another machine, at a beamline or in another program.
+
+    It holds the network with its weights as StableHLO (jax.export; CPU, CUDA and TPU, any batch size) and all that
+    `spt-jax predict FILE xmu.dat` and `spt_jax.load("FILE")` need: they then work without flax, orbax and the run.
+    """
+
+    model: tyro.conf.Positional[Path]
+    """Run folder made by `spt-jax train`."""
+    out: Path
+    """File to write, for instance model.spt."""
+
+    def run(self) -> None:
+        from spt_jax.inference.export import export
+        from spt_jax.inference.run import load_run
+
+        if self.out.is_dir():
+            raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        export(load_run(self.model), self.out)
+        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+        print(f"Next: spt-jax predict {self.out} xmu.dat")
+
+
+COMMANDS = {
+    "quickstart": Quickstart,
+    "prepare": Prepare,
+    "train": Train,
+    "ensemble": Ensemble,
+    "ensemble": Ensemble,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "export": Export,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -220,16 +289,19 @@ def _parse(argv: list[str]) -> Any:
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}; commands: {', '.join(COMMANDS)}")
     prog, default = f"spt-jax {name}", {}
-    if name == "train":
+    if name in ("train", "ensemble"):
         if not rest or rest[0] in ("-h", "--help"):
-            print(f"spt-jax train PRESET --data DATASET --out RUN [--model.FIELD ...] [--train.FIELD ...]\n\n{presets}")
-            print("All fields with their defaults: spt-jax train PRESET --help")
+            print(f"{prog} PRESET --data DATASET --out RUN [--model.FIELD ...] [--train.FIELD ...]\n\n{presets}")
+            print(f"All fields with their defaults: {prog} PRESET --help")
             return None
         preset, *rest = rest
         if preset not in PRESETS:
             raise UserError(f"unknown preset {preset!r}; presets: {', '.join(PRESETS)}")
         config = PRESETS[preset]()
-        prog, default = f"{prog} {preset}", {"default": Train(tyro.MISSING, tyro.MISSING, config.model, config.train)}
+        prog, default = (
+            f"{prog} {preset}",
+            {"default": COMMANDS[name](tyro.MISSING, tyro.MISSING, config.model, config.train)},
+        )
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

@@ -30,6 +30,8 @@ class ModelConfig:
     """Frequencies 1..highest_band compete for the k places; mode `fixed` takes the first k."""
     kernel: int = 3
     """Rows and columns of the 2-D convolution on the folded grid; odd."""
+    folding: Literal["auto", "taps", "direct", "spectral", "separable"] = "auto"
+    """How it is computed: counted out by `model/plan.py`, or forced. All give the same result."""
     attention: Literal["gatv1", "gatv2", "none"] = "gatv1"
     """Order of the graph attention score."""
     attention_heads: int = 4
@@ -42,12 +44,16 @@ class ModelConfig:
     dropout: float = 0.2
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network; parameters and losses stay float32."""
+    remat: bool = False
+    """Compute the blocks again in the backward pass instead of keeping what they computed: less memory, more time."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.bands <= self.highest_band:
             raise RunError(f"bands ({self.bands}) must be between 1 and highest_band ({self.highest_band})")
         if self.kernel % 2 == 0:
             raise RunError(f"kernel must be odd, got {self.kernel}")
+        if self.window < 0 or self.kernel < 1:
+            raise RunError("window and kernel must not be negative")
         if self.width % self.attention_heads:
             raise RunError(f"width ({self.width}) must be a multiple of attention_heads ({self.attention_heads})")
 
@@ -62,6 +68,10 @@ class TrainConfig:
     """Hold the whole training set on the device, or stream batches from disk."""
     epochs: int = 40
     batch_size: int = 64
+    accumulate: int = 1
+    """Pieces that a batch is computed in, one after the other: less memory, the same training."""
+    share_parameters: bool = False
+    """Keep on each device only its share of parameters and optimiser state, instead of all."""
     learning_rate: float = 2e-3
     warmup_epochs: float = 3.0
     weight_decay: float = 0.05
@@ -89,8 +99,8 @@ class TrainConfig:
         unknown = set(self.descriptors) - set(NAMES)
         if unknown:
             raise RunError(f"unknown descriptor {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
-        if self.batch_size < 1 or self.epochs < 1:
-            raise RunError("batch_size and epochs must be at least 1")
+        if min(self.batch_size, self.epochs, self.accumulate) < 1:
+            raise RunError("batch_size, epochs and accumulate must be at least 1")
 
 
 @dataclass(frozen=True)

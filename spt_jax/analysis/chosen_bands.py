@@ -14,6 +14,7 @@ import jax
 import matplotlib
 import numpy as np
 import tyro
+from flax import nnx
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -45,7 +46,7 @@ class ChosenBands:
             with TrainingLine(console) as line:
                 train(config, dataset, self.out / kind, line)
             trained = load(self.out / kind)
-            fresh = Model(trained.blueprint, trained.blueprint.build(jax.random.key(self.train.seed)))
+            fresh = Model(trained.blueprint, nnx.merge(*trained.blueprint.build(jax.random.key(self.train.seed))))
             shares[kind] = _shares(fresh, batch), _shares(trained, batch)
             scores[kind] = trained.blueprint.validation
         for kind, (before, after) in shares.items():

@@ -35,7 +35,7 @@ def evaluate(model: Model, dataset: Dataset, name: str) -> Evaluation:
         )
     outputs = model.outputs(split.batch.spectrum, split.batch.atomic_number)
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in split.absorbers])
-    tasks = model.blueprint.tasks
+    tasks = model.blueprint.learnt_tasks
 
     def scores(rows: np.ndarray) -> dict:
         batch = Batch(*(field[rows] for field in split.batch))

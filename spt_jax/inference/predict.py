@@ -1,25 +1,29 @@
-"""A trained run -> descriptors of spectra, treated exactly as the training spectra were."""
+"""A trained model -> descriptors of spectra, treated exactly as the training spectra were.
+
+The network comes as a function, from a run folder or an exported file: nothing here needs flax or orbax.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from data_pipelines.errors import CheckpointError, SpectrumError
+from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import SYMBOLS, descriptor, site_kind
 from data_pipelines.spectra import to_grid
 from spt_jax.blueprint import Blueprint
-from spt_jax.training.checkpoint import load_model
-from spt_jax.training.losses import units
+from spt_jax.tasks import units
 
 # Evaluation runs in pieces of one size, so that one program is compiled whatever the number of spectra.
 CHUNK = 256
+
+Network = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
+"""(B, L) spectra on the grid and (B,) atomic numbers -> (B, ...) output of each head, and "bands"; as SPT itself."""
 
 
 @dataclass(frozen=True)
@@ -31,34 +35,53 @@ class Value:
     probabilities: dict[int, float] = field(default_factory=dict)
 
 
+class Compiled:
+    """A network compiled for batches of one size. Its outputs leave the device side by side: each copy costs."""
+
+    def __init__(self, network: Network, size: int, length: int):
+        arguments = jax.ShapeDtypeStruct((size, length), jnp.float32), jax.ShapeDtypeStruct((size,), jnp.int32)
+        network = jax.jit(network)
+
+        def side_by_side(spectrum: jax.Array, atomic_number: jax.Array) -> jax.Array:
+            parts = network(spectrum, atomic_number).values()
+            return jnp.concatenate([part.reshape(size, -1).astype(jnp.float32) for part in parts], axis=1)
+
+        self._like = jax.eval_shape(network, *arguments)
+        self._call = jax.jit(side_by_side).lower(*arguments).compile()
+
+    def __call__(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> dict[str, np.ndarray]:
+        """(size, L) float32 and (size,) int32 -> (size, ...) outputs."""
+        flat, outputs, start = np.asarray(self._call(spectrum, atomic_number)), {}, 0
+        for name, like in self._like.items():
+            stop = start + like.size // like.shape[0]
+            outputs[name] = flat[:, start:stop].reshape(like.shape).astype(like.dtype, copy=False)
+            start = stop
+        return outputs
+
+
 class Model:
-    """The best model of a run. `predict` for people, `outputs` for arrays."""
+    """A trained model. `predict` for people, `outputs` for arrays."""
 
-    def __init__(self, blueprint: Blueprint, parts: tuple[nnx.GraphDef, Any, Any]):
-        """parts: graph, parameters and constants, as `Blueprint.build` gives them."""
+    def __init__(self, blueprint: Blueprint, network: Network):
         self.blueprint = blueprint
-        self.parts = parts
-
-        @jax.jit
-        def apply(spectrum: jax.Array, atomic_number: jax.Array) -> dict[str, jax.Array]:
-            return nnx.merge(*self.parts)(spectrum, atomic_number)
-
-        self._apply = apply
+        self.network = network
+        self._compiled: dict[int, Compiled] = {}
 
     def outputs(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> dict[str, np.ndarray]:
         """(N, L) spectra on the grid and (N,) atomic numbers -> (N, ...) head outputs and "bands"."""
-        size = 1 if len(spectrum) == 1 else CHUNK
-        pieces = []
-        for start in range(0, len(spectrum), size):
-            piece = slice(start, start + size)
-            count = len(spectrum[piece])
-            pad = [(0, size - count)]
-            padded = (
-                np.pad(spectrum[piece], [*pad, (0, 0)], mode="edge"),
-                np.pad(atomic_number[piece], pad, mode="edge"),
-            )
-            pieces.append(jax.tree.map(lambda x, n=count: np.asarray(x)[:n], self._apply(*padded)))
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
+        spectrum, atomic_number = np.asarray(spectrum, np.float32), np.asarray(atomic_number, np.int32)
+        count = len(spectrum)
+        size = 1 if count == 1 else CHUNK
+        if size not in self._compiled:
+            self._compiled[size] = Compiled(self.network, size, self.blueprint.grid.points)
+        run = self._compiled[size]
+        if size == count:
+            return run(spectrum, atomic_number)
+        missing = -count % size
+        spectrum = np.pad(spectrum, ((0, missing), (0, 0)), mode="edge")
+        atomic_number = np.pad(atomic_number, (0, missing), mode="edge")
+        pieces = [run(spectrum[i : i + size], atomic_number[i : i + size]) for i in range(0, count, size)]
+        return {name: np.concatenate([piece[name] for piece in pieces])[:count] for name in pieces[0]}
 
     def predict(
         self, energy: np.ndarray, mu: np.ndarray, element: str | None = None, edge: str = "K"
@@ -97,26 +120,29 @@ class Model:
 
     def _values(self, outputs: dict[str, np.ndarray], element: str) -> dict[str, Value]:
         values = {}
-        for task in self.blueprint.tasks:
+        for task in self.blueprint.learnt_tasks:
             d = descriptor(task.name)
             if site_kind(element) not in d.sites:
                 continue
             result = units(task, outputs[task.name])
             if task.classes:
                 probabilities = dict(zip(d.classes, result.tolist(), strict=True))
-                values[d.name] = Value(max(probabilities, key=probabilities.get), d.unit, probabilities)
+                values[d.name] = Value(d.classes[int(result.argmax())], d.unit, probabilities)
             else:
                 values[d.name] = Value(float(result), d.unit)
         return values
 
 
-def load(run: Path | str) -> Model:
-    """The best model of a run folder. Raises CheckpointError where there is none, or of another version."""
-    document, read_variables = load_model(Path(run))
-    try:
-        blueprint = Blueprint.from_json(document)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{run}: checkpoint of another version of spt-jax ({error}); train again") from None
-    graph, params, constants = blueprint.abstract()
-    variables = read_variables({"params": params, "constants": constants})
-    return Model(blueprint, (graph, variables["params"], variables["constants"]))
+def load(path: Path | str) -> Model:
+    """The best model of a run folder, or the model in a file of `spt-jax export`.
+
+    Raises CheckpointError where there is none, or of another version.
+    """
+    # Each brings only the libraries that it needs.
+    if Path(path).is_file():
+        from spt_jax.inference.export import load_exported
+
+        return load_exported(Path(path))
+    from spt_jax.inference.run import load_run
+
+    return load_run(Path(path))

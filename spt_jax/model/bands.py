@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from spt_jax.shapes import Array, Float, Int
 
 # 2 m_e / hbar^2 in 1 / (eV Å^2): k^2 = K2_PER_EV (E - E0).
@@ -61,17 +62,17 @@ def _smooth_projection(energy: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return basis @ np.linalg.pinv(basis)
 
 
-def band_strength(h: Float[Array, "B L d"], highest: int) -> Float[Array, "B F"]:
+def band_strength(h: Float[Array, "L B d"], highest: int) -> Float[Array, "B F"]:
     """Mean over channels of |rfft(h)| along energy, at the frequencies 1..highest; DC is left out.
 
     Where few of the L/2 frequencies compete, two real matrix products are the exact rfft and faster than it.
     """
-    length = h.shape[1]
+    length = len(h)
     angle = 2 * np.pi * np.outer(np.arange(length), np.arange(1, highest + 1)) / length
     wave = jnp.asarray(np.concatenate([np.cos(angle), np.sin(angle)], axis=1), jnp.float32)
-    both = jnp.einsum("bld,lf->bfd", h.astype(jnp.float32), wave, precision="highest")
-    real, imaginary = jnp.split(both, 2, axis=1)
-    return jnp.sqrt(real**2 + imaginary**2).mean(axis=-1)
+    rows = h.astype(jnp.float32).reshape(length, -1)
+    real, imaginary = jnp.split(jnp.matmul(wave.T, rows, precision="highest"), 2)
+    return jnp.sqrt(real**2 + imaginary**2).reshape(highest, *h.shape[1:]).mean(axis=-1).T
 
 
 def select_bands(strength: Float[Array, "B F"], k: int, mode: str) -> Int[Array, "B k"]:

@@ -1,8 +1,8 @@
-"""Folding a sequence at a period, and the 2-D convolution on the folded grid.
+"""Folding a sequence at a period, and the 2-D convolution on the folded grid for periods that only the data know.
 
 A kernel tap (r, c) on the grid of period p is a shift of r p + c along the sequence. The product of h
 with each tap's weights does not depend on p: it is computed once and shared by all periods,
-which then only shift and add. So many candidate periods cost little more than one.
+which then only shift and add. `spectral.py` is for periods that are known when the program is compiled.
 """
 
 from __future__ import annotations
@@ -11,27 +11,26 @@ import math
 
 import jax
 import jax.numpy as jnp
+
 from spt_jax.shapes import Array, Bool, Float, Int
 
 
-def fold(h: Float[Array, "B L d"], period: int) -> Float[Array, "B R p d"]:
+def fold(h: Float[Array, "L *rest"], period: int) -> Float[Array, "R p *rest"]:
     """Rows of one period each, the last one padded with zeros: R = ceil(L / p)."""
-    batch, length, width = h.shape
-    rows = math.ceil(length / period)
-    padded = jnp.pad(h, ((0, 0), (0, rows * period - length), (0, 0)))
-    return padded.reshape(batch, rows, period, width)
+    rows = math.ceil(len(h) / period)
+    padded = jnp.pad(h, ((0, rows * period - len(h)),) + ((0, 0),) * (h.ndim - 1))
+    return padded.reshape(rows, period, *h.shape[1:])
 
 
-def unfold(grid: Float[Array, "B R p d"], length: int) -> Float[Array, "B L d"]:
+def unfold(grid: Float[Array, "R p *rest"], length: int) -> Float[Array, "L *rest"]:
     """The inverse of `fold`: rows end to end, padding cropped."""
-    batch, rows, period, width = grid.shape
-    return grid.reshape(batch, rows * period, width)[:, :length]
+    return grid.reshape(-1, *grid.shape[2:])[:length]
 
 
-def folded_convolutions(
-    h: Float[Array, "B L d"], weights: Float[Array, "K K d e"], periods: Int[Array, "B k"]
-) -> Float[Array, "k B L e"]:
-    """unfold(conv2d(fold(h[b], p), weights)) for each period p of each spectrum b, zero padded ("same").
+def tap_convolutions(
+    h: Float[Array, "L B d"], weights: Float[Array, "K K d e"], periods: Int[Array, "B k"]
+) -> Float[Array, "k L B e"]:
+    """unfold(conv2d(fold(h[:, b], p), weights)) for each period p of each spectrum b, zero padded ("same").
 
     `tests/reference.py` spells it out. Arithmetic: K^2 L d e multiply-adds whatever the number of periods, then
     K^2 L e additions for each.
@@ -43,12 +42,12 @@ def folded_convolutions(
 
 
 @jax.custom_vjp
-def shift_and_add(taps: tuple[Float[Array, "B L e"], ...], periods: Int[Array, "B k"]) -> Float[Array, "k B L e"]:
+def shift_and_add(taps: tuple[Float[Array, "L B e"], ...], periods: Int[Array, "B k"]) -> Float[Array, "k L B e"]:
     """For each period, the sum of the K^2 taps, each moved to its place on the folded grid.
 
     Linear, so its backward is the same sum with the moves reversed; XLA's own backward would scatter.
     """
-    length = taps[0].shape[1]
+    length = len(taps[0])
     sums = []
     for period in periods.T:
         moved = (
@@ -65,7 +64,7 @@ def _forward(taps, periods):
 
 def _backward(residuals, cotangents):
     periods, count = residuals
-    length = cotangents.shape[2]
+    length = cotangents.shape[1]
     gradients = [0] * count
     for period, cotangent in zip(periods.T, cotangents, strict=True):
         for tap, (place, shift, inside) in enumerate(_moves(period, count, length, reverse=True)):
@@ -77,22 +76,23 @@ shift_and_add.defvjp(_forward, _backward)
 
 
 def _moves(period: Int[Array, "B"], count: int, length: int, reverse: bool = False):
-    """For each kernel tap: (L,) places, (B, 1) shift along the sequence, and (B, L) whether the move stays on the grid.
+    """For each kernel tap: (L, 1) places, (B,) shift along the sequence, and (L, B) whether the move stays on the grid.
 
     A move must not leave the sequence, nor step over the end of a row into the next.
     """
     size = math.isqrt(count)
     reach = size // 2
-    place, p = jnp.arange(length), period[:, None]
+    place = jnp.arange(length)[:, None]
     for r in range(-reach, reach + 1):
         for c in range(-reach, reach + 1):
-            shift = r * p + c
+            shift = r * period + c
             other = place - shift if reverse else place + shift
-            column = (other if reverse else place) % p + c
-            yield place, shift, (other >= 0) & (other < length) & (column >= 0) & (column < p)
+            column = (other if reverse else place) % period + c
+            yield place, shift, (other >= 0) & (other < length) & (column >= 0) & (column < period)
 
 
-def _take(x: Float[Array, "B L e"], index: Int[Array, "B L"], inside: Bool[Array, "B L"]) -> Float[Array, "B L e"]:
-    """x[b, index[b, l]] where inside, else zero."""
-    safe = jnp.clip(index, 0, x.shape[1] - 1)
-    return jnp.where(inside[..., None], jnp.take_along_axis(x, safe[..., None], axis=1), 0)
+def _take(x: Float[Array, "L B e"], index: Int[Array, "L B"], inside: Bool[Array, "L B"]) -> Float[Array, "L B e"]:
+    """x[index[l, b], b] where inside, else zero."""
+    safe = jnp.clip(index, 0, len(x) - 1)
+    # Not take_along_axis: for a batch of one XLA:CPU makes it several times slower.
+    return jnp.where(inside[..., None], x[safe, jnp.arange(x.shape[1])], 0)

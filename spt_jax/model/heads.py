@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from spt_jax.model.dropout import drop
+from spt_jax.model.linear import Linear
 from spt_jax.shapes import Array, Float
 
-from spt_jax.model.linear import Linear
+# Sites of dropout: those of the blocks are counted from 0.
+HEADS = 1000
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,12 @@ class Heads(nnx.Module):
         self.outputs = Linear(hidden, sum(max(s.classes, 1) for s in specs), dtype=jnp.float32, rngs=rngs)
 
     def __call__(
-        self, h: Float[Array, "B L d"], signal: Float[Array, "B L"], key: Array | None, dropout: float
+        self, h: Float[Array, "L B d"], signal: Float[Array, "B L"], dropout: float, keys: Array | None
     ) -> dict[str, Float[Array, "B"] | Float[Array, "B C"]]:
-        batch = h.shape[0]
-        features = jnp.concatenate([self.reduce(h).reshape(batch, -1), h.mean(axis=1), signal], axis=-1)
-        if key is not None:
-            first, second = jax.random.split(key)
-            features = drop(features, dropout, first)
-        hidden = jax.nn.gelu(self.shared(features))
-        if key is not None:
-            hidden = drop(hidden, dropout, second)
+        batch = h.shape[1]
+        readout = self.reduce(h).swapaxes(0, 1).reshape(batch, -1)
+        features = drop(jnp.concatenate([readout, h.mean(axis=0), signal], axis=-1), dropout, keys, HEADS)
+        hidden = drop(jax.nn.gelu(self.shared(features)), dropout, keys, HEADS + 1)
         flat = self.outputs(hidden.astype(jnp.float32))
         result, start = {}, 0
         for spec in self.specs:
@@ -61,9 +61,3 @@ class Heads(nnx.Module):
             result[spec.name] = flat[:, start:stop] if spec.classes else flat[:, start]
             start = stop
         return result
-
-
-def drop(x: Array, rate: float, key: Array) -> Array:
-    """Dropout: zero with probability `rate`, the rest scaled up."""
-    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
-    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from spt_jax.shapes import Array, Float, Int
 
 from data_pipelines.errors import RunError
 from spt_jax.config import ModelConfig
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.bands import band_input_map, band_strength, period, select_bands
-from spt_jax.model.folding import folded_convolutions
-from spt_jax.model.heads import Heads, HeadSpec, drop
+from spt_jax.model.dropout import drop
+from spt_jax.model.folding import tap_convolutions
+from spt_jax.model.heads import Heads, HeadSpec
 from spt_jax.model.linear import Linear
+from spt_jax.model.plan import make_plan
+from spt_jax.model.spectral import direct, spectral, weight_spectra
+from spt_jax.shapes import Array, Float, Int
 
 ELEMENTS = 100
 EMBEDDING_KERNEL = 5
@@ -31,6 +35,7 @@ class BandBlock(nnx.Module):
 
     def __init__(self, config: ModelConfig, length: int, *, rngs: nnx.Rngs):
         self.config = config
+        self.plan = make_plan(config, length)
         d, size, dtype = config.width, config.kernel, config.dtype
         fan_in = size * size * d
         self.weights = nnx.Param(jax.random.normal(rngs.params(), (size, size, d, d)) / math.sqrt(fan_in))
@@ -41,21 +46,47 @@ class BandBlock(nnx.Module):
         self.key = Linear(d, d, dtype=dtype, rngs=rngs)
         self.out = Linear(d, d, dtype=dtype, rngs=rngs)
 
-    def bands(self, h: Float[Array, "B L d"]) -> Int[Array, "B k"]:
+    def bands(self, h: Float[Array, "L B d"]) -> Int[Array, "B k"]:
         """The frequencies that each spectrum is folded at. A choice has no gradient."""
         strength = band_strength(jax.lax.stop_gradient(h), self.config.highest_band)
         return select_bands(strength, self.config.bands, self.config.band_mode)
 
-    def __call__(self, h: Float[Array, "B L d"], bands: Int[Array, "B k"]) -> Float[Array, "B L d"]:
-        periods = period(bands, h.shape[1])
-        features = jax.nn.gelu(folded_convolutions(h, self.weights[...], periods) + self.bias[...].astype(h.dtype))
-        context = self.project(jax.nn.gelu(self.context(h.mean(axis=1))))
+    def weight_spectra(self) -> tuple[Array, ...]:
+        """The kernel's spectrum for each planned period: fixed at inference, so worth computing once."""
+        plan = self.plan or ()
+        return tuple(weight_spectra(self.weights[...], grid) for grid, form in plan if form != "direct")
+
+    def __call__(
+        self, h: Float[Array, "L B d"], bands: Int[Array, "B k"], spectra: tuple[Array, ...] | None = None
+    ) -> Float[Array, "L B d"]:
+        periods = period(bands, len(h))
+        if self.plan is None:
+            features, times = tap_convolutions(h, self.weights[...], periods), None
+        else:
+            cached = iter(self.weight_spectra() if spectra is None else spectra)
+            features = jnp.stack(
+                [
+                    direct(h, self.weights[...], grid) if form == "direct" else spectral(h, next(cached), grid, form)
+                    for grid, form in self.plan
+                ]
+            )
+            planned = np.array([grid.period for grid, _ in self.plan])
+            times = (periods[:, :, None] == planned).sum(axis=1)
+        features = jax.nn.gelu(features + self.bias[...].astype(h.dtype))
+        context = self.project(jax.nn.gelu(self.context(h.mean(axis=0))))
         query = context + self.query[...].astype(h.dtype)
-        keys = self.key(features.mean(axis=2))
+        keys = self.key(features.mean(axis=1))
         score = jnp.einsum("bd,kbd->bk", query, keys).astype(jnp.float32) / math.sqrt(h.shape[-1])
-        share = jax.nn.softmax(score, axis=-1).astype(h.dtype)
-        fused = sum(share[:, i, None, None] * features[i] for i in range(bands.shape[1]))
+        share = (jax.nn.softmax(score, axis=-1) if times is None else masked_shares(score, times)).astype(h.dtype)
+        fused = sum(share[:, i, None] * features[i] for i in range(len(features)))
         return self.out(fused)
+
+
+def masked_shares(score: Float[Array, "B S"], times: Int[Array, "B S"]) -> Float[Array, "B S"]:
+    """Softmax over periods, each counted as often as it was chosen: two frequencies may share one, most choose none."""
+    top = jax.lax.stop_gradient(jnp.where(times > 0, score, -jnp.inf).max(axis=-1, keepdims=True))
+    weight = times * jnp.exp(jnp.where(times > 0, score - top, 0.0))
+    return weight / weight.sum(axis=-1, keepdims=True)
 
 
 class SPT(nnx.Module):
@@ -105,30 +136,46 @@ class SPT(nnx.Module):
         """mu -> the signal that the network sees and selects bands on."""
         return jnp.matmul(spectrum, self.input_linear[...], precision="highest") + self.input_offset[...]
 
+    def weight_spectra(self) -> tuple[tuple[Array, ...], ...]:
+        """What `__call__` may be given so as not to compute it again: the kernel spectra of each block."""
+        return tuple(block.weight_spectra() for block in self.band_blocks)
+
     def __call__(
-        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], key: Array | None = None
+        self,
+        spectrum: Float[Array, "B L"],
+        atomic_number: Int[Array, "B"],
+        keys: Array | None = None,
+        spectra: tuple[tuple[Array, ...], ...] | None = None,
     ) -> dict[str, Array]:
-        """Head outputs, and "bands": (B, blocks, k), the frequencies chosen. `key` turns dropout on."""
-        keys = [None] * (2 * self.config.blocks + 1)
-        if key is not None:
-            keys = list(jax.random.split(key, 2 * self.config.blocks + 1))
+        """Head outputs, and "bands": (B, blocks, k), the frequencies chosen. `keys`, one a row, turn dropout on."""
+        # Accelerators would otherwise round the factors of float32 products.
+        with jax.default_matmul_precision("highest" if self.config.dtype == "float32" else "default"):
+            return self._apply(spectrum, atomic_number, keys, spectra)
+
+    def _apply(self, spectrum, atomic_number, keys, spectra) -> dict[str, Array]:
         signal = self.band_input(spectrum).astype(self.config.dtype)
         reach = EMBEDDING_KERNEL // 2
-        padded = jnp.pad(signal, ((0, 0), (reach, reach)), mode="edge")
+        padded = jnp.pad(signal.T, ((reach, reach), (0, 0)), mode="edge")
         length = signal.shape[1]
-        patches = jnp.stack([padded[:, j : j + length] for j in range(EMBEDDING_KERNEL)], axis=-1)
-        h = self.embed(patches)
+        # Inside, sequences are (L, B, d): the DFT along energy is then one matrix product, and a neighbour a slab away.
+        h = self.embed(jnp.stack([padded[j : j + length] for j in range(EMBEDDING_KERNEL)], axis=-1))
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
-        fixed = (self.position[...] + self.element(atomic_number)[:, None]).astype(h.dtype)
+        fixed = (self.position[...][:, None] + self.element(atomic_number)).astype(h.dtype)
         chosen = []
-        for i, block in enumerate(self.band_blocks):
-            chosen.append(block.bands(h))
+        for i in range(len(self.band_blocks)):
+            bands = self.band_blocks[i].bands(h)
+            chosen.append(bands)
             if i == 0:
                 h = h + fixed
-            update = block(self.band_norms[i](h), chosen[-1])
-            h = h + (update if keys[2 * i] is None else drop(update, self.config.dropout, keys[2 * i]))
-            if self.graphs:
-                update = self.graphs[i](self.graph_norms[i](h))
-                h = h + (update if keys[2 * i + 1] is None else drop(update, self.config.dropout, keys[2 * i + 1]))
-        outputs = self.heads(self.norm(h), signal, keys[-1], self.config.dropout)
+            block = partial(self._block, i, None if spectra is None else spectra[i])
+            h = (jax.checkpoint(block) if self.config.remat else block)(h, bands, keys)
+        outputs = self.heads(self.norm(h), signal, self.config.dropout, keys)
         return {**outputs, "bands": jnp.stack(chosen, axis=1)}
+
+    def _block(self, i: int, spectra, h, bands, keys) -> Float[Array, "L B d"]:
+        """Folding, then attention, each added to what it was given."""
+        update = self.band_blocks[i](self.band_norms[i](h), bands, spectra)
+        h = h + drop(update, self.config.dropout, keys, 2 * i, axis=1)
+        if self.graphs:
+            h = h + drop(self.graphs[i](self.graph_norms[i](h)), self.config.dropout, keys, 2 * i + 1, axis=1)
+        return h

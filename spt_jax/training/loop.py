@@ -22,9 +22,10 @@ from data_pipelines.loading import Dataset
 from spt_jax.analysis.metrics import main_score, score_outputs
 from spt_jax.blueprint import Blueprint
 from spt_jax.config import Config
-from spt_jax.training import sharding
 from spt_jax.training.checkpoint import Checkpoints
+from spt_jax.training.flat import Flat
 from spt_jax.training.losses import make_tasks
+from spt_jax.training.sharding import Layout, make_mesh
 from spt_jax.training.step import init_state, make_epoch, make_optimiser, make_step
 
 LOG = "train_log.jsonl"
@@ -44,30 +45,32 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
     settings = config.train
     train_split, validation = dataset.split("train"), dataset.split("validation")
     tasks = make_tasks(settings.descriptors, train_split.batch)
-    mesh = sharding.make_mesh()
-    sharding.check_batch(mesh, settings.batch_size)
+    layout = Layout(make_mesh(), settings.share_parameters)
+    layout.check_batch(settings.batch_size, settings.accumulate, config.model.band_mode)
     steps = len(train_split.ids) // settings.batch_size
     if not steps or not tasks:
         raise RunError(f"{len(train_split.ids)} training examples do not fill one batch of {settings.batch_size}")
-    _claim(out, config, dataset)
+    claim(out, config, dataset)
 
     blueprint = Blueprint.of(config.model, dataset, train_split, tasks)
     graph, params, constants = blueprint.build(jax.random.key(settings.seed))
-    optimiser = make_optimiser(settings, steps * settings.epochs, steps)
-    state = sharding.replicate(mesh, init_state(params, optimiser))
-    constants = sharding.replicate(mesh, constants)
-    step = make_step(graph, constants, optimiser, tasks, settings, dataset.grid.step)
+    flat = Flat(params, layout.devices)
+    optimiser = make_optimiser(settings, steps * settings.epochs, steps, flat)
+    state = layout.place(init_state(params, optimiser, flat, settings.seed), flat.size)
+    constants = layout.place_whole(constants)
+    step = make_step(graph, constants, optimiser, tasks, settings, dataset.grid.step, flat, layout)
+    average = jax.jit(lambda state: jax.tree.map(layout.whole, flat.unravel(layout.whole(state.average))))
     apply = jax.jit(lambda params, batch: nnx.merge(graph, params, constants)(batch.spectrum, batch.atomic_number))
 
     stream = None
     if settings.input == "resident":
-        epoch = make_epoch(step, steps, settings.batch_size, settings.seed, partial(sharding.cut, mesh))
-        run_epoch = partial(jax.jit(epoch, donate_argnums=0), data=sharding.replicate(mesh, train_split.batch))
+        epoch = make_epoch(step, steps, settings.batch_size, settings.seed, layout.cut)
+        run_epoch = partial(jax.jit(epoch, donate_argnums=0), data=layout.place_whole(train_split.batch))
     else:
         hosts = jax.process_count()
         rows = settings.batch_size // hosts
         stream = iter(dataset.stream("train", rows, settings.seed, jax.process_index(), hosts))
-        batches = (sharding.place_batch(mesh, batch) for batch in stream)
+        batches = (layout.place_rows(batch) for batch in stream)
         run_epoch = partial(_stream_epoch, jax.jit(step, donate_argnums=0), batches, steps)
 
     checkpoints = Checkpoints(out)
@@ -77,8 +80,8 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
         state, progress = restored
         if stream:
             stream.set_state(progress["stream"])
-    line = _rewind_log(out / LOG, progress["epoch"])
-    with _interrupt_flag() as interrupted:
+    line = rewind_log(out / LOG, progress["epoch"])
+    with interrupt_flag() as interrupted:
         while progress["epoch"] < settings.epochs and not _exhausted(progress, config):
             began = time.perf_counter()
             state, metrics = run_epoch(state)
@@ -95,7 +98,8 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
             stopping = interrupted() and not last
             validating = last or progress["epoch"] % settings.validate_every == 0
             if validating:
-                scores = score_outputs(jax.device_get(apply(state.average, validation.batch)), validation.batch, tasks)
+                params = average(state)
+                scores = score_outputs(jax.device_get(apply(params, validation.batch)), validation.batch, tasks)
                 line["validation"] = {name: main_score(s) for name, s in scores.items()}
                 line["score"] = float(np.mean([s for s in line["validation"].values() if s is not None]))
                 better = progress["best"] is None or line["score"] > progress["best"]
@@ -103,13 +107,14 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
                 progress["since_best"] = 0 if better else progress["since_best"] + 1
                 if better:
                     described = replace(blueprint, validation=line["validation"]).to_json()
-                    checkpoints.save_model(line["step"], {"params": state.average, "constants": constants}, described)
+                    checkpoints.save_model(line["step"], {"params": params, "constants": constants}, described)
             if validating or stopping:
                 position = {"stream": stream.get_state()} if stream else {}
                 checkpoints.save(line["step"], state, {**progress, **position})
-            with open(out / LOG, "a", encoding="utf-8") as log:
-                log.write(json.dumps(line) + "\n")
-            report(line)
+            if jax.process_index() == 0:
+                with open(out / LOG, "a", encoding="utf-8") as log:
+                    log.write(json.dumps(line) + "\n")
+                report(line)
             if stopping:
                 checkpoints.close()
                 raise Interrupted
@@ -130,14 +135,17 @@ def _exhausted(progress: dict, config: Config) -> bool:
     return 0 < config.train.patience <= progress["since_best"]
 
 
-def _claim(out: Path, config: Config, dataset: Dataset) -> None:
-    """A run folder belongs to one configuration and one dataset."""
+def claim(out: Path, config: Config, dataset: Dataset, more: dict[str, dict] | None = None) -> None:
+    """A run folder belongs to one configuration (and `more` of it, by part and name) and one dataset."""
     wanted = {
         "model": asdict(config.model),
         "train": asdict(config.train),
         "dataset": {"fingerprint": dataset.fingerprint},
+        **(more or {}),
     }
     path = out / CONFIG
+    if jax.process_index() > 0:
+        return
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(wanted, indent=1) + "\n")
@@ -145,13 +153,16 @@ def _claim(out: Path, config: Config, dataset: Dataset) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     wanted = json.loads(json.dumps(wanted))
     changed = [
-        f"{part}.{name}" for part in wanted for name in wanted[part] if wanted[part][name] != found[part].get(name)
+        f"{part}.{name}"
+        for part in wanted.keys() | found.keys()
+        for name in wanted.get(part, {}).keys() | found.get(part, {}).keys()
+        if wanted.get(part, {}).get(name) != found.get(part, {}).get(name)
     ]
     if changed:
-        raise RunError(f"{out} holds a run with another {', '.join(changed)}; choose another --out")
+        raise RunError(f"{out} holds a run with another {', '.join(sorted(changed))}; choose another --out")
 
 
-def _rewind_log(path: Path, epoch: int) -> dict:
+def rewind_log(path: Path, epoch: int) -> dict:
     """Drop log lines past the restored epoch, as they will be written again; returns the last one kept."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kept = []
@@ -162,12 +173,13 @@ def _rewind_log(path: Path, epoch: int) -> dict:
             break  # a kill in mid-write
         if line["epoch"] <= epoch:
             kept.append(line)
-    write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
+    if jax.process_index() == 0:
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
     return kept[-1] if kept else {}
 
 
 @contextmanager
-def _interrupt_flag() -> Iterator[Callable[[], bool]]:
+def interrupt_flag() -> Iterator[Callable[[], bool]]:
     """Ctrl-C sets a flag that is read between epochs; a second one stops at once."""
     asked = []
 

@@ -1,13 +1,23 @@
-"""The one file that knows of devices: a data-parallel mesh, replicated parameters, batches cut by rows."""
+"""The one file that knows of devices: a mesh with one axis, batches cut over it by rows, parameters whole or shared out.
+
+The rule: axis 0 of whatever is cut lies over the axis "data". Parameters are one vector, so sharing them out is
+the same rule. The gradient of a batch is the sum of the gradients of its cuts: one all-reduce of one array in each
+step, or, with parameters shared out, one reduce-scatter and one all-gather.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import RunError
+
+CUT, WHOLE = PartitionSpec("data"), PartitionSpec()
 
 
 def make_mesh() -> Mesh:
@@ -15,24 +25,75 @@ def make_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-    if batch_size % mesh.size:
-        raise RunError(
-            f"batch_size {batch_size} does not divide over {mesh.size} devices; use a multiple of {mesh.size}"
+@dataclass(frozen=True)
+class Layout:
+    """Where arrays lie: on one device without a mesh."""
+
+    mesh: Mesh | None = None
+    share_parameters: bool = False
+
+    @property
+    def devices(self) -> int:
+        return self.mesh.size if self.mesh else 1
+
+    def check_batch(self, batch_size: int, pieces: int, band_mode: str) -> None:
+        """Raises RunError for a batch that does not divide, or whose rows may not be parted."""
+        parts = self.devices * pieces
+        if batch_size % parts:
+            over = f"{self.devices} devices" + (f" in {pieces} pieces each" if pieces > 1 else "")
+            raise RunError(f"batch_size {batch_size} does not divide over {over}; use a multiple of {parts}")
+        if band_mode == "batch" and parts > 1:
+            raise RunError("band_mode batch needs the whole batch on one device in one piece; use per_sample or fixed")
+
+    def place(self, state: Any, vector_size: int) -> Any:
+        """Outside jit: put a state on the devices; its vectors of parameters are shared out if so configured."""
+
+        def put(x: jax.Array) -> jax.Array:
+            shared = self.share_parameters and x.shape == (vector_size,)
+            return jax.device_put(x, NamedSharding(self.mesh, CUT if shared else WHOLE))
+
+        return jax.tree.map(put, state)
+
+    def place_whole(self, tree: Any) -> Any:
+        """Outside jit: every leaf whole on every device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, WHOLE))
+
+    def place_rows(self, batch: Any) -> Any:
+        """Outside jit: this process's rows of a batch -> the global batch, cut over all devices."""
+        sharding = NamedSharding(self.mesh, CUT)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+    def cut(self, tree: Any) -> Any:
+        """Inside jit: cut by rows over the devices."""
+        return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, CUT))
+
+    def whole(self, x: jax.Array) -> jax.Array:
+        """Inside jit: the same on every device."""
+        return x if self.mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, WHOLE))
+
+    def like_parameters(self, vector: jax.Array) -> jax.Array:
+        """Inside jit: laid out as the parameters are."""
+        return self.cut(vector) if self.share_parameters else self.whole(vector)
+
+    def sum_over_rows(self, function: Callable, pieces: int, params: jax.Array, emphasis: jax.Array, rows: Any):
+        """Mean over devices and pieces of function(params, emphasis, part of the rows), an array.
+
+        Each device adds up its own pieces one after the other; only their sum crosses between devices.
+        """
+        params = self.whole(params)
+        if self.devices == 1 and pieces == 1:
+            return function(params, emphasis, rows)
+        parts = self.cut(jax.tree.map(lambda x: x.reshape(self.devices, pieces, -1, *x.shape[1:]), rows))
+        on_devices = jax.vmap(function, in_axes=(None, None, 0))
+
+        def add(total: jax.Array, part: Any) -> tuple[jax.Array, None]:
+            return self.cut(total + on_devices(params, emphasis, part)), None
+
+        first, rest = (
+            jax.tree.map(lambda x: x[:, 0], parts),
+            jax.tree.map(lambda x: jnp.moveaxis(x[:, 1:], 1, 0), parts),
         )
-
-
-def replicate(mesh: Mesh, tree: Any) -> Any:
-    """Place every leaf whole on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
-
-
-def cut(mesh: Mesh, batch: Any) -> Any:
-    """Inside jit: cut a batch by rows over the devices."""
-    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
-
-
-def place_batch(mesh: Mesh, batch: Any) -> Any:
-    """Outside jit: this process's rows of a batch -> the global batch, cut over all devices."""
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+        total = self.cut(on_devices(params, emphasis, first))
+        if pieces > 1:
+            total, _ = jax.lax.scan(add, total, rest)
+        return total.sum(axis=0) / (self.devices * pieces)

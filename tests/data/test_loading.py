@@ -7,11 +7,14 @@ import pytest
 import tensorflow_datasets as tfds
 from pymatgen.core import Structure
 
+from data_pipelines import blocks
+from data_pipelines.blocks import Blocks, join
 from data_pipelines.descriptors import Surroundings, describe
 from data_pipelines.errors import DatasetError
 from data_pipelines.feff import read_xmu
+from data_pipelines.ingest import prepare
 from data_pipelines.loading import Dataset
-from data_pipelines.schema import NAMES, SYMBOLS, encode_labels
+from data_pipelines.schema import NAMES, SYMBOLS, Batch, encode_labels
 from data_pipelines.spectra import to_grid
 
 
@@ -32,6 +35,11 @@ def shard_of(folder, split):
     return path
 
 
+def blocks_of(folder, split):
+    (path,) = (folder / "blocks").glob(f"{split}-*")
+    return path
+
+
 def flip(shard, place):
     data = bytearray(shard.read_bytes())
     data[place] ^= 0x10
@@ -41,6 +49,10 @@ def flip(shard, place):
 def written(shard):
     """Places in the file that are not padding."""
     return np.flatnonzero(np.frombuffer(shard.read_bytes(), np.uint8))
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def take(iterator, count):
@@ -105,19 +117,18 @@ def test_stream_resumes_exactly(dataset, rng):
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3])
-def test_shards_cover_one_epoch_without_overlap(dataset, shards):
+def test_shards_cover_an_epoch_without_overlap(dataset, shards):
     whole = dataset.split("train").batch
     place = {spectrum.tobytes(): row for row, spectrum in enumerate(whole.spectrum)}
     assert len(place) == len(whole.spectrum) >= 9
-    seen = []
-    for shard in range(shards):
-        size = len(range(shard, len(place), shards))
-        stream = iter(dataset.stream("train", 1, seed=1, shard=shard, shards=shards))
-        epochs = [[place[b.spectrum[0].tobytes()] for b in take(stream, size)] for _ in range(2)]
-        assert sorted(epochs[0]) == sorted(epochs[1]), "an epoch shows each example once"
-        assert epochs[0] != epochs[1] or shards > 1, "in another order"
-        seen += epochs[0]
-    assert sorted(seen) == list(range(len(place)))
+    size = len(place) // shards
+    streams = [iter(dataset.stream("train", 1, seed=1, shard=shard, shards=shards)) for shard in range(shards)]
+    epochs = []
+    for _ in range(3):
+        seen = [place[b.spectrum[0].tobytes()] for stream in streams for b in take(stream, size)]
+        assert len(set(seen)) == len(seen) == size * shards
+        epochs.append(seen)
+    assert epochs[0] != epochs[1] != epochs[2], "in another order"
 
 
 def test_stream_gives_the_rows_of_the_split(dataset):
@@ -127,6 +138,32 @@ def test_stream_gives_the_rows_of_the_split(dataset):
         rows = [place[spectrum.tobytes()] for spectrum in batch.spectrum]
         for field in batch._fields:
             np.testing.assert_array_equal(getattr(batch, field), getattr(whole, field)[rows])
+
+
+def test_blocks_hold_the_split_row_by_row(built, dataset):
+    for name in ("train", "test"):
+        whole, source = dataset.split(name).batch, Blocks(built.out, name)
+        rows = join([source[i] for i in range(len(source))])
+        assert_equal([Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels))], [whole])
+    assert {p.relative_to(built.out).as_posix() for p in (built.out / "blocks").iterdir()} < set(dataset.card["files"])
+
+
+def test_dataset_without_blocks_gets_them_when_prepared_again(built, copy):
+    before = contents(copy)
+    shutil.rmtree(copy / "blocks")
+    card = {**built.card, "files": {k: v for k, v in built.card["files"].items() if not k.startswith("blocks/")}}
+    (copy / "data_card.json").write_text(json.dumps(card))
+    with pytest.raises(DatasetError, match="made without the blocks that streaming reads; the same `spt-jax prepare`"):
+        Dataset(copy).stream("train", 1, seed=0)
+    assert Dataset(copy).split("train").ids, "resident reading needs none"
+    prepare(built.sources, copy, built.grid, workers=1)
+    assert contents(copy) == before
+
+
+def test_blocks_of_another_dataset_are_refused(copy):
+    blocks.write(copy, {"train": [Blocks(copy, "test")[0]]})
+    with pytest.raises(DatasetError, match=r"blocks.*(missing|damaged)"):
+        Dataset(copy).stream("train", 1, seed=0)
 
 
 def test_batch_larger_than_a_share_is_refused(dataset):
@@ -173,10 +210,10 @@ def test_flipped_byte_is_found(copy, dataset, rng):
 
 
 def test_flipped_byte_is_found_by_the_stream(copy):
-    shard = shard_of(copy, "train")
+    shard = blocks_of(copy, "train")
     places = written(shard)
     flip(shard, places[len(places) // 2])
-    with pytest.raises(DatasetError, match=shard.name):
+    with pytest.raises(DatasetError, match=f"{shard.name}: damaged"):
         take(iter(Dataset(copy).stream("train", 1, seed=0)), 9)
 
 
@@ -185,9 +222,11 @@ def test_missing_shard_is_named(copy):
     shard.unlink()
     with pytest.raises(DatasetError, match=f"{shard.name}: missing"):
         Dataset(copy).split("test")
-    with pytest.raises(DatasetError, match=f"{shard.name}: missing"):
-        take(iter(Dataset(copy).stream("test", 1, seed=0)), 3)
-    assert Dataset(copy).split("train").ids, "the other split is whole"
+    shard = blocks_of(copy, "test")
+    shard.unlink()
+    with pytest.raises(DatasetError, match=r"blocks.*'test'"):
+        Dataset(copy).stream("test", 1, seed=0)
+    assert Dataset(copy).split("train").ids and Dataset(copy).stream("train", 1, seed=0), "the other split is whole"
 
 
 def test_missing_or_damaged_card(copy, tmp_path):

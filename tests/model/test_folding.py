@@ -3,54 +3,101 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spt_jax.model.folding import fold, folded_convolutions, unfold
+from spt_jax.config import ModelConfig
+from spt_jax.model.flops import form_cost
+from spt_jax.model.folding import fold, tap_convolutions, unfold
+from spt_jax.model.plan import make_plan
+from spt_jax.model.spectral import Grid, direct, spectral, weight_spectra
 from tests import reference
+
+FORMS = {
+    "direct": direct,
+    "spectral": lambda h, w, grid: spectral(h, weight_spectra(w, grid), grid, "spectral"),
+    "separable": lambda h, w, grid: spectral(h, weight_spectra(w, grid), grid, "separable"),
+}
 
 
 @pytest.mark.parametrize(("length", "period"), [(100, 100), (100, 34), (97, 7), (12, 5), (16, 1)])
 def test_unfold_undoes_fold(rng, length, period):
-    h = jnp.asarray(rng.normal(size=(2, length, 3)), jnp.float32)
+    h = jnp.asarray(rng.normal(size=(length, 2, 3)), jnp.float32)
     grid = fold(h, period)
-    assert grid.shape == (2, -(-length // period), period, 3)
+    assert grid.shape == (-(-length // period), period, 2, 3)
     np.testing.assert_array_equal(unfold(grid, length), h)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
-def test_convolution_equals_the_reference_at_every_period(rng, size):
+def test_taps_equal_the_reference_at_every_period(rng, size):
     length, width, out = 24, 3, 4
     periods = rng.integers(1, length + 1, size=(4, 2))
-    h, weights = rng.normal(size=(4, length, width)), rng.normal(size=(size, size, width, out)) / size
-    fast = jax.jit(folded_convolutions)(
+    h, weights = rng.normal(size=(length, 4, width)), rng.normal(size=(size, size, width, out)) / size
+    fast = jax.jit(tap_convolutions)(
         jnp.asarray(h, jnp.float32), jnp.asarray(weights, jnp.float32), jnp.asarray(periods)
     )
     for row in range(4):
         for slot in range(2):
-            slow = reference.folded_convolution(h[row], weights, periods[row, slot])
-            np.testing.assert_allclose(fast[slot, row], slow, atol=1e-5 * max(1, size))
+            slow = reference.folded_convolution(h[:, row], weights, periods[row, slot])
+            np.testing.assert_allclose(fast[slot, :, row], slow, atol=1e-5 * max(1, size))
 
 
-def test_gradients_equal_those_of_the_plain_convolution(rng):
-    length, width = 30, 4
-    periods = np.array([[30, 15, 7], [10, 4, 1]])
-    h = jnp.asarray(rng.normal(size=(2, length, width)), jnp.float32)
-    weights = jnp.asarray(rng.normal(size=(3, 3, width, width)), jnp.float32)
-    weight_of = jnp.asarray(rng.normal(size=(3, 2, length, width)), jnp.float32)
-
-    def plain(h, weights):
-        """The same by XLA's own 2-D convolution and its own gradient."""
-        total = 0.0
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [1, 3, 11])
+def test_static_forms_equal_the_reference(rng, form, size):
+    for _ in range(3):
+        length = int(rng.integers(16, 40))
+        period = int(rng.integers(1, length + 1))
+        h, weights = rng.normal(size=(length, 2, 3)), rng.normal(size=(size, size, 3, 4)) / size
+        fast = FORMS[form](jnp.asarray(h, jnp.float32), jnp.asarray(weights, jnp.float32), Grid(length, period, size))
         for row in range(2):
-            for slot in range(3):
-                grid = fold(h[row : row + 1], int(periods[row, slot]))
-                y = jax.lax.conv_general_dilated(
-                    grid, weights, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
-                )
-                total += (unfold(y, length)[0] * weight_of[slot, row]).sum()
-        return total
+            slow = reference.folded_convolution(h[:, row], weights, period)
+            np.testing.assert_allclose(fast[:, row], slow, atol=1e-5, err_msg=f"{length=} {period=}")
 
-    def fast(h, weights):
-        return (folded_convolutions(h, weights, jnp.asarray(periods)) * weight_of).sum()
 
-    gradients = [jax.jit(jax.grad(f, (0, 1)))(h, weights) for f in (fast, plain)]
+def plain(h, weights, period):
+    """The same by XLA's own 2-D convolution, whose gradient is XLA's own too."""
+    x = fold(h, period).transpose(2, 0, 1, 3)
+    y = jax.lax.conv_general_dilated(
+        x, weights, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
+    )
+    return unfold(y.transpose(1, 2, 0, 3), len(h))
+
+
+def assert_equal_gradients(fast, slow, h, weights, pull):
+    gradients = [jax.jit(jax.grad(lambda *xs, f=f: (f(*xs) * pull).sum(), (0, 1)))(h, weights) for f in (fast, slow)]
     for ours, theirs in zip(*gradients, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(1, np.abs(theirs).max()))
+
+
+def test_gradients_of_the_taps(rng):
+    length, periods = 30, np.array([[30, 15, 7], [10, 4, 1]])
+    h = jnp.asarray(rng.normal(size=(length, 2, 4)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(3, 3, 4, 4)) / 6, jnp.float32)
+    pull = jnp.asarray(rng.normal(size=(3, length, 2, 4)), jnp.float32)
+
+    def slow(h, weights):
+        rows = [[plain(h[:, b : b + 1], weights, p)[:, 0] for b, p in enumerate(slot)] for slot in periods.T.tolist()]
+        return jnp.stack([jnp.stack(slot, axis=1) for slot in rows])
+
+    assert_equal_gradients(lambda h, w: tap_convolutions(h, w, jnp.asarray(periods)), slow, h, weights, pull)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("period", [31, 16, 6, 1])
+def test_gradients_of_the_static_forms(rng, form, period):
+    h, pull = (jnp.asarray(rng.normal(size=(31, 2, 4)), jnp.float32) for _ in range(2))
+    weights = jnp.asarray(rng.normal(size=(5, 5, 4, 4)) / 10, jnp.float32)
+    grid = Grid(31, period, 5)
+    assert_equal_gradients(lambda h, w: FORMS[form](h, w, grid), lambda h, w: plain(h, w, period), h, weights, pull)
+
+
+def test_the_plan_is_the_cheapest_by_its_own_count(rng):
+    config = ModelConfig(width=64, kernel=11, band_mode="fixed")
+    for backend in ("cpu", "gpu"):
+        for grid, form in make_plan(config, 100, backend):
+            weight = {f: form_cost(grid, f, 64, 64).weight(backend) for f in FORMS}
+            assert weight[form] == min(weight.values())
+
+
+def test_large_kernels_leave_the_taps_and_small_ones_keep_them():
+    assert make_plan(ModelConfig(), 144, "cpu") is None
+    plan = make_plan(ModelConfig(width=64, kernel=11), 100, "cpu")
+    assert [grid.period for grid, _ in plan] == [100, 50, 34, 25, 20, 17, 15, 13, 12, 10, 9]

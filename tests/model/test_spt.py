@@ -67,7 +67,59 @@ def test_dropout_only_with_a_key(rng):
     model, (spectra, numbers) = make(rng), batch(rng, 2)
     plain = model(spectra, numbers)["CN"]
     np.testing.assert_array_equal(plain, model(spectra, numbers)["CN"])
-    assert not np.allclose(plain, model(spectra, numbers, jax.random.key(1))["CN"])
+    first, second = (jax.random.split(jax.random.key(seed), 2) for seed in (1, 2))
+    dropped = model(spectra, numbers, first)["CN"]
+    assert not np.allclose(plain, dropped) and not np.allclose(dropped, model(spectra, numbers, second)["CN"])
+
+
+def test_dropout_belongs_to_the_row_not_to_the_batch(rng):
+    model, (spectra, numbers) = make(rng), batch(rng, 4)
+    keys = jax.random.split(jax.random.key(1), 4)
+    together = model(spectra, numbers, keys)["CN"]
+    for rows in (slice(0, 2), slice(2, 4)):
+        np.testing.assert_allclose(model(spectra[rows], numbers[rows], keys[rows])["CN"], together[rows], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "foldings"),
+    [("per_sample", ("direct", "spectral", "separable")), ("batch", ("spectral",)), ("fixed", ("auto",))],
+)
+def test_every_way_of_folding_gives_the_same_outputs_and_gradients(rng, mode, foldings):
+    (spectra, numbers), seed = batch(rng, 3), int(rng.integers(1000))
+
+    def run(folding):
+        graph, params, rest = parts(np.random.default_rng(seed), band_mode=mode, kernel=5, folding=folding)
+
+        def loss(params):
+            out = nnx.merge(graph, params, rest)(spectra, numbers)
+            return out["CN"].std() + out["NNRS"].sum(), out
+
+        (_, out), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        return out, jax.tree.leaves(gradient)
+
+    slow, slow_gradient = run("taps")
+    for folding in foldings:
+        out, gradient = run(folding)
+        for name in ("CN", "NNRS", "bands"):
+            np.testing.assert_allclose(out[name], slow[name], atol=1e-5)
+        for ours, theirs in zip(gradient, slow_gradient, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(1, np.abs(theirs).max()))
+
+
+def test_cached_spectra_and_remat_change_nothing(rng):
+    (spectra, numbers), seed = batch(rng, 3), int(rng.integers(1000))
+    fields = {"folding": "spectral", "band_mode": "fixed"}
+    graph, params, rest = parts(np.random.default_rng(seed), **fields)
+    model = nnx.merge(graph, params, rest)
+    plain = jax.jit(model)(spectra, numbers)["CN"]
+    cached = jax.jit(model.weight_spectra)()
+    np.testing.assert_allclose(jax.jit(model)(spectra, numbers, None, cached)["CN"], plain, atol=1e-6)
+
+    def gradient(**more):
+        graph, params, rest = parts(np.random.default_rng(seed), **fields, **more)
+        return jax.jit(jax.grad(lambda p: nnx.merge(graph, p, rest)(spectra, numbers)["CN"].std()))(params)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient(), gradient(remat=True))
 
 
 def test_band_choice_has_no_gradient_but_the_parameters_do(rng):

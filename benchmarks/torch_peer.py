@@ -1,0 +1,421 @@
+"""The same network and training step in PyTorch, as one would ordinarily write them, timed against ours.
+
+`eager` holds TimesNet's Inception block where the kernel exceeds 3. `merged` holds its mean as one kernel, cut to the
+taps that reach the folded grid: the honest control. `compile` is `eager` under torch.compile.
+Choices made for PyTorch's benefit, each the fastest of its kind on CPU: channels-last grids without a copy, attention
+over a stacked window (an L x L mask is 1.3 times slower), index_select, fused AdamW, no learning-rate schedule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+try:
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor, nn
+except ModuleNotFoundError:
+    raise SystemExit("benchmarks.torch_peer needs PyTorch: pip install torch") from None
+
+from benchmarks import measure
+from benchmarks.workload import Workload, config_of, make
+from spt_jax.config import ModelConfig, TrainConfig
+from spt_jax.inference.torch_weights import to_torch
+from spt_jax.model.heads import HeadSpec
+from spt_jax.model.spt import ELEMENTS, EMBEDDING_KERNEL
+from spt_jax.training.losses import Task, head_specs
+
+VARIANTS = ("eager", "merged", "compile")
+THREADS = torch.get_num_threads()
+
+
+class Inception(nn.Module):
+    """(B, d, R, p) -> the same: the mean of convolutions with the kernels 1, 3, .. size, as TimesNet has it."""
+
+    def __init__(self, width: int, size: int):
+        super().__init__()
+        self.kernels = nn.ModuleList([nn.Conv2d(width, width, k, padding=k // 2) for k in range(1, size + 1, 2)])
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return torch.stack([kernel(grid) for kernel in self.kernels], dim=-1).mean(-1)
+
+
+class PrunedConv2d(nn.Conv2d):
+    """(B, d, R, p) -> the same, without the taps that fall off the grid: |r| < R, |c| < p."""
+
+    def forward(self, grid: Tensor) -> Tensor:
+        half = self.kernel_size[0] // 2
+        r, c = min(half, grid.shape[2] - 1), min(half, grid.shape[3] - 1)
+        weight = self.weight[:, :, half - r : half + r + 1, half - c : half + c + 1]
+        return F.conv2d(grid, weight, self.bias, padding=(r, c))
+
+
+class BandBlock(nn.Module):
+    """(B, L, d), (B, k) frequencies -> (B, L, d)."""
+
+    def __init__(self, config: ModelConfig, variant: str):
+        super().__init__()
+        self.config = config
+        d, size = config.width, config.kernel
+        if variant == "merged":
+            self.conv = PrunedConv2d(d, d, size)
+        else:
+            self.conv = Inception(d, size) if size > 3 else nn.Conv2d(d, d, size, padding=size // 2)
+        self.query = nn.Parameter(torch.randn(d))
+        self.context, self.project, self.key, self.out = (nn.Linear(d, d) for _ in range(4))
+
+    @torch.no_grad()
+    def bands(self, h: Tensor) -> Tensor:
+        batch, k = len(h), self.config.bands
+        if self.config.band_mode == "fixed":
+            return torch.arange(1, k + 1, device=h.device).expand(batch, k)
+        strength = torch.fft.rfft(h.float(), dim=1).abs().mean(dim=-1)[:, 1 : self.config.highest_band + 1]
+        if self.config.band_mode == "batch":
+            strength = strength.mean(dim=0, keepdim=True)
+        return (strength.topk(k, dim=1).indices + 1).expand(batch, k)
+
+    def folded(self, h: Tensor, period: int) -> Tensor:
+        batch, length, width = h.shape
+        rows = math.ceil(length / period)
+        grid = F.pad(h, (0, 0, 0, rows * period - length)).reshape(batch, rows, period, width)
+        result = self.conv(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return result.reshape(batch, rows * period, width)[:, :length]
+
+    @torch.compiler.disable  # the number of spectra of a period depends on the data, and the compiler fails on it
+    def grouped(self, h: Tensor, periods: Tensor) -> Tensor:
+        """(B, k, L, d): each distinct period once, for the spectra that chose it."""
+        flat = periods.flatten()
+        pieces, places = [], []
+        for period in flat.unique().tolist():
+            place = (flat == period).nonzero()[:, 0]
+            pieces.append(self.folded(h.index_select(0, place // periods.shape[1]), period))
+            places.append(place)
+        features = torch.cat(pieces).index_select(0, torch.cat(places).argsort())
+        return features.view(*periods.shape, *h.shape[1:])
+
+    def forward(self, h: Tensor, bands: Tensor) -> Tensor:
+        length, d = h.shape[1:]
+        if self.config.band_mode == "per_sample":
+            features = self.grouped(h, -(-length // bands))
+        else:
+            shared = range(1, self.config.bands + 1) if self.config.band_mode == "fixed" else bands[0].tolist()
+            features = torch.stack([self.folded(h, -(-length // f)) for f in shared], dim=1)
+        features = gelu(features)
+        query = self.project(gelu(self.context(h.mean(dim=1)))) + self.query
+        score = torch.einsum("bd,bkd->bk", query, self.key(features.mean(dim=2))) / math.sqrt(d)
+        return self.out(torch.einsum("bk,bkld->bld", score.softmax(dim=-1), features))
+
+
+class BandedAttention(nn.Module):
+    """(B, L, d) -> (B, L, d): graph attention to the window |i - j| <= w."""
+
+    def __init__(self, config: ModelConfig, length: int):
+        super().__init__()
+        d, self.heads, self.reach = config.width, config.attention_heads, config.window
+        scores = d if config.attention == "gatv2" else self.heads
+        self.target, self.source = nn.Linear(d, scores, bias=False), nn.Linear(d, scores)
+        self.value, self.out = nn.Linear(d, d), nn.Linear(d, d)
+        self.direction = None
+        if config.attention == "gatv2":
+            self.direction = nn.Parameter(torch.randn(self.heads, d // self.heads) / math.sqrt(d))
+        neighbour = torch.arange(length)[:, None] + torch.arange(-self.reach, self.reach + 1)
+        outside = ((neighbour < 0) | (neighbour >= length))[None, :, :, None]
+        self.register_buffer("outside", outside, persistent=False)
+
+    def window(self, x: Tensor) -> Tensor:
+        """(B, L, H, c) -> (B, L, W, H, c)."""
+        padded = F.pad(x, (0, 0, 0, 0, self.reach, self.reach))
+        return torch.stack([padded[:, i : i + x.shape[1]] for i in range(2 * self.reach + 1)], dim=2)
+
+    def forward(self, h: Tensor) -> Tensor:
+        target, source, value = (f(h).unflatten(-1, (self.heads, -1)) for f in (self.target, self.source, self.value))
+        score = F.leaky_relu(target[:, :, None] + self.window(source), 0.2)
+        score = score[..., 0] if self.direction is None else (score * self.direction).sum(dim=-1)
+        share = score.masked_fill(self.outside, -math.inf).softmax(dim=2)
+        return self.out((share[..., None] * self.window(value)).sum(dim=2).flatten(2))
+
+
+class Heads(nn.Module):
+    """(B, L, d), (B, L) -> (B, C) logits or (B,) value of each head."""
+
+    def __init__(self, config: ModelConfig, specs: tuple[HeadSpec, ...], length: int):
+        super().__init__()
+        self.specs, channels = specs, config.readout_channels
+        self.reduce = nn.Linear(config.width, channels)
+        self.shared = nn.Linear(length * (channels + 1) + config.width, config.hidden)
+        self.outputs = nn.Linear(config.hidden, sum(max(s.classes, 1) for s in specs))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, h: Tensor, signal: Tensor) -> dict[str, Tensor]:
+        features = self.dropout(torch.cat([self.reduce(h).flatten(1), h.mean(dim=1), signal], dim=-1))
+        flat = self.outputs(self.dropout(gelu(self.shared(features)))).float()
+        pieces = flat.split([max(s.classes, 1) for s in self.specs], dim=-1)
+        return {s.name: x if s.classes else x[:, 0] for s, x in zip(self.specs, pieces, strict=True)}
+
+
+class TorchSPT(nn.Module):
+    """(B, L) spectra, (B,) atomic numbers -> the outputs of spt_jax.model.spt.SPT. `build` fills the input map."""
+
+    def __init__(self, config: ModelConfig, heads: tuple[HeadSpec, ...], length: int, variant: str):
+        super().__init__()
+        d, graphs = config.width, config.blocks if config.attention != "none" else 0
+        self.register_buffer("input_linear", torch.eye(length), persistent=False)
+        self.register_buffer("input_offset", torch.zeros(length), persistent=False)
+        self.embed = nn.Linear(EMBEDDING_KERNEL, d)
+        self.position = nn.Parameter(0.02 * torch.randn(length, d))
+        self.element = nn.Embedding(ELEMENTS, d)
+        self.band_norms = nn.ModuleList([nn.LayerNorm(d, eps=1e-6) for _ in range(config.blocks)])
+        self.band_blocks = nn.ModuleList([BandBlock(config, variant) for _ in range(config.blocks)])
+        self.graph_norms = nn.ModuleList([nn.LayerNorm(d, eps=1e-6) for _ in range(graphs)])
+        self.graphs = nn.ModuleList([BandedAttention(config, length) for _ in range(graphs)])
+        self.norm = nn.LayerNorm(d, eps=1e-6)
+        self.heads = Heads(config, heads, length)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, spectrum: Tensor, atomic_number: Tensor) -> dict[str, Tensor]:
+        with torch.autocast(spectrum.device.type, enabled=False):
+            signal = spectrum @ self.input_linear + self.input_offset
+        reach = EMBEDDING_KERNEL // 2
+        padded = F.pad(signal[:, None], (reach, reach), mode="replicate")[:, 0]
+        h = self.embed(padded.unfold(1, EMBEDDING_KERNEL, 1))
+        chosen = []
+        for i, block in enumerate(self.band_blocks):
+            chosen.append(block.bands(h))
+            if i == 0:
+                h = h + self.position + self.element(atomic_number)[:, None]
+            h = h + self.dropout(block(self.band_norms[i](h), chosen[-1]))
+            if self.graphs:
+                h = h + self.dropout(self.graphs[i](self.graph_norms[i](h)))
+        return {**self.heads(self.norm(h), signal), "bands": torch.stack(chosen, dim=1)}
+
+
+def gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def build(workload: Workload, variant: str) -> TorchSPT:
+    """The peer with the weights of `workload.params`, on the accelerator where both frameworks have one."""
+    config = workload.config.model
+    model = TorchSPT(config, head_specs(workload.tasks), workload.grid.points, variant)
+    state = to_torch(workload.params)
+    if variant != "merged" and config.kernel > 3:
+        state = split_kernels(state, config.kernel)
+    model.load_state_dict({name: torch.tensor(array, dtype=torch.float32) for name, array in state.items()})
+    for name in ("input_linear", "input_offset"):
+        getattr(model, name).copy_(torch.tensor(np.asarray(workload.constants[name][...])))
+    if variant == "compile":
+        model.compile()
+    return model.to("cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu")
+
+
+def split_kernels(state: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """Each `conv` as kernels 1, 3, .. size with the same mean: the small ones random, the largest what is left."""
+    rng, count, result = np.random.default_rng(0), (size + 1) // 2, {}
+    for name, array in state.items():
+        if ".conv." not in name:
+            result[name] = array
+            continue
+        left = count * array.astype(np.float64)
+        for j in range(count):
+            middle = tuple(slice((n - 2 * j - 1) // 2, (n + 2 * j + 1) // 2) for n in array.shape[2:])
+            part = left[..., *middle]
+            kernel = part.copy() if j == count - 1 else rng.normal(scale=array.std(), size=part.shape)
+            part -= kernel
+            result[name.replace("conv.", f"conv.kernels.{j}.")] = kernel
+    return result
+
+
+def joint_loss(
+    outputs: dict[str, Tensor],
+    labelled: tuple[tuple[Tensor, Tensor, Tensor], ...],
+    tasks: tuple[Task, ...],
+    smooth: float,
+) -> Tensor:
+    """Mean of `spt_jax.training.losses.task_losses`; `labelled` holds (B, D) labels, (B, D) mask and (B,) weights."""
+    losses = []
+    for task in tasks:
+        total = 0.0
+        for labels, mask, weight in labelled:
+            output, label = outputs[task.name], labels[:, task.column]
+            if task.classes:
+                each = F.cross_entropy(output, label.long(), reduction="none", label_smoothing=smooth)
+            else:
+                each = (output - (label - task.mean) / task.std) ** 2
+            total = total + (weight * each * mask[:, task.column]).sum()
+        losses.append(total / (len(label) * task.coverage * task.trivial))
+    return torch.stack(losses).mean()
+
+
+def augmented(spectrum: Tensor, config: TrainConfig, step_ev: float) -> Tensor:
+    """`spt_jax.training.augment.augment`."""
+    column = torch.empty(len(spectrum), 1, device=spectrum.device)
+    shift = config.energy_shift * nn.init.trunc_normal_(column.clone(), a=-2, b=2)
+    scale = 1 + config.amplitude * torch.randn_like(column)
+    sigma = config.noise * torch.rand_like(column)
+    slope = torch.gradient(spectrum, dim=1)[0] / step_ev
+    return (spectrum - shift * slope) * scale + sigma * torch.randn_like(spectrum)
+
+
+def train_step(model: TorchSPT, workload: Workload) -> Callable[[], None]:
+    """One step of `spt_jax.training.step` on the workload's batch per call, at a constant learning rate."""
+    config, device = workload.config.train, model.position.device
+    spectrum, numbers, labels, mask = tensors(workload.batch, device)
+    other_numbers, other_labels, other_mask = (x.roll(1, 0) for x in (numbers, labels, mask))
+    parameters = list(model.parameters())
+    decayed = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    average = [p.detach().clone() for p in parameters]
+    beta = torch.distributions.Beta(*torch.tensor([config.mixup] * 2, device=device)) if config.mixup else None
+    count = 0
+    model.train()
+
+    def step() -> None:
+        nonlocal count
+        share = torch.ones(len(spectrum), device=device)
+        if beta:
+            drawn = beta.sample((len(spectrum),))
+            share = torch.where(numbers == other_numbers, torch.maximum(drawn, 1 - drawn), share)
+        inputs = augmented(spectrum, config, workload.grid.step)
+        inputs = share[:, None] * inputs + (1 - share[:, None]) * inputs.roll(1, 0)
+        with autocast(workload):
+            outputs = model(inputs, numbers)
+        labelled = ((labels, mask, share), (other_labels, other_mask, 1 - share))
+        loss = joint_loss(outputs, labelled, workload.tasks, config.label_smoothing)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, parameters, 1 - min(config.ema, (1 + count) / (10 + count)))
+        count += 1
+        wait()
+
+    return step
+
+
+def inference(model: TorchSPT, workload: Workload) -> Callable[[], dict[str, Tensor]]:
+    """The network's outputs on the workload's batch."""
+    spectrum, numbers = tensors(workload.batch[:2], model.position.device)
+    model.eval()
+
+    def infer() -> dict[str, Tensor]:
+        with torch.inference_mode(), autocast(workload):
+            outputs = model(spectrum, numbers)
+        wait()
+        return outputs
+
+    return infer
+
+
+def tensors(arrays: Iterable[np.ndarray], device: torch.device) -> list[Tensor]:
+    return [torch.tensor(np.asarray(array), device=device) for array in arrays]
+
+
+def autocast(workload: Workload) -> torch.autocast:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(device, torch.bfloat16, enabled=workload.config.model.dtype == "bfloat16")
+
+
+def wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def difference(ours: dict[str, jax.Array], peer: dict[str, Tensor]) -> float:
+    return max(float(np.abs(np.asarray(ours[name]) - peer[name].float().cpu().numpy()).max()) for name in ours)
+
+
+def set_threads(call: Callable[[], Any]) -> int:
+    """One thread or one per core, the quicker: on a busy machine a parallel loop waits for its slowest thread."""
+    seconds = {}
+    for threads in {1, THREADS}:
+        torch.set_num_threads(threads)
+        call()
+        began = time.perf_counter()
+        for _ in range(3):
+            call()
+        seconds[threads] = time.perf_counter() - began
+    torch.set_num_threads(min(seconds, key=seconds.get))
+    return torch.get_num_threads()
+
+
+def compare(
+    case: str,
+    ours: Callable[[], Any],
+    peer: Callable[[TorchSPT, Workload], Callable[[], Any]],
+    workload: Workload,
+    options: argparse.Namespace,
+    **fields: Any,
+) -> dict[str, Any]:
+    """The recorded line of our case and all variants, timed in turns."""
+    fields["torch_threads"] = set_threads(peer(build(workload, "eager"), workload))
+    cases, warm, missing = {"ours": ours}, {}, {}
+    for variant in options.variants:
+        call, began = peer(build(workload, variant), workload), time.perf_counter()
+        try:
+            call()
+        except Exception as error:
+            # Without a C++ compiler torch.compile fails, with many kinds of error; the others still run.
+            if variant != "compile":
+                raise
+            missing[variant] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            print(f"{case}: torch_{variant} not run: {missing[variant]}")
+            continue
+        cases[f"torch_{variant}"], warm[f"torch_{variant}"] = call, time.perf_counter() - began
+    peers = measure.interleaved(cases, options.repeats, options.trace)
+    own = peers.pop("ours")
+    size, length = workload.batch.spectrum.shape
+    fields |= own._asdict() | {"spectra_per_s": 1e3 * size / own.median_ms, "torch_warmup_s": warm, "not_run": missing}
+    fields |= {"peers": {name: timing._asdict() for name, timing in peers.items()}}
+    fields |= {"vs": dict.fromkeys(measure.PEERS) | {k: t.median_ms / own.median_ms for k, t in peers.items()}}
+    return measure.record("torch_peer", f"{case} {options.mode} L{length} B{size}", options, **fields)
+
+
+def compare_inference(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:
+    inputs = jax.device_put((workload.params, *workload.batch[:2]))
+    program, seconds, memory = measure.compiled(workload.apply, *inputs)
+    fields = {"compile_s": seconds, "peak_memory_bytes": memory}
+    fields["max_error"] = difference(program(*inputs), inference(build(workload, "eager"), workload)())
+    return compare("inference", lambda: program(*inputs), inference, workload, options, **fields)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = measure.parser(__doc__)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--length", type=int, default=100, help="energy points")
+    parser.add_argument("--mode", choices=("fixed", "per_sample"), default="per_sample", help="band selection")
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=None, help="by default all; --small: no compile"
+    )
+    options = parser.parse_args(arguments)
+    options.variants = options.variants or [v for v in VARIANTS if not (options.small and v == "compile")]
+    if options.small:
+        options.batch, options.repeats = min(options.batch, 8), min(options.repeats, 3)
+    from benchmarks.train_step import our_step
+
+    torch.backends.cudnn.allow_tf32 = False  # our float32 is not rounded either
+    fields = {"bands": 2, "highest_band": 4} if options.small else {}  # each candidate costs compilation
+    config = config_of(options.preset, options.dtype, options.small, band_mode=options.mode, **fields)
+    workload = make(config, options.batch, options.length)
+    single = replace(workload, batch=jax.tree.map(lambda x: x[:1], workload.batch))
+    lines = [compare_inference(each, options) for each in (workload, single)]
+    step = our_step(workload)
+    fields = {"compile_s": step.compile_s, "peak_memory_bytes": step.peak_memory_bytes}
+    fields["max_error"] = lines[0]["max_error"]
+    lines.insert(0, compare("train", step, train_step, workload, options, **fields))
+    columns = {"median_ms": "ms", **{name: f"{name}/ours" for name in measure.PEERS}, "max_error": "error"}
+    measure.show([line | line["vs"] for line in lines], columns)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""How the folded convolutions of one block are computed: chosen when the program is built, by counting.
+
+Where the periods are data (per spectrum, or per batch) there are two exact ways: `tap_convolutions`, whose cost grows
+with the kernel, and every period that could be chosen, each in its cheapest static form, the unchosen ones then
+weighted with zero. Fixed bands always take the second, with nothing unchosen.
+"""
+
+from __future__ import annotations
+
+import jax
+
+from spt_jax.config import ModelConfig
+from spt_jax.model.flops import Cost, form_cost, tap_cost
+from spt_jax.model.spectral import Form, Grid
+
+# Rows of a batch that the counting assumes, so that a single spectrum and a batch of them take the same way.
+ROWS = 64
+
+Plan = tuple[tuple[Grid, Form], ...]
+
+
+def cheapest(grid: Grid, width: int, batch: int = ROWS, backend: str | None = None) -> Form:
+    """The static form with the least counted time."""
+    backend = backend or jax.default_backend()
+    forms: tuple[Form, ...] = ("direct", "spectral", "separable")
+    return min(forms, key=lambda form: form_cost(grid, form, batch, width).weight(backend))
+
+
+def candidates(config: ModelConfig) -> range:
+    """Frequencies that a spectrum may choose; `fixed` chooses the first k of them."""
+    return range(1, (config.bands if config.band_mode == "fixed" else config.highest_band) + 1)
+
+
+def make_plan(config: ModelConfig, length: int, backend: str | None = None) -> Plan | None:
+    """The static form of each distinct candidate period, longest first; None for `tap_convolutions`."""
+    backend = backend or jax.default_backend()
+    if config.folding == "taps":
+        return None
+    periods = sorted({-(-length // f) for f in candidates(config)}, reverse=True)
+    grids = [Grid(length, period, config.kernel) for period in periods]
+    forced = None if config.folding == "auto" else config.folding
+    plan = tuple((grid, forced or cheapest(grid, config.width, backend=backend)) for grid in grids)
+    if forced or config.band_mode == "fixed":
+        return plan
+    taps = tap_cost(length, config.kernel, config.bands, ROWS, config.width)
+    return plan if plan_cost(plan, ROWS, config.width).weight(backend) < taps.weight(backend) else None
+
+
+def plan_cost(plan: Plan, batch: int, width: int) -> Cost:
+    """All periods of a plan."""
+    return sum((form_cost(grid, form, batch, width) for grid, form in plan), Cost(0, 0))
+
+
+def folding_cost(config: ModelConfig, length: int, batch: int) -> Cost:
+    """One block's convolutions, the way this machine computes them."""
+    plan = make_plan(config, length)
+    if plan is None:
+        return tap_cost(length, config.kernel, config.bands, batch, config.width)
+    return plan_cost(plan, batch, config.width)

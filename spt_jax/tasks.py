@@ -1,0 +1,53 @@
+"""One descriptor as a model learns it: statistics of its labels, and the way back from a head's output to its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipelines.schema import DESCRIPTORS, Batch, descriptor
+
+
+@dataclass(frozen=True)
+class Task:
+    """One descriptor as it is learnt.
+
+    column: its place in Batch.labels. classes: 0 for a regression. mean, std: of its training labels (regression).
+    coverage: labelled share of the training set. trivial: loss of the best constant prediction there.
+    """
+
+    name: str
+    column: int
+    classes: int
+    mean: float
+    std: float
+    coverage: float
+    trivial: float
+
+
+def make_tasks(names: tuple[str, ...], train: Batch) -> tuple[Task, ...]:
+    """Statistics of the training labels; a descriptor without any is left out."""
+    tasks = []
+    for column, d in enumerate(DESCRIPTORS):
+        present = train.mask[:, column]
+        if d.name not in names or not present.any():
+            continue
+        values = train.labels[present, column].astype(np.float64)
+        mean, std, trivial = 0.0, 1.0, 1.0
+        if d.kind == "regression":
+            mean, std = float(values.mean()), float(max(values.std(), 1e-6))
+        else:
+            share = np.bincount(values.astype(int)) / len(values)
+            # A label that never changes (OS of oxygen) costs nothing; the floor keeps its weight finite.
+            trivial = float(max(-(share[share > 0] * np.log(share[share > 0])).sum(), 0.1))
+        tasks.append(Task(d.name, column, len(d.classes), mean, std, float(present.mean()), trivial))
+    return tuple(tasks)
+
+
+def units(task: Task, output: np.ndarray) -> np.ndarray:
+    """Head output -> class probabilities (N, C), or values (N,) in the descriptor's unit."""
+    if task.classes:
+        shifted = np.exp(output - output.max(axis=-1, keepdims=True))
+        return shifted / shifted.sum(axis=-1, keepdims=True)
+    return np.clip(output * task.std + task.mean, *descriptor(task.name).plausible)

@@ -1,0 +1,39 @@
+"""Physically plausible copies of training spectra, and mixtures of them. Random numbers belong to the row."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import beta
+
+from data_pipelines.schema import Batch
+from spt_jax.config import TrainConfig
+
+
+def augment(keys: jax.Array, spectrum: jax.Array, config: TrainConfig, step_ev: float) -> jax.Array:
+    """(B, L) spectra with an energy shift, an edge-step error and detector noise; keys: (B,)."""
+
+    def one(key: jax.Array, mu: jax.Array) -> jax.Array:
+        shift_key, scale_key, sigma_key, noise_key = jax.random.split(key, 4)
+        # mu(E - s) to first order: s stays below the grid step.
+        shift = config.energy_shift * jax.random.truncated_normal(shift_key, -2, 2)
+        scale = 1 + config.amplitude * jax.random.normal(scale_key)
+        sigma = config.noise * jax.random.uniform(sigma_key)
+        return (mu - shift * jnp.gradient(mu) / step_ev) * scale + sigma * jax.random.normal(noise_key, mu.shape)
+
+    return jax.vmap(one)(keys, spectrum)
+
+
+def mix_share(keys: jax.Array, batch: Batch, other: Batch, alpha: float) -> jax.Array:
+    """(B,) share of each spectrum in its mixture with another one: mixup (arXiv 1710.09412).
+
+    A measured spectrum is a mean over sites, so mixtures of one element are physical; two elements are not mixed.
+    """
+    if not alpha:
+        return jnp.ones(batch.spectrum.shape[0])
+    # By quantiles: XLA takes seconds to compile the rejection loops of jax.random.beta. The larger of the two shares
+    # is the upper half of the symmetric distribution.
+    quantiles = jnp.asarray(beta.ppf(np.linspace(0.5, 1, 1025), alpha, alpha), jnp.float32)
+    share = jnp.interp(jax.vmap(jax.random.uniform)(keys), jnp.linspace(0, 1, 1025), quantiles)
+    return jnp.where(batch.atomic_number == other.atomic_number, share, 1.0)

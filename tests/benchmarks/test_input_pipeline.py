@@ -1,0 +1,78 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import input_pipeline
+from data_pipelines.blocks import Rows, join
+from data_pipelines.loading import Dataset
+
+CASES = ["stream, first epoch", "stream, second epoch", "stream, 0.1 ms a step", "resident"]
+
+
+@pytest.fixture
+def main(monkeypatch, tmp_path):
+    """main(arguments...) -> the result lines of this run."""
+
+    def call(*arguments) -> list[dict]:
+        out = tmp_path / "results.jsonl"
+        out.unlink(missing_ok=True)
+        monkeypatch.setattr(sys, "argv", ["input_pipeline", "--json", str(out), *map(str, arguments)])
+        input_pipeline.main()
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    return call
+
+
+def test_small_run_tells_everything(main, capsys):
+    lines = main("--small", "--spectra", 5000, "--batch", 64, "--step-ms", 0.1)
+    assert [line["case"] for line in lines] == CASES
+    for line in lines:
+        assert line["benchmark"] == "input_pipeline" and line["small"] and line["spectra"] == 5000
+        assert line["spectra_per_s"] > 0 and line["first_batch_s"] > 0 and line["rss_bytes"] > 2**20
+        assert line["wait_ms_p50"] <= line["wait_ms_p99"]
+        assert line["disk_bytes"] >= 5000 * 4 * (144 + 1 + 9)
+    assert 0 < lines[2]["wait_share"] < 1 and lines[3]["wait_share"] == 0
+    table = capsys.readouterr().out.splitlines()
+    assert all(len(row) <= 80 for row in table) and all(case in "\n".join(table) for case in CASES)
+
+
+def test_the_set_is_written_once(main, tmp_path):
+    folder = tmp_path / "set"
+    main("--small", "--spectra", 3000, "--batch", 64, "--step-ms", 0, "--folder", folder)
+    written = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    assert len(main("--small", "--spectra", 3000, "--batch", 64, "--step-ms", 0, "--folder", folder)) == 3
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == written
+    with pytest.raises(SystemExit, match="another dataset"):
+        main("--small", "--spectra", 3001, "--folder", folder)
+    assert Dataset(folder).card["splits"]["train"]["examples"] == 3000
+
+
+def test_large_runs_need_a_folder(main, capsys):
+    with pytest.raises(SystemExit):
+        main("--spectra", 10)
+    assert "--folder is needed" in capsys.readouterr().err
+
+
+def test_mixtures_are_of_one_element_and_counted(rng, monkeypatch):
+    monkeypatch.setattr(input_pipeline, "PORTION", 64)
+    number = rng.integers(1, 5, 20).astype(np.int32)
+    spectrum = np.repeat(10 * number[:, None], 6, axis=1) + np.arange(20, dtype=np.float32)[:, None] / 100
+    labels = np.stack([number, np.arange(20)], axis=1).astype(np.float32)
+    mixed = join(list(input_pipeline.mixtures(Rows(spectrum.astype(np.float32), number, labels), 200)))
+    assert len(mixed.spectrum) == 200 and mixed.spectrum.dtype == np.float32
+    np.testing.assert_array_equal(mixed.labels[:, 0], mixed.atomic_number)
+    assert set(mixed.atomic_number) <= set(number)
+    # Within the spread of the element's own spectra, and off both parents by the noise at least.
+    np.testing.assert_allclose(mixed.spectrum.mean(axis=1), 10 * mixed.atomic_number + 0.1, atol=0.15)
+    assert (mixed.spectrum.std(axis=1) > 0).all()
+
+
+def test_a_missing_package_is_one_clear_line():
+    program = "import runpy, sys; sys.modules['grain'] = None; runpy.run_module('benchmarks.input_pipeline')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "grain" in line

@@ -1,0 +1,51 @@
+"""Members of an ensemble train as they would alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import workload
+from benchmarks.train_step import trainer
+from data_pipelines.errors import RunError
+from data_pipelines.loading import Dataset
+from spt_jax.config import Config, ModelConfig, TrainConfig
+from spt_jax.inference.run import load_run
+from spt_jax.quickstart import LIBRARY
+from spt_jax.training.ensemble import emphasis, experts, run_members, train_members
+from spt_jax.training.step import make_epoch
+from tests.training.test_train import MODEL, SETTINGS
+
+
+def test_stacked_and_in_turns_are_the_same_as_alone():
+    config = Config(ModelConfig(**{**MODEL, "width": 8, "attention": "gatv1"}), TrainConfig())
+    work = workload.make(config, 24, 20)
+    step, state, _ = trainer(work)
+    epoch = make_epoch(step, 3, 8, 0, lambda batch: batch)
+    members = experts(config, work.tasks)[:3]
+    weights = jnp.stack([emphasis(member, work.tasks) for member in members])
+    states = jax.tree.map(lambda x: jnp.stack([x] * len(members)), state)
+    found = [
+        run_members(epoch, stacked)(jax.tree.map(jnp.copy, states), weights, work.batch)[0].params
+        for stacked in (True, False)
+    ]
+    alone = jax.jit(epoch)
+    for i, weight in enumerate(weights):
+        expected = alone(state, work.batch, weight)[0].params
+        for params in found:
+            np.testing.assert_allclose(params[i], expected, atol=2e-6)
+    assert np.abs(found[0][0] - found[0][1]).max() > 1e-4
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_experts_become_run_folders_that_know_one_descriptor(tmp_path, stacked):
+    settings = {**SETTINGS, "epochs": 2, "descriptors": ("CN", "MBL")}
+    config, dataset = Config(ModelConfig(**MODEL), TrainConfig(**settings)), Dataset(LIBRARY)
+    last = train_members(config, dataset, tmp_path / "all", stacked=stacked)
+    assert set(last["validation"]) == {"CN", "MBL"}
+    for name in ("CN", "MBL"):
+        assert [task.name for task in load_run(tmp_path / "all" / name).blueprint.learnt_tasks] == [name]
+    again = train_members(config, dataset, tmp_path / "all", stacked=stacked)
+    assert again == last
+    with pytest.raises(RunError, match=r"ensemble\.members"):
+        train_members(config, dataset, tmp_path / "all", count=2)
