@@ -52,7 +52,8 @@ def parser(doc: str, preset: str = "base") -> argparse.ArgumentParser:
 def interleaved(cases: dict[str, Callable[[], Any]], repeats: int, trace: Path | None = None) -> dict[str, Timing]:
     """Time every case once per round, `repeats` rounds, after one warm-up round. Each call waits for its result.
 
-    A case must do the same work at each call. Compile before: see `compiled`.
+    A case must do the same work at each call. Compile before: see `compiled`. Of two calls in a row the second is
+    timed: caches, and threads that still spin, are those of the case before in the first.
     """
     times: dict[str, list[float]] = {name: [] for name in cases}
     for call in cases.values():
@@ -60,6 +61,7 @@ def interleaved(cases: dict[str, Callable[[], Any]], repeats: int, trace: Path |
     with jax.profiler.trace(str(trace)) if trace else nullcontext():
         for _ in range(repeats):
             for name, call in cases.items():
+                jax.block_until_ready(call())
                 began = time.perf_counter()
                 jax.block_until_ready(call())
                 times[name].append(1e3 * (time.perf_counter() - began))

@@ -202,7 +202,7 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def build(workload: Workload, variant: str) -> TorchSPT:
-    """The peer with the weights of `workload.params`, on the accelerator where both frameworks have one."""
+    """The peer with the weights of `workload.params`."""
     config = workload.config.model
     model = TorchSPT(config, head_specs(workload.tasks), workload.grid.points, variant)
     state = to_torch(workload.params)
@@ -213,7 +213,12 @@ def build(workload: Workload, variant: str) -> TorchSPT:
         getattr(model, name).copy_(torch.tensor(np.asarray(workload.constants[name][...])))
     if variant == "compile":
         model.compile()
-    return model.to("cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu")
+    return model.to(device())
+
+
+def device() -> str:
+    """Where both frameworks can run."""
+    return "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
 
 
 def split_kernels(state: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
@@ -266,8 +271,8 @@ def augmented(spectrum: Tensor, config: TrainConfig, step_ev: float) -> Tensor:
 
 def train_step(model: TorchSPT, workload: Workload) -> Callable[[], None]:
     """One step of `spt_jax.training.step` on the workload's batch per call, at a constant learning rate."""
-    config, device = workload.config.train, model.position.device
-    spectrum, numbers, labels, mask = tensors(workload.batch, device)
+    config = workload.config.train
+    spectrum, numbers, labels, mask = tensors(workload.batch)
     other_numbers, other_labels, other_mask = (x.roll(1, 0) for x in (numbers, labels, mask))
     parameters = list(model.parameters())
     decayed = [p for p in parameters if p.ndim > 1]
@@ -275,13 +280,13 @@ def train_step(model: TorchSPT, workload: Workload) -> Callable[[], None]:
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     average = [p.detach().clone() for p in parameters]
-    beta = torch.distributions.Beta(*torch.tensor([config.mixup] * 2, device=device)) if config.mixup else None
+    beta = torch.distributions.Beta(*torch.tensor([config.mixup] * 2, device=device())) if config.mixup else None
     count = 0
     model.train()
 
     def step() -> None:
         nonlocal count
-        share = torch.ones(len(spectrum), device=device)
+        share = torch.ones(len(spectrum), device=device())
         if beta:
             drawn = beta.sample((len(spectrum),))
             share = torch.where(numbers == other_numbers, torch.maximum(drawn, 1 - drawn), share)
@@ -305,7 +310,7 @@ def train_step(model: TorchSPT, workload: Workload) -> Callable[[], None]:
 
 def inference(model: TorchSPT, workload: Workload) -> Callable[[], dict[str, Tensor]]:
     """The network's outputs on the workload's batch."""
-    spectrum, numbers = tensors(workload.batch[:2], model.position.device)
+    spectrum, numbers = tensors(workload.batch[:2])
     model.eval()
 
     def infer() -> dict[str, Tensor]:
@@ -317,17 +322,16 @@ def inference(model: TorchSPT, workload: Workload) -> Callable[[], dict[str, Ten
     return infer
 
 
-def tensors(arrays: Iterable[np.ndarray], device: torch.device) -> list[Tensor]:
-    return [torch.tensor(np.asarray(array), device=device) for array in arrays]
+def tensors(arrays: Iterable[np.ndarray]) -> list[Tensor]:
+    return [torch.tensor(np.asarray(array), device=device()) for array in arrays]
 
 
 def autocast(workload: Workload) -> torch.autocast:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.autocast(device, torch.bfloat16, enabled=workload.config.model.dtype == "bfloat16")
+    return torch.autocast(device(), torch.bfloat16, enabled=workload.config.model.dtype == "bfloat16")
 
 
 def wait() -> None:
-    if torch.cuda.is_available():
+    if device() == "cuda":
         torch.cuda.synchronize()
 
 

@@ -28,7 +28,7 @@ STEPS_PER_DISPATCH = 8
 def trainer(work: Workload, layout: Layout | None = None) -> tuple[Callable, TrainState, Flat]:
     """The train step of spt_jax as the trainer builds it, and a fresh state."""
     settings = work.config.train
-    flat = Flat(work.params, layout.devices if layout else 1)
+    flat = Flat(work.params, len(work.tasks), layout.devices if layout else 1)
     optimiser = make_optimiser(settings, 10_000, 100, flat)
     step = make_step(work.graph, work.constants, optimiser, work.tasks, settings, work.grid.step, flat, layout)
     return step, jax.jit(lambda params: init_state(params, optimiser, flat, 0))(work.params), flat

@@ -104,12 +104,19 @@ class Train:
     """Run folder: checkpoints, the best model, config.json and train_log.jsonl."""
     model: ModelConfig
     train: TrainConfig
+    distributed: bool = False
+    """This is one of several processes that train one model together, one for each host of a pod or cluster.
+    Every one runs the same command; where the launcher does not tell JAX who is who, JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID do."""
 
     def run(self) -> None:
         from data_pipelines.loading import Dataset
         from spt_jax.training.loop import Interrupted, train
         from spt_jax.training.progress import TrainingLine
+        from spt_jax.training.sharding import join_processes
 
+        if self.distributed:
+            join_processes()
         dataset = Dataset(self.data)
         try:
             with TrainingLine(console) as line:
@@ -246,7 +253,6 @@ COMMANDS = {
     "prepare": Prepare,
     "train": Train,
     "ensemble": Ensemble,
-    "ensemble": Ensemble,
     "evaluate": Evaluate,
     "predict": Predict,
     "export": Export,
@@ -326,3 +332,7 @@ def _named(file: Path):
 def _fail(message: str, status: int) -> None:
     errors.print(f"spt-jax: error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -38,7 +38,7 @@ def fails(capsys, *arguments: str) -> str:
 
 
 def test_entry_point_is_installed():
-    assert any(e.value == "spt_jax.cli:main" for e in entry_points(group="console_scripts", name="spt-jax"))
+    assert any(e.value == "spt_jax.launch:main" for e in entry_points(group="console_scripts", name="spt-jax"))
 
 
 def test_evaluate_writes_every_descriptor_of_the_library(run, capsys):

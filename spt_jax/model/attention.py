@@ -14,8 +14,8 @@ from spt_jax.model.linear import Linear
 from spt_jax.shapes import Array, Float
 
 SLOPE = 0.2
-# Scores this far below the greatest of a spectrum weigh nothing; the bound keeps the exponentials finite.
-LOWEST = -60.0
+# Scores of one spectrum are taken relative to the middle of their range, and this far from it at most: e^80 is finite.
+FARTHEST = 80.0
 
 
 def windows(x: Float[Array, "L *rest"], reach: int) -> list[Float[Array, "L *rest"]]:
@@ -42,13 +42,14 @@ def separable_softmax(
     """Softmax over the window of leaky(target_i + source_j), without an exponential inside the band.
 
     leaky(x) = max(x, a x), so exp(leaky(s + t)) = max(e^s e^t, e^(a s) e^(a t)), and e^s cancels: three
-    exponentials of (L, B, H) replace one of (W, L, B, H).
+    exponentials of (L, B, H) replace one of (W, L, B, H). Exact while the scores of a spectrum spread over less
+    than 160, where a weight is e^160 of another.
     """
     target, source = target.astype(jnp.float32), source.astype(jnp.float32)
-    top = jax.lax.stop_gradient(source.max(axis=0, keepdims=True))
-    below = jnp.maximum(source - top, LOWEST)
-    steep, flat = windows(jnp.exp(below), reach), windows(jnp.exp(SLOPE * below), reach)
-    ratio = jnp.exp((SLOPE - 1) * jnp.maximum(target + top, LOWEST))
+    middle = jax.lax.stop_gradient((source.max(axis=0) + source.min(axis=0)) / 2)
+    relative = jnp.clip(source - middle, -FARTHEST, FARTHEST)
+    steep, flat = windows(jnp.exp(relative), reach), windows(jnp.exp(SLOPE * relative), reach)
+    ratio = jnp.exp((SLOPE - 1) * jnp.clip(target + middle, -FARTHEST, FARTHEST))
     mask = jnp.asarray(inside(len(source), reach), jnp.float32)[..., None, None]
     weights = [jnp.maximum(steep[i], ratio * flat[i]) * mask[i] for i in range(2 * reach + 1)]
     return jnp.stack(weights) / sum(weights)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -84,4 +83,16 @@ def select_bands(strength: Float[Array, "B F"], k: int, mode: str) -> Int[Array,
     if mode == "fixed":
         return jnp.broadcast_to(jnp.arange(1, k + 1), shape)
     score = strength.mean(axis=0, keepdims=True) if mode == "batch" else strength
-    return jnp.broadcast_to(jax.lax.top_k(score, k)[1] + 1, shape)
+    return jnp.broadcast_to(_top_k(score, k) + 1, shape)
+
+
+def _top_k(score: Float[Array, "B F"], k: int) -> Int[Array, "B k"]:
+    """Indices of the k greatest of each row, in order, the lower one first among equals.
+
+    k maxima rather than lax.top_k, which no partitioner cuts by rows: every device would gather the whole batch.
+    """
+    chosen = []
+    for _ in range(k):
+        chosen.append(jnp.argmax(score, axis=-1))
+        score = jnp.where(jnp.arange(score.shape[-1]) == chosen[-1][:, None], -jnp.inf, score)
+    return jnp.stack(chosen, axis=-1).astype(jnp.int32)

@@ -5,6 +5,8 @@ So a batch cut over devices, or into pieces whose gradients are added, draws the
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -15,9 +17,16 @@ def drop(x: Float[Array, "*any"], rate: float, keys: Array | None, site: int, ax
     """Zero with probability `rate`, the rest scaled up; nothing without keys.
 
     keys: (B,) keys of the rows, which stand at `axis` of x. site: a number of its own for each place of use.
+    The rate is rounded to 1/256, so that one random word serves four values: drawing costs more than using.
     """
-    if keys is None:
+    if keys is None or round(256 * rate) == 0:
         return x
     shape = x.shape[:axis] + x.shape[axis + 1 :]
-    draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, site), 1 - rate, shape), out_axes=axis)
-    return jnp.where(draw(keys), x / (1 - rate), 0).astype(x.dtype)
+    count, dropped = math.prod(shape), round(256 * rate)
+
+    def draw(key: Array) -> Array:
+        words = jax.random.bits(jax.random.fold_in(key, site), (-(-count // 4),), jnp.uint32)
+        return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:count].reshape(shape)
+
+    kept = jax.vmap(draw, out_axes=axis)(keys) >= dropped
+    return jnp.where(kept, x * (256 / (256 - dropped)), 0).astype(x.dtype)

@@ -43,15 +43,16 @@ def form_cost(grid: Grid, form: Form, batch: int, width: int) -> Cost:
         points = grid.rows * grid.period * channels
         return Cost(2 * taps * points * width, 4 * (2 * taps * points + points + taps * width**2))
     frequencies, (rows, columns) = grid.frequencies, grid.padded
-    mixing = Cost(6 * frequencies * channels * width, 4 * 8 * frequencies * channels)
-    kernel = Cost(4 * frequencies * taps * width**2, 4 * 6 * frequencies * width**2)
+    # Gauss's three real factors of each frequency: written by the DFT, read and written by the mixing, read by the way back.
+    mixing = Cost(6 * frequencies * channels * width, 4 * 4 * 3 * frequencies * channels)
+    kernel = Cost(6 * frequencies * taps * width**2, 4 * 2 * 3 * frequencies * width**2)
     ends = Cost(0, 4 * 2 * grid.length * channels)
     if form == "spectral":
-        waves = Cost(8 * frequencies * grid.length * channels, 0)
+        waves = Cost(12 * frequencies * grid.length * channels, 0)
     else:
         half = columns // 2 + 1
         between = 2 * grid.rows * half * channels
-        products = 2 * between * grid.period + 2 * (2 * rows) * between
+        products = 2 * between * grid.period + 2 * (3 * rows) * between
         waves = Cost(2 * products, 4 * 4 * between)
     return mixing + kernel + ends + waves
 

@@ -29,7 +29,7 @@ def unfold(grid: Float[Array, "R p *rest"], length: int) -> Float[Array, "L *res
 
 def tap_convolutions(
     h: Float[Array, "L B d"], weights: Float[Array, "K K d e"], periods: Int[Array, "B k"]
-) -> Float[Array, "k L B e"]:
+) -> list[Float[Array, "L B e"]]:
     """unfold(conv2d(fold(h[:, b], p), weights)) for each period p of each spectrum b, zero padded ("same").
 
     `tests/reference.py` spells it out. Arithmetic: K^2 L d e multiply-adds whatever the number of periods, then
@@ -42,7 +42,7 @@ def tap_convolutions(
 
 
 @jax.custom_vjp
-def shift_and_add(taps: tuple[Float[Array, "L B e"], ...], periods: Int[Array, "B k"]) -> Float[Array, "k L B e"]:
+def shift_and_add(taps: tuple[Float[Array, "L B e"], ...], periods: Int[Array, "B k"]) -> list[Float[Array, "L B e"]]:
     """For each period, the sum of the K^2 taps, each moved to its place on the folded grid.
 
     Linear, so its backward is the same sum with the moves reversed; XLA's own backward would scatter.
@@ -55,7 +55,7 @@ def shift_and_add(taps: tuple[Float[Array, "L B e"], ...], periods: Int[Array, "
             for tap, (place, shift, inside) in zip(taps, _moves(period, len(taps), length), strict=True)
         )
         sums.append(sum(moved))
-    return jnp.stack(sums)
+    return sums
 
 
 def _forward(taps, periods):
@@ -64,7 +64,7 @@ def _forward(taps, periods):
 
 def _backward(residuals, cotangents):
     periods, count = residuals
-    length = cotangents.shape[1]
+    length = len(cotangents[0])
     gradients = [0] * count
     for period, cotangent in zip(periods.T, cotangents, strict=True):
         for tap, (place, shift, inside) in enumerate(_moves(period, count, length, reverse=True)):

@@ -62,51 +62,33 @@ def direct(h: Float[Array, "L B d"], weights: Float[Array, "K K d e"], grid: Gri
     return unfold(product.reshape(grid.rows, grid.period, batch, -1), length)
 
 
-def weight_spectra(weights: Float[Array, "K K d e"], grid: Grid) -> Float[Array, "3 F d e"]:
-    """The kernel at every frequency, as the three real matrices of Gauss's complex product: re, im - re, re + im."""
-    cosine, sine = _kernel_waves(grid)
-    live = _live(weights, grid).reshape(grid.taps, -1)
-    shape = (grid.frequencies, *weights.shape[2:])
-    real, imaginary = (jnp.asarray(cosine) @ live).reshape(shape), (jnp.asarray(sine) @ live).reshape(shape)
-    return jnp.stack([real, imaginary - real, real + imaginary])
+def weight_spectra(weights: Float[Array, "K K d e"], grid: Grid) -> Float[Array, "3F d e"]:
+    """The kernel at every frequency, as the three real factors of Gauss's complex product: re, im - re, re + im."""
+    factors = jnp.asarray(_kernel_waves(grid)) @ _live(weights, grid).reshape(grid.taps, -1)
+    return factors.reshape(3 * grid.frequencies, *weights.shape[2:])
 
 
 def spectral(
-    h: Float[Array, "L B d"], spectra: Float[Array, "3 F d e"], grid: Grid, form: Form
+    h: Float[Array, "L B d"], spectra: Float[Array, "3F d e"], grid: Grid, form: Form
 ) -> Float[Array, "L B e"]:
-    """The convolution with `weight_spectra`, by one DFT matrix ("spectral") or two ("separable")."""
-    x = (_transform if form == "spectral" else _transform_separably)(h, grid)
-    y = _mix(x, spectra.astype(h.dtype))
-    return (_restore if form == "spectral" else _restore_separably)(y, grid)
+    """The convolution with `weight_spectra`, by one DFT matrix ("spectral") or two ("separable").
 
-
-def _mix(x: Float[Array, "2 F B d"], spectra: Float[Array, "3 F d e"]) -> Float[Array, "2 F B e"]:
-    """Complex channel mixing per frequency in three real products instead of four (Gauss)."""
-    real, imaginary = x
-    shared = jnp.matmul(real + imaginary, spectra[0])
-    return jnp.stack([shared - jnp.matmul(imaginary, spectra[2]), shared + jnp.matmul(real, spectra[1])])
-
-
-def _transform(h: Float[Array, "L B d"], grid: Grid) -> Float[Array, "2 F B d"]:
-    matrix = jnp.asarray(_dense_waves(grid)[0], h.dtype)
-    return (matrix @ h.reshape(len(h), -1)).reshape(2, grid.frequencies, *h.shape[1:])
-
-
-def _restore(y: Float[Array, "2 F B e"], grid: Grid) -> Float[Array, "L B e"]:
-    matrix = jnp.asarray(_dense_waves(grid)[1], y.dtype)
-    return (matrix @ y.reshape(2 * grid.frequencies, -1)).reshape(grid.length, *y.shape[2:])
-
-
-def _transform_separably(h: Float[Array, "L B d"], grid: Grid) -> Float[Array, "2 F B d"]:
-    columns, rows = (jnp.asarray(m, h.dtype) for m in _separable_waves(grid)[:2])
-    x = jnp.matmul(columns, fold(h, grid.period).reshape(grid.rows, grid.period, -1))
-    return (rows @ x.reshape(2 * grid.rows, -1)).reshape(2, grid.frequencies, *h.shape[1:])
-
-
-def _restore_separably(y: Float[Array, "2 F B e"], grid: Grid) -> Float[Array, "L B e"]:
-    rows, columns = (jnp.asarray(m, y.dtype) for m in _separable_waves(grid)[2:])
-    x = (rows @ y.reshape(2 * grid.padded[0], -1)).reshape(grid.rows, columns.shape[1], -1)
-    return unfold(jnp.matmul(columns, x).reshape(grid.rows, grid.period, *y.shape[2:]), grid.length)
+    A complex product takes three real ones: k1 = (a + b) c, k2 = a (d - c), k3 = b (c + d) give k1 - k3 + i (k1 + k2).
+    The sums before and after are linear, so they are part of the DFT matrices: nothing remains but matrix products.
+    """
+    if form == "spectral":
+        forward, back = (jnp.asarray(m, h.dtype) for m in _dense_waves(grid))
+        x = forward @ h.reshape(len(h), -1)
+    else:
+        columns, forward, back, columns_back = (jnp.asarray(m, h.dtype) for m in _separable_waves(grid))
+        x = jnp.matmul(columns, fold(h, grid.period).reshape(grid.rows, grid.period, -1))
+        x = forward @ x.reshape(2 * grid.rows, -1)
+    y = jnp.matmul(x.reshape(3 * grid.frequencies, *h.shape[1:]), spectra.astype(h.dtype))
+    y = back @ y.reshape(back.shape[1], -1)
+    if form == "spectral":
+        return y.reshape(grid.length, *h.shape[1:-1], -1)
+    y = jnp.matmul(columns_back, y.reshape(grid.rows, columns_back.shape[1], -1))
+    return unfold(y.reshape(grid.rows, grid.period, h.shape[1], -1), grid.length)
 
 
 def _live(weights: Float[Array, "K K d e"], grid: Grid) -> Float[Array, "r c d e"]:
@@ -129,37 +111,41 @@ def _multiplicity(grid: Grid) -> np.ndarray:
 
 
 @cache
-def _kernel_waves(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """(F, taps) real and imaginary part of e^(i angle): the convolution of networks is a correlation."""
+def _kernel_waves(grid: Grid) -> np.ndarray:
+    """(3F, taps): re, im - re and re + im of e^(i angle), for the convolution of networks is a correlation."""
     r, c = np.meshgrid(*(np.arange(-reach, reach + 1) for reach in grid.reach), indexing="ij")
     angle = _angles(r.ravel(), c.ravel(), grid)
-    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    real, imaginary = np.cos(angle), np.sin(angle)
+    return np.concatenate([real, imaginary - real, real + imaginary]).astype(np.float32)
 
 
 @cache
 def _dense_waves(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """(2F, L) to the spectrum, and (L, 2F) back."""
+    """(3F, L) to the factors re + im, re, im of the spectrum, and (L, 3F) back from the three products."""
     place = np.arange(grid.length)
     angle = _angles(place // grid.period, place % grid.period, grid)
     weight = np.tile(_multiplicity(grid), grid.padded[0])
-    forward = np.concatenate([np.cos(angle), -np.sin(angle)])
-    back = np.concatenate([np.cos(angle).T * weight, -np.sin(angle).T * weight], axis=1)
+    real, imaginary = np.cos(angle), -np.sin(angle)
+    forward = np.concatenate([real + imaginary, real, imaginary])
+    real, imaginary = real.T * weight, imaginary.T * weight
+    back = np.concatenate([real + imaginary, imaginary, -real], axis=1)
     return forward.astype(np.float32), back.astype(np.float32)
 
 
 @cache
 def _separable_waves(grid: Grid) -> tuple[np.ndarray, ...]:
-    """Columns (2q, p) and rows (2R', 2R) to the spectrum; rows (2R, 2R') and columns (p, 2q) back.
+    """Columns (2q, p) and rows (3R', 2R) to the spectrum; rows (2R, 3R') and columns (p, 2q) back.
 
-    Between the two a row holds q real parts, then q imaginary parts; after both all real parts come first.
+    Between the two a row holds q real parts, then q imaginary parts; after both, each of Gauss's factors comes whole.
     """
     rows, columns, half = *grid.padded, grid.padded[1] // 2 + 1
     across = 2 * np.pi * np.outer(np.arange(half), np.arange(grid.period)) / columns
     down = 2 * np.pi * np.outer(np.arange(rows), np.arange(grid.rows)) / rows
     cosine, sine = np.cos(down), np.sin(down)
-    # Rows of the matrix: (part, u). Columns: (r, part). e^(-i down) (a + i b) = C a + S b + i (C b - S a).
-    forward = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)]).reshape(2 * rows, 2 * grid.rows)
-    back = forward.T
+    # Columns of the matrices: (r, part). e^(-i down) (a + i b) = C a + S b + i (C b - S a).
+    real, imaginary = (np.stack(parts, -1).reshape(rows, -1) for parts in ((cosine, sine), (-sine, cosine)))
+    forward = np.concatenate([real + imaginary, real, imaginary])
+    back = np.concatenate([real + imaginary, imaginary, -real]).T
     weight = _multiplicity(grid)
     to_columns = np.concatenate([np.cos(across), -np.sin(across)])
     from_columns = np.concatenate([np.cos(across).T * weight, -np.sin(across).T * weight], axis=1)

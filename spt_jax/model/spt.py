@@ -61,24 +61,22 @@ class BandBlock(nnx.Module):
     ) -> Float[Array, "L B d"]:
         periods = period(bands, len(h))
         if self.plan is None:
-            features, times = tap_convolutions(h, self.weights[...], periods), None
+            convolved, times = tap_convolutions(h, self.weights[...], periods), None
         else:
             cached = iter(self.weight_spectra() if spectra is None else spectra)
-            features = jnp.stack(
-                [
-                    direct(h, self.weights[...], grid) if form == "direct" else spectral(h, next(cached), grid, form)
-                    for grid, form in self.plan
-                ]
-            )
+            convolved = [
+                direct(h, self.weights[...], grid) if form == "direct" else spectral(h, next(cached), grid, form)
+                for grid, form in self.plan
+            ]
             planned = np.array([grid.period for grid, _ in self.plan])
             times = (periods[:, :, None] == planned).sum(axis=1)
-        features = jax.nn.gelu(features + self.bias[...].astype(h.dtype))
+        features = [jax.nn.gelu(each + self.bias[...].astype(h.dtype)) for each in convolved]
         context = self.project(jax.nn.gelu(self.context(h.mean(axis=0))))
         query = context + self.query[...].astype(h.dtype)
-        keys = self.key(features.mean(axis=1))
+        keys = self.key(jnp.stack([each.mean(axis=0) for each in features]))
         score = jnp.einsum("bd,kbd->bk", query, keys).astype(jnp.float32) / math.sqrt(h.shape[-1])
         share = (jax.nn.softmax(score, axis=-1) if times is None else masked_shares(score, times)).astype(h.dtype)
-        fused = sum(share[:, i, None] * features[i] for i in range(len(features)))
+        fused = sum(share[:, i, None] * each for i, each in enumerate(features))
         return self.out(fused)
 
 

@@ -96,7 +96,7 @@ def train_members(
 
     blueprint = Blueprint.of(config.model, dataset, split, tasks)
     graph, params, constants = blueprint.build_many(jnp.array([member.seed for member in members]))
-    flat = Flat(jax.tree.map(lambda x: x[0], params))
+    flat = Flat(jax.tree.map(lambda x: x[0], params), len(tasks))
     constants = jax.tree.map(lambda x: x[0], constants)
     optimiser = make_optimiser(settings, steps * settings.epochs, steps, flat)
     numbers = jnp.array([member.seed for member in members], jnp.int32)

@@ -54,7 +54,7 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
 
     blueprint = Blueprint.of(config.model, dataset, train_split, tasks)
     graph, params, constants = blueprint.build(jax.random.key(settings.seed))
-    flat = Flat(params, layout.devices)
+    flat = Flat(params, len(tasks), layout.devices)
     optimiser = make_optimiser(settings, steps * settings.epochs, steps, flat)
     state = layout.place(init_state(params, optimiser, flat, settings.seed), flat.size)
     constants = layout.place_whole(constants)

@@ -7,6 +7,7 @@ step, or, with parameters shared out, one reduce-scatter and one all-gather.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,22 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from data_pipelines.errors import RunError
 
 CUT, WHOLE = PartitionSpec("data"), PartitionSpec()
+
+
+def join_processes() -> None:
+    """Make this process one of several that train together: before anything else of JAX.
+
+    Where the launcher does not tell JAX by itself (TPU pods and SLURM do), JAX_COORDINATOR_ADDRESS (host:port),
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID say so.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    place = {name: os.environ.get(f"JAX_{name.upper()}") for name in ("num_processes", "process_id")}
+    try:
+        jax.distributed.initialize(
+            os.environ.get("JAX_COORDINATOR_ADDRESS"), **{k: v if v is None else int(v) for k, v in place.items()}
+        )
+    except (ValueError, RuntimeError) as error:
+        raise RunError(f"cannot join the other processes: {' '.join(str(error).split())}") from None
 
 
 def make_mesh() -> Mesh:

@@ -81,9 +81,9 @@ def make_step(
         return (emphasis * losses).sum(), losses
 
     def piece_gradient(vector: jax.Array, emphasis: jax.Array, piece: tuple) -> jax.Array:
-        """(P + T,) gradient and losses of some rows: together, so that devices exchange one array."""
+        """(P,) gradient of some rows, their losses as extras: together, so that devices exchange one array."""
         gradient, losses = jax.grad(piece_loss, has_aux=True)(flat.unravel(vector), *piece, emphasis)
-        return jnp.concatenate([flat.ravel(gradient), losses])
+        return flat.ravel(gradient, losses)
 
     def step(state: TrainState, batch: Batch, emphasis: jax.Array | None = None):
         emphasis = jnp.full(len(tasks), 1 / len(tasks)) if emphasis is None else emphasis
@@ -96,8 +96,8 @@ def make_step(
         rows = (batch._replace(spectrum=spectrum), other, share, keys[:, 2])
 
         gradient = layout.sum_over_rows(piece_gradient, config.accumulate, state.params, emphasis, rows)
-        gradient, losses = gradient[: flat.size], gradient[flat.size :]
-        updates, optimiser_state = optimiser.update(layout.like_parameters(gradient), state.optimiser, state.params)
+        gradient, losses = flat.take_extras(layout.like_parameters(gradient))
+        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = layout.like_parameters(optax.apply_updates(state.params, updates))
         # Short memory at first, so that the average does not remember the initial parameters.
         decay = jnp.minimum(config.ema, (1 + state.step) / (10 + state.step))

@@ -79,7 +79,7 @@ def test_gradients_are_those_of_pytorch(rng, peer):
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(work.params)
     model = peer.build(work, "merged")
-    spectrum, numbers, labels, mask, weight = peer.tensors((*batch, weight), "cpu")
+    spectrum, numbers, labels, mask, weight = peer.tensors((*batch, weight))
     total = peer.joint_loss(model(spectrum, numbers), ((labels, mask, weight),), tasks, 0.05)
     total.backward()
     np.testing.assert_allclose(total.item(), value, rtol=1e-5)

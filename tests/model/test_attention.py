@@ -40,10 +40,11 @@ def test_no_gradient_from_outside_the_window(layer, rng):
     assert touched.tolist() == [abs(j - 10) <= REACH for j in range(20)]
 
 
-def test_separable_softmax_is_the_plain_one(rng):
-    target, source = (jnp.asarray(scale * rng.normal(size=(20, 3, HEADS)), jnp.float32) for scale in (3, 8))
+@pytest.mark.parametrize("scale", [1, 10, 75])
+def test_separable_softmax_is_the_plain_one(rng, scale):
+    target, source = (jnp.asarray(rng.uniform(-scale, scale, size=(20, 3, HEADS)), jnp.float32) for _ in range(2))
     plain = banded_softmax(jnp.stack([jax.nn.leaky_relu(target + each, 0.2) for each in windows(source, REACH)]))
-    np.testing.assert_allclose(separable_softmax(target, source, REACH), plain, atol=1e-6)
+    np.testing.assert_allclose(separable_softmax(target, source, REACH), plain, atol=1e-5)
 
 
 def test_separable_softmax_stays_finite_at_extreme_scores(rng):

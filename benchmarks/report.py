@@ -1,0 +1,115 @@
+"""From result files to README's table and roofline picture: `python -m benchmarks.report RESULTS... [--readme README.md]`.
+
+Each line of the table is a target: what it asks, what the newest result says, and the command that measured it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipelines.files import write_atomic
+
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+
+
+class Target(NamedTuple):
+    """One line: its name, what is asked, where the number comes from, and how it is read from a result line."""
+
+    name: str
+    asked: str
+    matches: dict[str, object]
+    case: str
+    read: Callable[[dict], str | None]
+
+
+def ratio(peer: str) -> Callable[[dict], str | None]:
+    return lambda line: f"{line['vs'][peer]:.2f}x" if line["vs"].get(peer) else None
+
+
+def speed(line: dict) -> str:
+    return f"{line['spectra_per_s']:,.0f} spectra/s"
+
+
+TRAIN = "train"
+TARGETS = (
+    Target("train, fixed bands, 11 x 11 kernel, vs eager PyTorch", "4x", {"preset": "inception", "mode": "fixed"}, TRAIN, ratio("torch_eager")),
+    Target("the same vs merged, pruned PyTorch", "1.5x", {"preset": "inception", "mode": "fixed"}, TRAIN, ratio("torch_merged")),
+    Target("the same vs torch.compile", "3x", {"preset": "inception", "mode": "fixed"}, TRAIN, ratio("torch_compile")),
+    Target("train, per-sample bands, 11 x 11 kernel, vs eager PyTorch", "2x", {"preset": "inception", "mode": "per_sample"}, TRAIN, ratio("torch_eager")),
+    Target("train, fixed bands, preset base (3 x 3), vs eager PyTorch", "4x", {"preset": "base", "mode": "fixed"}, TRAIN, ratio("torch_eager")),
+    Target("train, per-sample bands, preset base, vs eager PyTorch", "2x", {"preset": "base", "mode": "per_sample"}, TRAIN, ratio("torch_eager")),
+)  # fmt: skip
+
+
+def read(paths: list[Path]) -> list[dict]:
+    """All result lines that are not from a tiny run, oldest first."""
+    lines = [json.loads(text) for path in paths for text in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if not line["small"]]
+
+
+def newest(lines: list[dict], matches: dict[str, object], case: str) -> dict | None:
+    found = [
+        line
+        for line in lines
+        if case in line["case"] and all(line.get(name) == value for name, value in matches.items())
+    ]
+    return found[-1] if found else None
+
+
+def table(lines: list[dict]) -> str:
+    """The targets as a Markdown table; a dash where nothing was measured."""
+    rows = ["| | target | measured |", "|---|---|---|"]
+    for target in TARGETS:
+        line = newest(lines, target.matches, target.case)
+        rows.append(f"| {target.name} | {target.asked} | {(target.read(line) if line else None) or '-'} |")
+    devices = sorted({line["device"] for line in lines})
+    return "\n".join([*rows, "", f"Measured on {', '.join(devices)}."])
+
+
+def roofline(lines: list[dict], path: Path) -> None:
+    """Work per byte against rate, one point a case, under the measured roofs."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.fonttype"] = "none"
+    points = [line for line in lines if line["benchmark"] in ("ops", "train_step") and line["share_of_matmul_peak"]]
+    points = list({(line["benchmark"], line["preset"], line["case"]): line for line in points}.values())
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(100, color="0.3", lw=1)
+    axes.text(0.98, 103, "matrix-product peak", ha="right", va="bottom", transform=axes.get_yaxis_transform())
+    for kind, marker, label in (("folding", "o", "folded convolution"), ("attention", "s", "attention"), (None, "D", "whole train step")):
+        chosen = [line for line in points if line.get("kind") == kind]
+        x = [100 * line["share_of_memory_roof"] for line in chosen]
+        y = [100 * line["share_of_matmul_peak"] for line in chosen]
+        axes.scatter(x, y, marker=marker, label=label)
+    axes.set(xscale="log", yscale="log", xlabel="% of measured memory roof (counted bytes)", ylabel="% of measured matrix peak")
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--readme", type=Path, default=None, help="replace the table between its markers")
+    parser.add_argument("--picture", type=Path, default=None, help="where to draw the roofline")
+    options = parser.parse_args(arguments)
+    lines = read(options.results)
+    text = table(lines)
+    print(text)
+    if options.readme:
+        readme = options.readme.read_text(encoding="utf-8")
+        if BEGIN not in readme or END not in readme:
+            raise SystemExit(f"{options.readme}: no lines {BEGIN} and {END}")
+        head, rest = readme.split(BEGIN, 1)
+        write_atomic(options.readme, f"{head}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
+    if options.picture:
+        roofline(lines, options.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Every benchmark runs at a tiny size and writes the fields that others rely on."""
+
+import importlib
+import json
+
+import pytest
+
+from benchmarks import compare, measure, peaks
+from benchmarks.scaling import collectives, predicted_step
+
+FIELDS = (
+    "benchmark case preset dtype device commit versions median_ms spectra_per_s vs share_of_matmul_peak "
+    "share_of_memory_roof max_error compile_s peak_memory_bytes"
+).split()
+
+
+@pytest.mark.parametrize("name", ["ops", "train_step", "ensemble", "scaling"])
+def test_each_runs_and_records(name, tmp_path, capsys):
+    path = tmp_path / "results.jsonl"
+    importlib.import_module(f"benchmarks.{name}").main(["--small", "--json", str(path)])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines and all(set(FIELDS) <= set(line) for line in lines)
+    assert all(line["benchmark"] == name and line["small"] for line in lines)
+    assert all(line["max_error"] < 1e-4 for line in lines if line["max_error"] is not None)
+    assert lines[0]["case"] in capsys.readouterr().out
+
+
+def test_compare_names_what_got_slower(tmp_path, capsys):
+    options = measure.parser("x").parse_args([])
+    for name, times in (("old", (1.0, 2.0)), ("new", (1.5, 2.0))):
+        for case, ms in zip("ab", times, strict=True):
+            measure.record("ops", case, options, tmp_path / name, median_ms=ms)
+    with pytest.raises(SystemExit) as stop:
+        compare.main([str(tmp_path / "old"), str(tmp_path / "new")])
+    assert stop.value.code == 1
+    rows = capsys.readouterr().out.splitlines()
+    assert "slower" in rows[1] and "slower" not in rows[2]
+    (tmp_path / "junk").write_text("not json\n")
+    with pytest.raises(SystemExit, match="line 1"):
+        compare.main([str(tmp_path / "junk"), str(tmp_path / "new")])
+
+
+def test_an_unknown_device_has_no_mfu():
+    assert peaks.mfu(1e9, 1.0, "float32") is None
+
+
+def test_collectives_of_a_program_are_counted_in_bytes():
+    text = """
+      %a = f32[7753]{0} all-reduce(%x), channel_id=6
+      %b = (f32[4]{0}, bf16[2,3]{1,0}) all-gather-start(%y), channel_id=7
+      %c = f32[2]{0} add(%a, %b)
+    """
+    assert collectives(text) == [("all-reduce", 4 * 7753), ("all-gather", 4 * 4 + 2 * 6)]
+
+
+def test_the_cost_model_adds_to_one_chip():
+    assert predicted_step(0.01, 10**6, 1) == 0.01
+    assert 0.01 < predicted_step(0.01, 10**6, 8) < predicted_step(0.01, 10**6, 256)

@@ -1,0 +1,99 @@
+"""What a compiled step exchanges between devices, and real runs over several devices and processes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import RunError
+from spt_jax.quickstart import LIBRARY
+from spt_jax.training.sharding import Layout
+from tests.training.test_train import losses, run, uninterrupted  # noqa: F401
+
+COMPILE = """
+import json, sys
+import jax
+from dataclasses import replace
+from benchmarks import workload
+from benchmarks.scaling import collectives
+from benchmarks.train_step import trainer
+from spt_jax.config import Config, ModelConfig, TrainConfig
+from spt_jax.training.sharding import Layout, make_mesh
+shared, pieces = json.loads(sys.argv[1])
+model = ModelConfig(width=8, blocks=1, hidden=32, highest_band=4)
+work = workload.make(Config(model, TrainConfig(accumulate=pieces)), 32, 24)
+layout = Layout(make_mesh(), shared)
+work = replace(work, constants=layout.place_whole(work.constants))
+step, state, flat = trainer(work, layout)
+arguments = layout.place(state, flat.size), layout.place_rows(work.batch)
+text = jax.jit(step, donate_argnums=0).lower(*arguments).compile().as_text()
+print(json.dumps([flat.size, collectives(text)]))
+"""
+
+
+def compiled_exchanges(shared: bool, pieces: int) -> tuple[int, list]:
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "NPROC": "16"}
+    command = [sys.executable, "-c", COMPILE, json.dumps([shared, pieces])]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_one_all_reduce_of_the_gradient_and_no_gather():
+    size, found = compiled_exchanges(False, 2)
+    assert [each for each in found if each[0] == "all-reduce"] == [["all-reduce", 4 * size]]
+    assert not [each for each in found if each[0] in ("all-gather", "all-to-all")]
+    # Mixup's neighbour: a row crosses to the next device, nothing larger.
+    assert all(nbytes <= 4 * 24 for kind, nbytes in found if kind == "collective-permute")
+
+
+def test_shared_parameters_are_gathered_once_and_their_gradient_reduced_once():
+    size, found = compiled_exchanges(True, 1)
+    assert [each for each in found if each[0] == "all-gather"] == [["all-gather", 4 * size]]
+    reduced = [nbytes for kind, nbytes in found if kind in ("all-reduce", "reduce-scatter")]
+    assert sorted(reduced)[-1] in (4 * size, 4 * size // 8)
+    assert sum(nbytes > 4 * 64 for nbytes in reduced) == 1
+
+
+@pytest.mark.parametrize("settings", [{"devices": 1, "accumulate": 4}, {"devices": 8, "share_parameters": True}])
+def test_pieces_and_shares_train_as_the_whole(uninterrupted, tmp_path, settings):  # noqa: F811
+    assert run(tmp_path / "run", **settings) == 0
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(uninterrupted["resident"]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["resident", "stream"])
+def test_two_processes_train_one_model(tmp_path, mode):
+    """Over localhost, as two hosts would: each reads its share, both step together, one writes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    small = "--model.width 4 --model.blocks 1 --model.bands 1 --model.kernel 1 --model.attention none --model.hidden 8"
+    command = [sys.executable, "-m", "spt_jax.cli", "train", "tiny", "--data", str(LIBRARY), "--distributed"]
+    command += ["--out", str(tmp_path / "run"), *small.split(), "--model.attention-heads", "1"]
+    command += ["--train.epochs", "2", "--train.batch-size", "64", "--train.input", mode]
+    processes = []
+    for i in range(2):
+        place = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)}
+        environment = {**os.environ, **place, "XLA_FLAGS": "", "NPROC": "16"}
+        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    output = [process.communicate(timeout=600)[0].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
+    together = losses(tmp_path / "run")
+    assert len(together) == 2
+    if mode == "resident":
+        alone = [*command[:-1], mode]
+        alone.remove("--distributed")
+        alone[alone.index(str(tmp_path / "run"))] = str(tmp_path / "alone")
+        assert subprocess.run(alone, timeout=600, check=False, capture_output=True).returncode == 0
+        np.testing.assert_allclose(losses(tmp_path / "alone"), together, rtol=1e-4)
+
+
+def test_what_does_not_divide_is_refused():
+    layout = Layout()
+    with pytest.raises(RunError, match="multiple of 3"):
+        layout.check_batch(64, 3, "per_sample")
+    with pytest.raises(RunError, match="one device in one piece"):
+        layout.check_batch(64, 2, "batch")
