@@ -82,12 +82,21 @@ def roofline(lines: list[dict], path: Path) -> None:
     axes = figure.subplots()
     axes.axhline(100, color="0.3", lw=1)
     axes.text(0.98, 103, "matrix-product peak", ha="right", va="bottom", transform=axes.get_yaxis_transform())
-    for kind, marker, label in (("folding", "o", "folded convolution"), ("attention", "s", "attention"), (None, "D", "whole train step")):
+    for kind, marker, label in (
+        ("folding", "o", "folded convolution"),
+        ("attention", "s", "attention"),
+        (None, "D", "whole train step"),
+    ):
         chosen = [line for line in points if line.get("kind") == kind]
         x = [100 * line["share_of_memory_roof"] for line in chosen]
         y = [100 * line["share_of_matmul_peak"] for line in chosen]
         axes.scatter(x, y, marker=marker, label=label)
-    axes.set(xscale="log", yscale="log", xlabel="% of measured memory roof (counted bytes)", ylabel="% of measured matrix peak")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="% of measured memory roof (counted bytes)",
+        ylabel="% of measured matrix peak",
+    )
     axes.legend(frameon=False)
     figure.savefig(path)
 

@@ -40,7 +40,7 @@ class ChosenBands:
     def run(self) -> None:
         dataset, console = Dataset(self.data), Console()
         batch = dataset.split("validation").batch
-        shares, scores = {}, {}
+        shares, scores, outside = {}, {}, {}
         for kind in get_args(BandInput):
             config = Config(replace(self.model, band_input=kind), self.train)
             with TrainingLine(console) as line:
@@ -49,11 +49,13 @@ class ChosenBands:
             fresh = Model(trained.blueprint, nnx.merge(*trained.blueprint.build(jax.random.key(self.train.seed))))
             shares[kind] = _shares(fresh, batch), _shares(trained, batch)
             scores[kind] = trained.blueprint.validation
+            outside[kind] = float(trained.network.picks_outside(batch.spectrum).mean() / self.model.bands)
         for kind, (before, after) in shares.items():
             print(f"\n{kind}: share of spectra that choose each frequency, first block")
             print("frequency " + " ".join(f"{f:5d}" for f in range(1, len(before) + 1)))
             print("before    " + " ".join(f"{s:5.2f}" for s in before))
             print("after     " + " ".join(f"{s:5.2f}" for s in after))
+            print(f"picks beyond frequency {len(before)}, left to weaker ones within: {outside[kind]:.1%}")
             print("score     " + "  ".join(f"{name} {s:.3f}" for name, s in scores[kind].items() if s is not None))
             print(f"mean      {np.mean([s for s in scores[kind].values() if s is not None]):.4f}")
         _draw(shares).savefig(self.out / "chosen_bands.svg", metadata={"Date": None})

@@ -96,3 +96,11 @@ def _top_k(score: Float[Array, "B F"], k: int) -> Int[Array, "B k"]:
         chosen.append(jnp.argmax(score, axis=-1))
         score = jnp.where(jnp.arange(score.shape[-1]) == chosen[-1][:, None], -jnp.inf, score)
     return jnp.stack(chosen, axis=-1).astype(jnp.int32)
+
+
+def picks_outside(h: Float[Array, "L B d"], highest: int, k: int) -> Int[Array, "B"]:
+    """How many of the k strongest of all frequencies lie above `highest`.
+
+    The policy for such picks: they do not compete, and the strongest frequencies up to `highest` take their places.
+    """
+    return (_top_k(band_strength(h, len(h) // 2), k) >= highest).sum(axis=-1)

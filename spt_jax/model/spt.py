@@ -13,7 +13,7 @@ from flax import nnx
 from data_pipelines.errors import RunError
 from spt_jax.config import ModelConfig
 from spt_jax.model.attention import BandedAttention
-from spt_jax.model.bands import band_input_map, band_strength, period, select_bands
+from spt_jax.model.bands import band_input_map, band_strength, period, picks_outside, select_bands
 from spt_jax.model.dropout import drop
 from spt_jax.model.folding import tap_convolutions
 from spt_jax.model.heads import Heads, HeadSpec
@@ -134,6 +134,11 @@ class SPT(nnx.Module):
         """mu -> the signal that the network sees and selects bands on."""
         return jnp.matmul(spectrum, self.input_linear[...], precision="highest") + self.input_offset[...]
 
+    def picks_outside(self, spectrum: Float[Array, "B L"]) -> Int[Array, "B"]:
+        """How many bands each spectrum would choose in the first block beyond the candidates, were there no limit."""
+        h = self._embed(self.band_input(spectrum).astype(self.config.dtype))
+        return picks_outside(h, self.config.highest_band, self.config.bands)
+
     def weight_spectra(self) -> tuple[tuple[Array, ...], ...]:
         """What `__call__` may be given so as not to compute it again: the kernel spectra of each block."""
         return tuple(block.weight_spectra() for block in self.band_blocks)
@@ -152,11 +157,7 @@ class SPT(nnx.Module):
 
     def _apply(self, spectrum, atomic_number, keys, spectra) -> dict[str, Array]:
         signal = self.band_input(spectrum).astype(self.config.dtype)
-        reach = EMBEDDING_KERNEL // 2
-        padded = jnp.pad(signal.T, ((reach, reach), (0, 0)), mode="edge")
-        length = signal.shape[1]
-        # Inside, sequences are (L, B, d): the DFT along energy is then one matrix product, and a neighbour a slab away.
-        h = self.embed(jnp.stack([padded[j : j + length] for j in range(EMBEDDING_KERNEL)], axis=-1))
+        h = self._embed(signal)
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
         fixed = (self.position[...][:, None] + self.element(atomic_number)).astype(h.dtype)
         chosen = []
@@ -169,6 +170,12 @@ class SPT(nnx.Module):
             h = (jax.checkpoint(block) if self.config.remat else block)(h, bands, keys)
         outputs = self.heads(self.norm(h), signal, self.config.dropout, keys)
         return {**outputs, "bands": jnp.stack(chosen, axis=1)}
+
+    def _embed(self, signal: Float[Array, "B L"]) -> Float[Array, "L B d"]:
+        """Inside, sequences are (L, B, d): the DFT along energy is one matrix product, and a neighbour a slab away."""
+        reach, length = EMBEDDING_KERNEL // 2, signal.shape[1]
+        padded = jnp.pad(signal.T, ((reach, reach), (0, 0)), mode="edge")
+        return self.embed(jnp.stack([padded[j : j + length] for j in range(EMBEDDING_KERNEL)], axis=-1))
 
     def _block(self, i: int, spectra, h, bands, keys) -> Float[Array, "L B d"]:
         """Folding, then attention, each added to what it was given."""

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spt_jax.model.bands import band_input_map, band_strength, period, select_bands
+from spt_jax.model.bands import band_input_map, band_strength, period, picks_outside, select_bands
 from tests import reference
 
 
@@ -33,6 +33,13 @@ def test_batch_mode_gives_one_choice_and_fixed_mode_the_first(rng):
     np.testing.assert_array_equal(batch[0], reference.top_k(np.asarray(strength).mean(axis=0), 3))
     assert (batch == batch[0]).all()
     assert select_bands(strength, 3, "fixed").tolist() == [[1, 2, 3]] * 9
+
+
+def test_picks_beyond_the_candidates_are_counted(rng):
+    place = np.arange(100)
+    waves = [np.sin(2 * np.pi * f * place / 100 + rng.uniform(0, 6)) for f in (3, 20, 31)]
+    h = np.stack([waves[0], waves[0] + 2 * waves[1], waves[1] + waves[2]], axis=1)[:, :, None]
+    assert picks_outside(jnp.asarray(h, jnp.float32), 12, 2).tolist()[1:] == [1, 2]
 
 
 def test_period_is_the_rounded_up_quotient():
