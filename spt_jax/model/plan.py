@@ -1,8 +1,7 @@
 """How the folded convolutions of one block are computed: chosen when the program is built, by counting.
 
-Where the periods are data (per spectrum, or per batch) there are two exact ways: `tap_convolutions`, whose cost grows
-with the kernel, and every period that could be chosen, each in its cheapest static form, the unchosen ones then
-weighted with zero. Fixed bands always take the second, with nothing unchosen.
+There are two exact ways: `tap_convolutions`, whose cost grows with the kernel, and every period that could be chosen,
+each in its cheapest static form, the unchosen ones then weighted with zero; with fixed bands none is unchosen.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def make_plan(config: ModelConfig, length: int, backend: str | None = None) -> P
     grids = [Grid(length, period, config.kernel) for period in periods]
     forced = None if config.folding == "auto" else config.folding
     plan = tuple((grid, forced or cheapest(grid, config.width, backend=backend)) for grid in grids)
-    if forced or config.band_mode == "fixed":
+    if forced:
         return plan
     taps = tap_cost(length, config.kernel, config.bands, ROWS, config.width)
     return plan if plan_cost(plan, ROWS, config.width).weight(backend) < taps.weight(backend) else None
