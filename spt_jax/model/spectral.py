@@ -62,15 +62,13 @@ def direct(h: Float[Array, "L B d"], weights: Float[Array, "K K d e"], grid: Gri
     return unfold(product.reshape(grid.rows, grid.period, batch, -1), length)
 
 
-def weight_spectra(weights: Float[Array, "K K d e"], grid: Grid) -> Float[Array, "3F d e"]:
-    """The kernel at every frequency, as the three real factors of Gauss's complex product: re, im - re, re + im."""
+def weight_spectra(weights: Float[Array, "K K d e"], grid: Grid) -> Float[Array, "G d e"]:
+    """The kernel at all F frequencies, as G = 3 F real factors of Gauss's complex product: re, im - re, re + im."""
     factors = jnp.asarray(_kernel_waves(grid)) @ _live(weights, grid).reshape(grid.taps, -1)
     return factors.reshape(3 * grid.frequencies, *weights.shape[2:])
 
 
-def spectral(
-    h: Float[Array, "L B d"], spectra: Float[Array, "3F d e"], grid: Grid, form: Form
-) -> Float[Array, "L B e"]:
+def spectral(h: Float[Array, "L B d"], spectra: Float[Array, "G d e"], grid: Grid, form: Form) -> Float[Array, "L B e"]:
     """The convolution with `weight_spectra`, by one DFT matrix ("spectral") or two ("separable").
 
     A complex product takes three real ones: k1 = (a + b) c, k2 = a (d - c), k3 = b (c + d) give k1 - k3 + i (k1 + k2).

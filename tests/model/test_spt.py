@@ -88,7 +88,9 @@ def test_every_way_of_folding_gives_the_same_outputs_and_gradients(rng, mode, fo
     (spectra, numbers), seed = batch(rng, 3), int(rng.integers(1000))
 
     def run(folding):
-        graph, params, rest = parts(np.random.default_rng(seed), band_mode=mode, kernel=5, folding=folding)
+        graph, params, rest = parts(
+            np.random.default_rng(seed), band_mode=mode, kernel=5, folding=folding, highest_band=5, bands=2
+        )
 
         def loss(params):
             out = nnx.merge(graph, params, rest)(spectra, numbers)
@@ -108,7 +110,7 @@ def test_every_way_of_folding_gives_the_same_outputs_and_gradients(rng, mode, fo
 
 def test_cached_spectra_and_remat_change_nothing(rng):
     (spectra, numbers), seed = batch(rng, 3), int(rng.integers(1000))
-    fields = {"folding": "spectral", "band_mode": "fixed"}
+    fields = {"folding": "spectral", "band_mode": "fixed", "bands": 1, "attention": "none"}
     graph, params, rest = parts(np.random.default_rng(seed), **fields)
     model = nnx.merge(graph, params, rest)
     plain = jax.jit(model)(spectra, numbers)["CN"]
