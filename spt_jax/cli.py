@@ -111,18 +111,15 @@ class Train:
 
     def run(self) -> None:
         from data_pipelines.loading import Dataset
-        from spt_jax.training.loop import Interrupted, train
+        from spt_jax.training.loop import train
         from spt_jax.training.progress import TrainingLine
         from spt_jax.training.sharding import join_processes
 
         if self.distributed:
             join_processes()
         dataset = Dataset(self.data)
-        try:
-            with TrainingLine(console) as line:
-                last = train(Config(self.model, self.train), dataset, self.out, line)
-        except Interrupted:
-            raise KeyboardInterrupt from None
+        with TrainingLine(console) as line:
+            last = train(Config(self.model, self.train), dataset, self.out, line)
         print(f"Done after {last['epoch']} epochs; the best model is in {self.out}/model.")
         print(f"Next: spt-jax evaluate {self.out} --data {self.data} --split test")
 
@@ -146,15 +143,11 @@ class Ensemble:
     def run(self) -> None:
         from data_pipelines.loading import Dataset
         from spt_jax.training.ensemble import train_members
-        from spt_jax.training.loop import Interrupted
         from spt_jax.training.progress import TrainingLine
 
         dataset = Dataset(self.data)
-        try:
-            with TrainingLine(console) as line:
-                last = train_members(Config(self.model, self.train), dataset, self.out, self.seeds, report=line)
-        except Interrupted:
-            raise KeyboardInterrupt from None
+        with TrainingLine(console) as line:
+            last = train_members(Config(self.model, self.train), dataset, self.out, self.seeds, report=line)
         for name, score in last["validation"].items():
             print(f"{self.out / name}  last validation score {score:.3f}")
         print(f"Next: spt-jax evaluate {self.out / name} --data {self.data} --split test")
@@ -332,7 +325,3 @@ def _named(file: Path):
 def _fail(message: str, status: int) -> None:
     errors.print(f"spt-jax: error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

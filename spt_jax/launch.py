@@ -26,3 +26,7 @@ def main() -> None:
     from spt_jax.cli import main as run
 
     run()
+
+
+if __name__ == "__main__":
+    main()

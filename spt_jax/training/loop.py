@@ -32,7 +32,7 @@ LOG = "train_log.jsonl"
 CONFIG = "config.json"
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Training stopped at the user's word, after a checkpoint."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import RunError
@@ -42,6 +43,14 @@ def make_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
+def _put(x: Any, sharding: NamedSharding) -> jax.Array:
+    """An array that every process has whole -> one global array."""
+    if jax.process_count() == 1:
+        return jax.device_put(x, sharding)
+    whole = np.asarray(x)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where arrays lie: on one device without a mesh."""
@@ -67,13 +76,13 @@ class Layout:
 
         def put(x: jax.Array) -> jax.Array:
             shared = self.share_parameters and x.shape == (vector_size,)
-            return jax.device_put(x, NamedSharding(self.mesh, CUT if shared else WHOLE))
+            return _put(x, NamedSharding(self.mesh, CUT if shared else WHOLE))
 
         return jax.tree.map(put, state)
 
     def place_whole(self, tree: Any) -> Any:
         """Outside jit: every leaf whole on every device."""
-        return jax.device_put(tree, NamedSharding(self.mesh, WHOLE))
+        return jax.tree.map(lambda x: _put(x, NamedSharding(self.mesh, WHOLE)), tree)
 
     def place_rows(self, batch: Any) -> Any:
         """Outside jit: this process's rows of a batch -> the global batch, cut over all devices."""

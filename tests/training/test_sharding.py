@@ -71,7 +71,7 @@ def test_two_processes_train_one_model(tmp_path, mode):
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     small = "--model.width 4 --model.blocks 1 --model.bands 1 --model.kernel 1 --model.attention none --model.hidden 8"
-    command = [sys.executable, "-m", "spt_jax.cli", "train", "tiny", "--data", str(LIBRARY), "--distributed"]
+    command = [sys.executable, "-m", "spt_jax.launch", "train", "tiny", "--data", str(LIBRARY), "--distributed"]
     command += ["--out", str(tmp_path / "run"), *small.split(), "--model.attention-heads", "1"]
     command += ["--train.epochs", "2", "--train.batch-size", "64", "--train.input", mode]
     processes = []
