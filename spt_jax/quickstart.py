@@ -16,7 +16,7 @@ from spt_jax.analysis.report import write_report
 from spt_jax.config import PRESETS
 from spt_jax.inference.output import as_table as values_table
 from spt_jax.inference.predict import load
-from spt_jax.training.loop import Interrupted, train
+from spt_jax.training.loop import train
 from spt_jax.training.progress import TrainingLine
 
 LIBRARY = Path(str(files("data_pipelines") / "library"))
@@ -30,11 +30,8 @@ def quickstart(out: Path, console: Console) -> None:
     absorbers = ", ".join(f"{element} {n}" for element, n in dataset.card["elements"].items())
     console.print(f"Embedded library: {sum(counts.values())} FEFF10 K-edge spectra ({absorbers})", highlight=False)
     console.print(f"Splits by material: {', '.join(f'{name} {n}' for name, n in counts.items())}", highlight=False)
-    try:
-        with TrainingLine(console) as line:
-            train(PRESETS["tiny"](), dataset, out, line)
-    except Interrupted:
-        raise KeyboardInterrupt from None
+    with TrainingLine(console) as line:
+        train(PRESETS["tiny"](), dataset, out, line)
 
     model = load(out)
     evaluation = evaluate(model, dataset, "test")
