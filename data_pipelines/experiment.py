@@ -42,7 +42,7 @@ def read_spectrum(path: Path | str) -> Measured:
     if re.search(r"^#.*\bomega\s+e\s+k\s+mu\b", text, re.MULTILINE):
         run = read_xmu(path)
         return Measured(run.energy, run.mu, run.element, run.edge)
-    if text.startswith("# XDI/"):
+    if re.match(r"#\s*XDI/", text):
         return _read_xdi(path)
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -83,7 +83,7 @@ def _read_athena(path: Path, group: str) -> Measured:
     larch = _larch()
     try:
         found = larch.read_athena(str(path))
-        groups = dict(found._athena_groups)
+        groups = dict(found.groups)
     except Exception as error:  # larch raises whatever parsing a damaged project runs into
         raise SpectrumError("unreadable", f"{path}: not an Athena project ({type(error).__name__})") from None
     if not group and len(groups) == 1:
