@@ -44,6 +44,7 @@ TARGETS = (
     Target("train, fixed bands, 11 x 11 kernel / eager PyTorch", "4x", PEER | LARGE, "train fixed", ratio("torch_eager")),
     Target("the same / merged, pruned PyTorch", "1.5x", PEER | LARGE, "train fixed", ratio("torch_merged")),
     Target("train, per-sample bands, 11 x 11 / eager PyTorch", "2x", PEER | LARGE, "train per_sample", ratio("torch_eager")),
+    Target("the same / merged, pruned PyTorch, which computes only the chosen", "", PEER | LARGE, "train per_sample", ratio("torch_merged")),
     Target("train, fixed bands, 3 x 3 (base) / eager PyTorch", "4x", PEER | SMALL, "train fixed", ratio("torch_eager")),
     Target("train, per-sample bands, 3 x 3 (base) / eager PyTorch", "2x", PEER | SMALL, "train per_sample", ratio("torch_eager")),
     Target("inference, batch 64, 11 x 11, fixed / eager PyTorch", "", PEER | LARGE, "inference fixed L100 B64", ratio("torch_eager")),
