@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from pymatgen.core import Structure
 from pymatgen.io.feff.inputs import Header
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff import atoms
@@ -46,6 +47,18 @@ def find_absorber(structure: Structure, feff_inp: Path | str, shells: int = 24) 
             ):
                 return index
     raise SpectrumError("site mismatch", f"no {symbols[0]} site of the structure matches the cluster in {feff_inp}")
+
+
+def inequivalent_sites(structure: Structure, symprec: float = 0.01) -> list[tuple[int, int]]:
+    """(index, multiplicity) of one site from each symmetry orbit, in order of index; symprec in Angstrom.
+
+    Raises SpectrumError where the symmetry search fails.
+    """
+    symmetry = SpacegroupAnalyzer(structure, symprec=symprec).get_symmetry_dataset()
+    if symmetry is None:
+        raise SpectrumError("no symmetry", f"spglib finds no space group for {structure.formula}")
+    representatives, counts = np.unique(symmetry.equivalent_atoms, return_counts=True)
+    return [(int(i), int(n)) for i, n in zip(representatives, counts, strict=True)]
 
 
 def _shells(neighbours: Iterable[tuple[str, float]], radius: float) -> list[tuple[str, float]]:
