@@ -35,6 +35,7 @@ PORTION = 32 * blocks.BLOCK_ROWS
 NOISE = 0.005
 WARM_UP_BATCHES = 20
 RESIDENT_ROWS = 128 * blocks.BLOCK_ROWS
+PART = "mixtures"
 
 
 def mixtures(source: blocks.Rows, count: int, seed: int = 0) -> Iterator[blocks.Rows]:
@@ -65,18 +66,31 @@ def make(folder: Path, data: Path, count: int) -> Dataset:
         if found.fingerprint != fingerprint:
             raise SystemExit(f"{folder} holds another dataset ({found.fingerprint}); choose another --folder")
         return found
-    train = blocks.Blocks(data, "train")
-    blocks.write(folder, {"train": mixtures(blocks.join([train[i] for i in range(len(train))]), count)})
-    splits = {"train": {"examples": count, "materials": origin.card["splits"]["train"]["materials"]}}
-    card.write(folder, {**origin.card, "splits": splits, "fingerprint": fingerprint})
+    blocks.write(folder / blocks.FOLDER / PART, {"train": mixtures(train_rows(origin), count)})
+    counts = {"train": {"examples": count, "materials": origin.card["splits"]["train"]["materials"]}}
+    source = {**origin.card["sources"][0], "part": PART, "splits": {"train": count}}
+    document = {**origin.card, "splits": counts, "sources": [source], "fingerprint": fingerprint}
+    files = sorted((folder / blocks.FOLDER / PART).iterdir())
+    card.write(folder, {**document, "files": card.checksums(folder, files)})
     return Dataset(folder)
+
+
+def train_rows(dataset: Dataset) -> blocks.Rows:
+    """The training split as stored."""
+    source = blocks_of(dataset)
+    return blocks.join([source[i] for i in range(len(source))])
+
+
+def blocks_of(dataset: Dataset) -> blocks.Blocks:
+    folders = [dataset.path / blocks.FOLDER / s["part"] for s in dataset.card["sources"] if s["splits"].get("train")]
+    return blocks.Blocks(folders, "train")
 
 
 def drop_from_memory(dataset: Dataset) -> None:
     """Ask the system to forget the files, so that the next reader meets the disk."""
     if not hasattr(os, "posix_fadvise"):
         return
-    for path in (dataset.path / blocks.FOLDER).iterdir():
+    for path in dataset.path.rglob("*.array_record"):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -105,7 +119,7 @@ def take(stream: Iterator, batches: int, step_ms: float = 0) -> dict:
 
 def resident(dataset: Dataset, batch_size: int, batches: int) -> dict:
     """Batches picked inside the device's own program from spectra that lie on it: the host hands over nothing."""
-    source = blocks.Blocks(dataset.path, "train")
+    source = blocks_of(dataset)
     held = blocks.join([source[i] for i in range(min(len(source), RESIDENT_ROWS // blocks.BLOCK_ROWS))])
     data = jax.device_put((held.spectrum, held.atomic_number))
 
@@ -155,7 +169,7 @@ def run(dataset: Dataset, options, count: int) -> list[dict]:
         cases[f"stream, {options.step_ms:g} ms a step"] = take(stream, steps, options.step_ms)
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     cases["resident"] = resident(dataset, options.batch, steps)
-    disk = sum(path.stat().st_size for path in (dataset.path / blocks.FOLDER).iterdir())
+    disk = sum(path.stat().st_size for path in (dataset.path / blocks.FOLDER).rglob("*.array_record"))
     extra = {"spectra": count, "batch": options.batch, "first_batch_s": first_batch_s, "disk_bytes": disk}
     return [
         measure.record(

@@ -1,8 +1,8 @@
 """Blocks: up to 1024 examples as one ArrayRecord record, so that streaming costs per block and not per example.
 
-DATASET/blocks/<split>-<NNNNN>-of-<NNNNN>.array_record. All blocks of a split hold the same number of rows and all
+FOLDER/<split>-<NNNNN>-of-<NNNNN>.array_record. All blocks of a split hold the same number of rows and all
 its shards the same number of blocks, the last of each excepted: so a reader opens two files to know the place of
-every row. ArrayRecord keeps a checksum of every block, hence none here; blocks are not compressed, as spectra
+every row. A dataset has a folder for each of its parts. ArrayRecord keeps a checksum of every block, hence none here; blocks are not compressed, as spectra
 shrink by a sixth at most and then read at half the speed.
 """
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 import shutil
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from data_pipelines.errors import DatasetError
 
 FOLDER = "blocks"
 BLOCK_ROWS = 1024
-SHARD_BLOCKS = 256
+SHARD_BLOCKS = 64
 # Shards that stay open at a time, below the 1024 files that a process may commonly open.
 OPEN_SHARDS = 256
 MAGIC = b"SPTB"
@@ -65,23 +66,23 @@ def unpack(data: bytes) -> Rows:
 
 
 def write(
-    dataset: Path,
+    folder: Path,
     splits: Mapping[str, Iterable[Rows]],
     block_rows: int = BLOCK_ROWS,
     shard_blocks: int = SHARD_BLOCKS,
 ) -> None:
-    """Write `dataset`/blocks from rows that come in portions of any size; it appears when complete, or not at all.
+    """Write `folder` from rows that come in portions of any size; it appears when complete, or not at all.
 
     At most one block and one portion are held in memory.
     """
-    partial = dataset / f".{FOLDER}-partial"
+    partial = folder.with_name(f".{folder.name}-partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         for split, portions in splits.items():
             _write_split(partial, split, _regroup(portions, block_rows), shard_blocks)
-        shutil.rmtree(dataset / FOLDER, ignore_errors=True)
-        partial.rename(dataset / FOLDER)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -124,20 +125,28 @@ def join(parts: list[Rows]) -> Rows:
 
 
 class Blocks:
-    """Random access to the blocks of one split; any number of threads may read.
+    """Random access to the blocks of one split in `folders`, one after the other; any number of threads may read.
 
     sizes: (blocks,) rows of each block. Raises DatasetError that names the file which is missing or damaged.
     """
 
-    def __init__(self, dataset: Path, split: str):
-        self._paths = _shards(dataset / FOLDER, split)
+    def __init__(self, folders: Sequence[Path], split: str):
+        self._paths = [path for folder in folders for path in _shards(folder, split)]
         # A bounded cache rather than one reader per shard for good: shards may outnumber the files a process may open.
         self._open = lru_cache(OPEN_SHARDS)(self._reader)
-        last = len(self._paths) - 1
-        self._shard_blocks = self._open(0).num_records()
-        count = last * self._shard_blocks + self._open(last).num_records()
-        self.sizes = np.full(count, len(self._read(0, 0).spectrum))
-        self.sizes[-1] = len(self._read(*divmod(count - 1, self._shard_blocks)).spectrum)
+        self._first: list[int] = []
+        sizes: list[int] = []
+        shard = 0
+        for folder in folders:
+            last = shard + len(_shards(folder, split)) - 1
+            counts = [self._records(shard)] * (last - shard) + [self._records(last)]
+            rows = [len(self._read(shard, 0).spectrum)] * sum(counts)
+            rows[-1] = len(self._read(last, counts[-1] - 1).spectrum)
+            self._first += (len(sizes) + np.cumsum([0, *counts[:-1]])).tolist()
+            sizes += rows
+            shard = last + 1
+        self._counts = np.diff([*self._first, len(sizes)])
+        self.sizes = np.array(sizes)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -147,11 +156,24 @@ class Blocks:
         return int(self.sizes.sum())
 
     def __getitem__(self, block: int) -> Rows:
-        shard, place = divmod(block, self._shard_blocks)
+        if not 0 <= block < len(self):
+            raise IndexError(f"block {block} of {len(self)}")
+        shard = bisect_right(self._first, block) - 1
+        place = block - self._first[shard]
+        # A damaged footer is no error to array_record: it reports fewer records.
+        if self._records(shard) != self._counts[shard]:
+            raise self._damaged(shard, f"{self._records(shard)} blocks, expected {self._counts[shard]}")
         found = self._read(shard, place)
         if len(found.spectrum) != self.sizes[block]:
             raise self._damaged(shard, f"{len(found.spectrum)} rows in block {place}, expected {self.sizes[block]}")
         return found
+
+    def path(self, block: int) -> Path:
+        """The file that a block lies in."""
+        return self._paths[bisect_right(self._first, block) - 1]
+
+    def _records(self, shard: int) -> int:
+        return self._open(shard).num_records()
 
     def _read(self, shard: int, place: int) -> Rows:
         reader = self._open(shard)
@@ -169,14 +191,23 @@ class Blocks:
             records = reader.num_records()
         except RuntimeError as error:
             raise self._damaged(shard, str(error)) from None
-        # A damaged footer is no error to array_record: it reports fewer records.
-        whole = self._shard_blocks if 0 < shard < len(self._paths) - 1 else records
-        if records == 0 or records != whole:
-            raise self._damaged(shard, f"{records} blocks")
+        if records == 0:
+            raise self._damaged(shard, "no blocks")
         return reader
 
     def _damaged(self, shard: int, detail: str) -> DatasetError:
         return DatasetError(f"{self._paths[shard]}: damaged ({' '.join(detail.split())}); {REMEDY}")
+
+
+def read_all(path: Path) -> Iterator[bytes]:
+    """All records of any ArrayRecord file. Raises DatasetError that names it where it is missing or damaged."""
+    try:
+        reader = ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
+        for start in range(0, reader.num_records(), BLOCK_ROWS):
+            yield from reader.read(range(start, min(start + BLOCK_ROWS, reader.num_records())))
+        reader.close()
+    except (RuntimeError, ValueError, IndexError) as error:  # array_record raises bare RuntimeError
+        raise DatasetError(f"{path}: damaged ({' '.join(str(error).split())}); {REMEDY}") from None
 
 
 def _shards(folder: Path, split: str) -> list[Path]:

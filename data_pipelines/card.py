@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,71 +11,60 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
 
-from data_pipelines import blocks
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
-from data_pipelines.schema import (
-    DESCRIPTORS,
-    SITE_KINDS,
-    EnergyGrid,
-    Example,
-    site_kind,
-)
+from data_pipelines.schema import DESCRIPTORS, SITE_KINDS, EnergyGrid, site_kind
 from data_pipelines.splits import SPLITS
 
-if TYPE_CHECKING:  # both load pymatgen, which reading a card does not need
-    from data_pipelines.records import Record
-    from data_pipelines.sources import Source
+if TYPE_CHECKING:  # imports more than reading a card needs
+    from data_pipelines.staging import Staged
 
 FILE = "data_card.json"
 TEXT_FILE = "data_card.txt"
-FORMAT = 1
+FORMAT = 2
 
 
-def make(
-    sources: Sequence[Source],
-    records: Sequence[Record],
-    examples: Sequence[Example],
-    assigned: Sequence[str],
-    split_counts: dict[str, int],
-    grid: EnergyGrid,
-    fingerprint: str,
-) -> dict:
-    """The card as a JSON-ready dict."""
-    labels = np.stack([example.labels for example in examples])
-    kinds = np.array([site_kind(example.element) for example in examples])
-    masked: dict[str, Counter] = defaultdict(Counter)
-    dropped = [record for record in records if record.dropped]
-    for record in records:
-        for name, reason in () if record.dropped else record.masked.items():
-            masked[name][reason] += 1
+def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint: str) -> dict:
+    """The card as a JSON-ready dict, without the files. `sources`: name, sha256, part and more of each."""
+    kept = staged.kept
+    rows, labels, split = staged.table.take(kept), staged.labels[kept], staged.split[kept]
+    elements = np.array(rows["element"].to_pylist())
+    kinds = np.array([site_kind(element) for element in elements])
+    lost = staged.table.take(np.flatnonzero(staged.split < 0))
+    dropped = [
+        {"id": id, "reason": reason, "detail": detail}
+        for id, reason, detail in zip(*(lost[name].to_pylist() for name in ("id", "dropped", "detail")), strict=True)
+    ]
+    found = np.bincount(staged.source, minlength=len(sources))
     return {
         "format": FORMAT,
         "fingerprint": fingerprint,
         "grid": asdict(grid),
         "sources": [
             {
-                "name": source.name,
-                "sha256": source.sha256,
-                "records": sum(len(task.members) for task in source.tasks),
-                "materials_without_spectra": len(source.without_spectra),
+                **source,
+                "records": int(found[i]),
+                "splits": {
+                    name: int(((staged.source[kept] == i) & (split == k)).sum()) for k, name in enumerate(SPLITS)
+                },
             }
-            for source in sources
+            for i, source in enumerate(sources)
         ],
-        "records": {"found": len(records), "kept": len(examples), "dropped": len(dropped)},
-        "dropped_by_reason": dict(sorted(Counter(record.dropped for record in dropped).items())),
-        "dropped": [{"id": r.id, "reason": r.dropped, "detail": r.detail} for r in dropped],
-        "masked_by_reason": {d.name: dict(sorted(masked[d.name].items())) for d in DESCRIPTORS},
-        "elements": dict(sorted(Counter(example.element for example in examples).items())),
+        "records": {"found": len(staged.split), "kept": len(kept), "dropped": len(dropped)},
+        "dropped_by_reason": dict(sorted(Counter(record["reason"] for record in dropped).items())),
+        "dropped": dropped,
+        "masked_by_reason": _masked(rows["masked"]),
+        "elements": dict(sorted(Counter(elements.tolist()).items())),
         "splits": {
-            split: {
-                "examples": sum(s == split for s in assigned),
-                "materials": len({e.material for e, s in zip(examples, assigned, strict=True) if s == split}),
+            name: {
+                "examples": int((split == k).sum()),
+                "materials": len(pc.unique(rows["material"].filter(split == k))),
             }
-            for split in SPLITS
+            for k, name in enumerate(SPLITS)
         },
-        "duplicates": split_counts,
+        "duplicates": staged.counts,
         "descriptors": {
             d.name: {
                 kind: _distribution(d.kind, labels[kinds == kind, column])
@@ -84,6 +74,15 @@ def make(
             for column, d in enumerate(DESCRIPTORS)
         },
     }
+
+
+def _masked(column) -> dict[str, dict[str, int]]:
+    """descriptor -> reason -> how often, from the `masked` column, of whose texts few differ."""
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for entry in pc.value_counts(column).to_pylist():
+        for name, reason in json.loads(entry["values"]).items():
+            counts[name][reason] += entry["counts"]
+    return {d.name: dict(sorted(counts[d.name].items())) for d in DESCRIPTORS}
 
 
 def _distribution(kind: str, values: np.ndarray) -> dict:
@@ -104,17 +103,20 @@ def _distribution(kind: str, values: np.ndarray) -> dict:
     }
 
 
-def write(out: Path, card: dict) -> None:
-    """Write the text card, then the JSON card: its presence says that the dataset is complete."""
-    shards = sorted(p for folder in ("spt_xas", blocks.FOLDER) for p in (out / folder).rglob("*") if p.is_file())
-    card["files"] = {str(p.relative_to(out)): file_sha256(p) for p in shards}
-    write_atomic(out / TEXT_FILE, as_text(card))
-    write_atomic(out / FILE, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+def checksums(dataset: Path, files: Sequence[Path]) -> dict[str, str]:
+    """Path in the dataset -> SHA-256 of what is on the disk itself, not only in its cache."""
+    sums = {}
+    for path in files:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        sums[path.relative_to(dataset).as_posix()] = file_sha256(path)
+    return sums
 
 
-def has_blocks(card: dict) -> bool:
-    """False for a dataset made before there were blocks to stream from."""
-    return any(name.startswith(f"{blocks.FOLDER}/") for name in card["files"])
+def write(dataset: Path, card: dict) -> None:
+    """Write the text card, then the JSON card: with it the dataset is complete."""
+    write_atomic(dataset / TEXT_FILE, as_text(card))
+    write_atomic(dataset / FILE, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
 
 
 def read(dataset: Path) -> dict:

@@ -14,6 +14,9 @@ import numpy as np
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import SYMBOLS
 
+# A hundred times what FEFF writes: a file beyond is something else, and would not fit into memory as text.
+LARGEST_XMU_BYTES = 10_000_000
+
 
 @dataclass(frozen=True)
 class FeffRun:
@@ -30,6 +33,8 @@ def read_xmu(path: Path | str) -> FeffRun:
     """Parse one xmu.dat. Raises SpectrumError naming what is wrong with it."""
     path = Path(path)
     try:
+        if path.stat().st_size > LARGEST_XMU_BYTES:
+            raise SpectrumError("too large", f"{path} has {path.stat().st_size} bytes")
         text = path.read_text(encoding="utf-8", errors="strict")
     except FileNotFoundError:
         raise SpectrumError("no xmu.dat", str(path)) from None

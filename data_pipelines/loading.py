@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 import grain
-import numpy as np
+import pyarrow.compute as pc
 
-from data_pipelines import card, tfds_builder
+from data_pipelines import blocks, card, parts
 from data_pipelines.blocks import REMEDY, Blocks
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256
-from data_pipelines.schema import NAMES, SYMBOLS, Batch, EnergyGrid, encode_labels
+from data_pipelines.schema import NAMES, Batch, EnergyGrid, encode_labels
 from data_pipelines.stream import WINDOW_ROWS, Batches
 
 
@@ -42,18 +42,20 @@ class Dataset:
         return self.card["fingerprint"]
 
     def split(self, name: str) -> Split:
-        """All examples of one split, in stored order."""
-        rows = self._read(name)
-        spectrum = np.stack([row["spectrum"] for row in rows])
-        labels, mask = encode_labels(np.stack([row["labels"] for row in rows]))
-        elements = [row["element"].decode() for row in rows]
-        numbers = np.array([SYMBOLS.index(e) for e in elements], np.int32)
-        return Split(
-            tuple(row["id"].decode() for row in rows),
-            tuple(row["material"].decode() for row in rows),
-            tuple(f"{e} {row['edge'].decode()}" for e, row in zip(elements, rows, strict=True)),
-            Batch(spectrum, numbers, labels, mask),
-        )
+        """All examples of one split, in stored order: part after part."""
+        source = self._blocks(name)
+        held = blocks.join([source[i] for i in range(len(source))])
+        texts: dict[str, list[str]] = {"id": [], "material": [], "element": [], "edge": []}
+        for part in self._parts(name):
+            ledger = parts.ledger(self.path, part)
+            ledger = ledger.filter(pc.equal(ledger["split"], name)).sort_by("row")
+            for column, values in texts.items():
+                values += ledger[column].to_pylist()
+        if len(texts["id"]) != len(held.spectrum):
+            raise self._damaged(f"{len(texts['id'])} {name} examples in the ledger, {len(held.spectrum)} in blocks")
+        absorbers = tuple(f"{element} {edge}" for element, edge in zip(texts["element"], texts["edge"], strict=True))
+        batch = Batch(held.spectrum, held.atomic_number, *encode_labels(held.labels))
+        return Split(tuple(texts["id"]), tuple(texts["material"]), absorbers, batch)
 
     def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
         """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.
@@ -72,30 +74,18 @@ class Dataset:
         return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=ahead))
 
     def _blocks(self, split: str) -> Blocks:
-        count = self._count(split)
-        if not card.has_blocks(self.card):
-            raise DatasetError(
-                f"{self.path}: made without the blocks that streaming reads; the same `spt-jax prepare` again adds them"
-            )
-        found = Blocks(self.path, split)
+        count = self.card["splits"].get(split, {}).get("examples", 0)
+        if not count:
+            known = ", ".join(name for name, own in self.card["splits"].items() if own["examples"])
+            raise DatasetError(f"{self.path}: no examples in split {split!r}; it has {known}")
+        found = Blocks([parts.paths(self.path, part)[blocks.FOLDER] for part in self._parts(split)], split)
         if found.rows != count:
             raise self._damaged(f"{found.rows} {split} examples in blocks, {count} in the data card")
         return found
 
-    def _count(self, split: str) -> int:
-        count = self.card["splits"].get(split, {}).get("examples", 0)
-        if not count:
-            known = ", ".join(name for name, part in self.card["splits"].items() if part["examples"])
-            raise DatasetError(f"{self.path}: no examples in split {split!r}; it has {known}")
-        return count
-
-    def _read(self, split: str) -> list[dict]:
-        self._count(split)
-        try:
-            source = tfds_builder.data_source(self.path, split)
-            return [source[i] for i in range(len(source))]
-        except Exception as error:  # array_record raises bare RuntimeError, TFDS many others
-            raise self._damaged(f"{type(error).__name__}: {error}") from None
+    def _parts(self, split: str) -> list[str]:
+        """The parts that have examples of this split."""
+        return [own["part"] for own in self.card["sources"] if own["splits"].get(split)]
 
     def _damaged(self, detail: str) -> DatasetError:
         for name, sha256 in self.card["files"].items():

@@ -1,47 +1,49 @@
 """One task -> records: read each spectrum with its structure, check it, put it on the grid, label it.
 
 Runs in worker processes. Every failure becomes a dropped record with a reason; none ends the run.
+Spectra that come without a structure have the labels that their source states, or none.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from data_pipelines import feff, structures
 from data_pipelines.descriptors import Surroundings, describe
 from data_pipelines.errors import SpectrumError
-from data_pipelines.schema import EnergyGrid, Example
+from data_pipelines.schema import DESCRIPTORS, NAMES, EnergyGrid, site_kind
 from data_pipelines.sources import SITE_FOLDER, Task
 from data_pipelines.spectra import to_grid
 
 
 @dataclass
 class Record:
-    """What became of one spectrum found in a source: an example, or the reason why not."""
+    """What became of one spectrum found in a source: labelled, or dropped for a reason.
+
+    spectrum: (grid.points,) float32, mu with unit edge step; None where dropped. labels: (len(DESCRIPTORS),) float32,
+    NaN where masked. masked: descriptor -> reason.
+    """
 
     id: str
-    source: str
     material: str = ""
     kin: tuple[str, ...] = ()
     element: str = ""
     edge: str = ""
-    spectrum: list[float] = field(default_factory=list)
-    labels: list[float] = field(default_factory=list)  # NaN where masked
-    masked: dict[str, str] = field(default_factory=dict)  # descriptor -> reason
+    spectrum: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    masked: dict[str, str] = field(default_factory=dict)
     dropped: str = ""
     detail: str = ""
-
-    def example(self) -> Example:
-        spectrum, labels = np.array(self.spectrum, np.float32), np.array(self.labels, np.float32)
-        return Example(self.id, self.material, tuple(self.kin), self.element, self.edge, spectrum, labels)
 
 
 @dataclass(frozen=True)
@@ -61,29 +63,67 @@ class Site:
 
 def run_task(task: Task, grid: EnergyGrid) -> list[Record]:
     """All records of one task, in its order."""
-    surroundings = _Once(task)
-    read = {"tree": _read_site_folder, "run": _read_run, "parquet": _read_row}[task.kind]
+    label, read = _READERS[task.kind](task)
     records = []
     for member in task.members:
-        name = f"row {member}" if task.kind == "parquet" else os.path.relpath(member, task.root)
         try:
-            around = surroundings.get()
-            site = read(task, member, around)
-            if not 0 <= site.index < len(around.structure) or _symbol(around, site.index) != site.element:
-                raise SpectrumError("site mismatch", f"site {site.index} of the structure is not {site.element}")
+            site = read(member)
             spectrum = to_grid(site.energy, site.mu, grid, site.element, site.edge)
-            labels, masked = describe(around, site.index, site.known)
-            record = Record(site.id, task.source, site.material, site.kin, site.element, site.edge)
-            record.spectrum, record.labels = spectrum.tolist(), labels.tolist()
-            record.masked = masked
+            labels, masked = label(site)
+            record = Record(site.id, site.material, site.kin, site.element, site.edge, spectrum, labels, masked)
         except SpectrumError as error:
-            detail = error.detail.replace(f"{task.root}/", "")
-            record = Record(f"{task.source}:{name}", task.source, dropped=error.reason, detail=detail)
+            record = Record(_name(task, member), dropped=error.reason, detail=error.detail.replace(f"{task.root}/", ""))
         except Exception as error:  # a file nobody foresaw must not end a run of hours
             detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            record = Record(f"{task.source}:{name}", task.source, dropped="unreadable", detail=detail)
+            record = Record(_name(task, member), dropped="unreadable", detail=detail)
         records.append(record)
     return records
+
+
+def _name(task: Task, member: str | int) -> str:
+    """What a dropped record is called: its place in the source."""
+    place = f"row {task.first_row + member}" if isinstance(member, int) else os.path.relpath(member, task.root)
+    return f"{task.source}:{place}"
+
+
+def _with_structure(read_site: Callable[[Task, str | int, Surroundings], Site]) -> Callable:
+    """A reader of members that belong to the task's structure."""
+
+    def reader(task: Task) -> tuple[Callable, Callable]:
+        surroundings = _Once(task)
+
+        def read(member: str | int) -> Site:
+            around = surroundings.get()
+            site = read_site(task, member, around)
+            if not 0 <= site.index < len(around.structure) or _symbol(around, site.index) != site.element:
+                raise SpectrumError("site mismatch", f"site {site.index} of the structure is not {site.element}")
+            return site
+
+        return lambda site: describe(surroundings.get(), site.index, site.known), read
+
+    return reader
+
+
+def _without_structure(read_site: Callable[[Task, int], Site]) -> Callable:
+    """A reader of rows with the labels that the source states."""
+    return lambda task: (_stated, lambda member: read_site(task, member))
+
+
+def _stated(site: Site) -> tuple[np.ndarray, dict[str, str]]:
+    labels = np.full(len(DESCRIPTORS), np.nan, np.float32)
+    masked = {}
+    for column, d in enumerate(DESCRIPTORS):
+        if site_kind(site.element) in d.sites:
+            value = site.known.get(d.name)
+            if value is None:
+                masked[d.name] = "no structure"
+            elif not np.isfinite(value):
+                masked[d.name] = "source gives no single value"
+            elif not d.accepts(value):
+                masked[d.name] = "outside the plausible range"
+            else:
+                labels[column] = value
+    return labels, masked
 
 
 class _Once:
@@ -108,8 +148,8 @@ class _Once:
 
 def _structure(task: Task) -> Structure:
     path = Path(task.structure)
-    if task.kind == "parquet":
-        return Structure.from_str(_table(task.structure)[int(task.members[0])]["structure"], fmt="json")
+    if task.kind == "library":
+        return Structure.from_str(_row(task, task.members[0])["structure"], fmt="json")
     if task.kind == "tree":
         return Structure.from_file(path)
     if (path / "POSCAR").exists():
@@ -153,13 +193,17 @@ def _read_folder(folder: Path, id: str, material: str, around: Surroundings, ind
     return Site(id, material, kin, index, element, edge, run.energy, run.mu)
 
 
-@lru_cache(maxsize=2)
-def _table(path: str) -> list[dict]:
-    return pq.read_table(path).to_pylist()
+@lru_cache(maxsize=1)
+def _table(path: str, row_group: int) -> pa.Table:
+    return pq.ParquetFile(path).read_row_group(row_group)
 
 
-def _read_row(task: Task, member: str, around: Surroundings) -> Site:
-    row = _table(task.structure)[int(member)]
+def _row(task: Task, member: int) -> dict:
+    return _table(task.structure, task.row_group).slice(member, 1).to_pylist()[0]
+
+
+def _read_library_row(task: Task, member: int, around: Surroundings) -> Site:
+    row = _row(task, member)
     # Snapshots of one molecular-dynamics trajectory are correlated, those of two are not, although
     # they share a formula. Crystal variants belong to their prototype, and equal formulas together.
     trajectory, prototype = row.get("trajectory"), row.get("prototype")
@@ -168,6 +212,33 @@ def _read_row(task: Task, member: str, around: Surroundings) -> Site:
     edge = json.loads(row.get("settings") or "{}").get("edge", "K")
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
     return Site(row["id"], kin[0], kin, int(row["site_index"]), row["absorber"], edge, energy, mu, _stated_charge(row))
+
+
+def _read_table_row(task: Task, member: int) -> Site:
+    """`material`, `edge` and columns named as descriptors are optional. Without a material every spectrum is its own."""
+    row = _row(task, member)
+    material = row.get("material") or row["id"]
+    known = {name: float(row[name]) for name in NAMES if row.get(name) is not None}
+    energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
+    return Site(
+        str(row["id"]), str(material), (str(material),), 0, row["absorber"], row.get("edge") or "K", energy, mu, known
+    )
+
+
+@lru_cache(maxsize=1)
+def _arrays(path: str) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        rows = len(file["mu"])
+        scale = {name: np.broadcast_to(file[name], rows) for name in ("e0_eV", "step_eV")}
+        return {"mu": file["mu"], "element": file["element"], **scale}
+
+
+def _read_npz_row(task: Task, member: int) -> Site:
+    arrays = _arrays(task.structure)
+    mu = arrays["mu"][member].astype(float)
+    energy = arrays["e0_eV"][member] + arrays["step_eV"][member] * np.arange(len(mu))
+    id = f"{Path(task.structure).stem}/{member:07d}"
+    return Site(id, id, (id,), 0, str(arrays["element"][member]), "K", energy, mu)
 
 
 def _stated_charge(row: dict) -> dict[str, float]:
@@ -181,3 +252,13 @@ def _stated_charge(row: dict) -> dict[str, float]:
     delocalised = row.get("charge_model") == "deloc" and row["absorber"] != "O"
     charge = row["OS_mean" if delocalised else "OS_formal"]
     return {"OS": float(charge) if charge is not None and float(charge).is_integer() else float("nan")}
+
+
+# kind of a task -> (task) -> (site -> labels and masks, member -> site)
+_READERS: dict[str, Callable[[Task], tuple[Callable, Callable]]] = {
+    "tree": _with_structure(_read_site_folder),
+    "run": _with_structure(_read_run),
+    "library": _with_structure(_read_library_row),
+    "table": _without_structure(_read_table_row),
+    "npz": _without_structure(_read_npz_row),
+}

@@ -1,4 +1,4 @@
-"""The contract between data and training: descriptor table, energy grid, Example and Batch.
+"""The contract between data and training: descriptor table, energy grid and Batch.
 
 Everything that depends on *which* descriptors exist (labels, masks, heads, losses,
 metrics, printed tables) follows from `DESCRIPTORS`. A fork adds a descriptor with one row
@@ -122,23 +122,6 @@ class EnergyGrid:
             return REFERENCE_ENERGY_EV[element, edge] + self.relative()
         except KeyError:
             raise ValueError(f"no reference energy for the {element} {edge} edge") from None
-
-
-class Example(NamedTuple):
-    """One labelled site, as stored in a dataset.
-
-    spectrum: (grid.points,) float32, mu with unit edge step.
-    labels: (len(DESCRIPTORS),) float32 in the descriptor's unit; NaN where there is no label.
-    kin: keys shared by examples that must never straddle a split (material, formula, ...).
-    """
-
-    id: str
-    material: str
-    kin: tuple[str, ...]
-    element: str
-    edge: str
-    spectrum: np.ndarray
-    labels: np.ndarray
 
 
 class Batch(NamedTuple):

@@ -1,7 +1,7 @@
-"""Finding work: a tree, an archive, a FEFF run folder or a Parquet file -> `Task`s.
+"""Finding work: a tree, an archive, a FEFF run folder, a Parquet or .npz file -> `Task`s.
 
-A task is one structure with all its spectra, so that neighbour finding is shared; it holds
-paths only, and a worker process reads them (`ingest.py`).
+A task is one structure with all its spectra, so that neighbour finding is shared, or a run of rows that have no
+structure. It holds paths and numbers only, and a worker process reads them (`chunks.py`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import lzma
 import os
 import re
 import tarfile
+import zipfile
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,24 +26,35 @@ from data_pipelines.errors import SourceError
 from data_pipelines.files import file_sha256
 
 SITE_FOLDER = re.compile(r"^(\d+)_([A-Z][a-z]?)$")
-PARQUET_COLUMNS = {"id", "absorber", "site_index", "structure", "omega", "mu"}
+LIBRARY_COLUMNS = {"id", "absorber", "site_index", "structure", "omega", "mu"}
+TABLE_COLUMNS = {"id", "absorber", "omega", "mu"}
+NPZ_ARRAYS = {"mu", "element", "e0_eV", "step_eV"}
+# Rows without a structure that are worked on together; they share nothing.
+TABLE_ROWS = 1024
+# A worker holds one row group in memory.
+LARGEST_ROW_GROUP = 200_000
 
 
 @dataclass(frozen=True)
 class Task:
-    """One structure's spectra.
+    """Spectra that are read together.
 
     kind "tree": `structure` is a POSCAR and `members` are site folders <NNN>_<El> of it.
     kind "run":  one run folder with its own structure; `members` holds it alone.
-    kind "parquet": `structure` is the file and `members` are row numbers in it.
-    `source` and `root` say where it came from; ids and reports are relative to root.
+    kind "library": rows of one structure in a Parquet file, `structure`; `members` are row numbers in `row_group`.
+    kind "table": rows without a structure, of a Parquet file in the same way.
+    kind "npz": rows of an .npz file of spectra without structures.
+    `source` and `root` say where it came from; ids and reports are relative to root. `first_row` is the number in the
+    file of the first row of the row group.
     """
 
     kind: str
     source: str
     root: str
     structure: str
-    members: tuple[str, ...]
+    members: Sequence
+    row_group: int = 0
+    first_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,10 @@ class Source:
     tasks: tuple[Task, ...]
     without_spectra: tuple[str, ...] = ()
 
+    @property
+    def records(self) -> int:
+        return sum(len(task.members) for task in self.tasks)
+
 
 def open_source(path: Path | str, scratch: Path) -> Source:
     """Read the listing of one source. Archives are unpacked under `scratch`, once."""
@@ -62,10 +80,12 @@ def open_source(path: Path | str, scratch: Path) -> Source:
         return _tree(path, path.name)
     if path.suffix == ".parquet":
         return _parquet(path)
+    if path.suffix == ".npz":
+        return _npz(path)
     if re.search(r"\.(tar|tgz|txz|tar\.\w+)$", path.name):
         source = _tree(_unpack(path, scratch), path.name)
         return replace(source, sha256=file_sha256(path))
-    raise SourceError(f"{path}: not a folder, .tar archive or .parquet file")
+    raise SourceError(f"{path}: not a folder, .tar archive, .parquet or .npz file")
 
 
 def _unpack(path: Path, scratch: Path) -> Path:
@@ -119,16 +139,55 @@ def _tree(root: Path, name: str) -> Source:
 
 
 def _parquet(path: Path) -> Source:
+    """A FEFF library, whose rows carry their structures, or a table of spectra without any."""
     try:
-        table = pq.ParquetFile(path)
-        missing = PARQUET_COLUMNS - set(table.schema_arrow.names)
-        if missing:
-            raise SourceError(f"{path}: not a FEFF library, columns {', '.join(sorted(missing))} are missing")
-        structures = table.read(columns=["structure"])["structure"].to_pylist()
+        file = pq.ParquetFile(path)
+        columns = set(file.schema_arrow.names)
+        wanted = LIBRARY_COLUMNS if columns & {"structure", "site_index"} else TABLE_COLUMNS
+        if wanted - columns:
+            raise SourceError(f"{path}: not a FEFF library, columns {', '.join(sorted(wanted - columns))} are missing")
+        groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        if max(groups, default=0) > LARGEST_ROW_GROUP:
+            raise SourceError(
+                f"{path}: a row group of {max(groups)} rows; write the file with at most {LARGEST_ROW_GROUP} in one"
+            )
+        tasks: list[Task] = []
+        for group, rows in enumerate(groups):
+            if wanted is LIBRARY_COLUMNS:
+                structures = file.read_row_group(group, columns=["structure"])["structure"].to_pylist()
+                members = _by_structure(structures)
+            else:
+                members = _runs(rows)
+            kind = "library" if wanted is LIBRARY_COLUMNS else "table"
+            first = sum(groups[:group])
+            tasks += [Task(kind, path.name, str(path), str(path), own, group, first) for own in members]
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path}: damaged Parquet file ({str(error).splitlines()[0]})") from None
-    rows: dict[str, list[str]] = defaultdict(list)
+    return Source(path.name, file_sha256(path), tuple(tasks))
+
+
+def _by_structure(structures: list[str]) -> list[tuple[int, ...]]:
+    rows: dict[str, list[int]] = defaultdict(list)
     for number, structure in enumerate(structures):
-        rows[structure].append(str(number))
-    tasks = tuple(Task("parquet", path.name, str(path), str(path), tuple(numbers)) for numbers in rows.values())
-    return Source(path.name, file_sha256(path), tasks)
+        rows[structure].append(number)
+    return list(map(tuple, rows.values()))
+
+
+def _runs(rows: int) -> list[range]:
+    return [range(start, min(start + TABLE_ROWS, rows)) for start in range(0, rows, TABLE_ROWS)]
+
+
+def _npz(path: Path) -> Source:
+    """mu (N, L), element (N,), and energies e0_eV + step_eV * i, one of each for every spectrum or for all."""
+    try:
+        with np.load(path) as file:
+            missing = NPZ_ARRAYS - set(file.files)
+            if missing:
+                raise SourceError(f"{path}: not a set of spectra, arrays {', '.join(sorted(missing))} are missing")
+            rows, elements = file["mu"].shape, file["element"].shape
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise SourceError(f"{path}: damaged .npz file ({str(error).splitlines()[0]})") from None
+    if len(rows) != 2 or elements != rows[:1]:
+        raise SourceError(f"{path}: mu of shape {rows} and element of shape {elements} do not belong together")
+    tasks = (Task("npz", path.name, str(path), str(path), own) for own in _runs(rows[0]))
+    return Source(path.name, file_sha256(path), tuple(tasks))

@@ -9,12 +9,13 @@ test set, but can never put one there that an earlier model was trained on.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
-
-from data_pipelines.schema import Example
+import pyarrow as pa
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 SPLITS = ("train", "validation", "test")
 VALIDATION_FRACTION = 0.1
@@ -22,6 +23,11 @@ TEST_FRACTION = 0.2
 # Two spectra of one element whose mu agrees to this (in edge steps) at every energy are near duplicates:
 # it is a tenth of the spread between sites of one material in the Cu library.
 NEAR_DUPLICATE = 0.01
+# Spectra that agree at every energy agree in the mean of every segment: a search in so few dimensions finds all.
+SEGMENTS = 16
+# Candidate pairs, and spectra, held in memory at a time.
+PAIRS = 2**14
+ROWS = 2**14
 
 
 def hashed_split(key: str) -> str:
@@ -32,53 +38,105 @@ def hashed_split(key: str) -> str:
     return "validation" if place < TEST_FRACTION + VALIDATION_FRACTION else "train"
 
 
-def near_duplicates(examples: Sequence[Example], tolerance: float = NEAR_DUPLICATE) -> list[tuple[int, int]]:
-    """Index pairs of one element and edge with max |mu_i - mu_j| < tolerance.
+def assign(kin: pa.ListArray, absorbers: np.ndarray, spectra: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """(N,) index into SPLITS of every example, and counts for the data card.
 
-    Exact: sorted by mean mu, only neighbours within the tolerance of the mean can qualify.
+    kin: (N,) lists of keys shared by examples that must never straddle a split, the material first. absorbers: (N,)
+    integers, equal for one element and edge. spectra: (N, L), which may lie on disk.
     """
-    pairs = []
-    groups = defaultdict(list)
-    for index, example in enumerate(examples):
-        groups[example.element, example.edge].append(index)
-    for members in groups.values():
-        spectra = np.stack([examples[i].spectrum for i in members])
-        means = spectra.mean(axis=1, dtype=np.float64)
-        order = np.argsort(means, kind="stable")
-        spectra, means = spectra[order], means[order]
-        last = np.searchsorted(means, means + tolerance)
-        for i in range(len(order)):
-            close = np.abs(spectra[i + 1 : last[i]] - spectra[i]).max(axis=1, initial=0) < tolerance
-            for j in np.flatnonzero(close) + i + 1:
-                pairs.append((members[order[i]], members[order[j]]))
-    return pairs
-
-
-def assign(examples: Sequence[Example]) -> tuple[list[str], dict[str, int]]:
-    """Split of every example, and counts for the data card: near-duplicate pairs, families, moved examples."""
-    parent = list(range(len(examples)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first_with: dict[str, int] = {}
-    for i, example in enumerate(examples):
-        for key in example.kin:
-            parent[root(i)] = root(first_with.setdefault(key, i))
-    duplicates = near_duplicates(examples)
-    for i, j in duplicates:
-        parent[root(i)] = root(j)
-
-    own = [hashed_split(example.kin[0]) for example in examples]
-    family_split: dict[int, str] = {}
-    for i, split in enumerate(own):
-        family_split[root(i)] = min(family_split.get(root(i), split), split, key=SPLITS.index)
-    final = [family_split[root(i)] for i in range(len(examples))]
+    count, offsets = len(kin), kin.offsets.to_numpy()
+    keys = kin.flatten().dictionary_encode()
+    key = keys.indices.to_numpy()
+    near, pairs = near_duplicates(absorbers, spectra)
+    # A graph of examples and keys: an example is linked to each of its keys and to what it nearly equals.
+    nodes = count + len(keys.dictionary)
+    ends = (
+        np.concatenate([np.repeat(np.arange(count), np.diff(offsets)), near[:, 0]]),
+        np.concatenate([count + key, near[:, 1]]),
+    )
+    families, family = connected_components(coo_array((np.ones(len(ends[0]), bool), ends), (nodes, nodes)), False)
+    own = np.array([SPLITS.index(hashed_split(name)) for name in keys.dictionary.to_pylist()])[key[offsets[:-1]]]
+    nearest = np.full(families, len(SPLITS))
+    np.minimum.at(nearest, family[:count], own)
+    final = nearest[family[:count]]
     return final, {
-        "near_duplicate_pairs": len(duplicates),
-        "families": len(family_split),
-        "moved_to_their_family": sum(a != b for a, b in zip(own, final, strict=True)),
+        "near_duplicate_pairs": pairs,
+        "families": len(np.unique(family[:count])),
+        "moved_to_their_family": int((final != own).sum()),
     }
+
+
+def near_duplicates(
+    absorbers: np.ndarray, spectra: np.ndarray, tolerance: float = NEAR_DUPLICATE
+) -> tuple[np.ndarray, int]:
+    """Pairs of one absorber with max |mu_i - mu_j| < tolerance: links (M, 2) that join all of them, and their number.
+
+    Exact. Equal spectra are linked in a chain and stand as one among the others, or a spectrum stored a million times
+    would make half a million million pairs.
+    """
+    means = segment_means(spectra)
+    links, count = [np.empty((0, 2), np.int64)], 0
+    for absorber in np.unique(absorbers):
+        members = np.flatnonzero(absorbers == absorber)
+        members = members[np.lexsort(means[members].T)]
+        alone, copies = [], []
+        for group in _equal(members, means, spectra):
+            alone.append(group[0])
+            copies.append(len(group))
+            links.append(np.stack([group[:-1], group[1:]], axis=1))
+            count += len(group) * (len(group) - 1) // 2
+        alone, copies = np.array(alone), np.array(copies)
+        for i, j in _candidates(means[alone], tolerance):
+            difference = np.abs(spectra[alone[i]] - spectra[alone[j]]).max(axis=1)
+            close = difference < tolerance
+            links.append(np.stack([alone[i[close]], alone[j[close]]], axis=1))
+            count += int((copies[i[close]] * copies[j[close]]).sum())
+    return np.concatenate(links), count
+
+
+def segment_means(spectra: np.ndarray) -> np.ndarray:
+    """(N, L) -> (N, segments) float32 means over equal stretches of energy."""
+    length = spectra.shape[1]
+    edges = np.linspace(0, length, min(SEGMENTS, length) + 1).astype(int)
+    means = np.empty((len(spectra), len(edges) - 1), np.float32)
+    for start in range(0, len(spectra), ROWS):
+        part = np.asarray(spectra[start : start + ROWS])
+        means[start : start + ROWS] = np.add.reduceat(part, edges[:-1], axis=1) / np.diff(edges)
+    return means
+
+
+def _equal(members: np.ndarray, means: np.ndarray, spectra: np.ndarray) -> Iterator[np.ndarray]:
+    """Groups of members whose spectra are equal; `members` are sorted by their means, which are then equal as well."""
+    changes = np.flatnonzero((np.diff(means[members], axis=0) != 0).any(axis=1)) + 1
+    for group in np.split(members, changes):
+        if len(group) == 1:
+            yield group
+            continue
+        same: dict[bytes, list[int]] = {}
+        for member in group:
+            same.setdefault(np.asarray(spectra[member]).tobytes(), []).append(member)
+        yield from map(np.array, same.values())
+
+
+def _candidates(means: np.ndarray, tolerance: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every pair i < j whose means agree to the tolerance, in portions of about PAIRS."""
+    radius = tolerance + 1e-5  # of rounding in the means
+    tree = KDTree(means)
+    for start in range(0, len(means), ROWS):
+        inside = KDTree(means[start : start + ROWS])
+        for rows, here in _few(inside, np.arange(len(inside.data)), tree, radius):
+            found = here.sparse_distance_matrix(tree, radius, p=np.inf, output_type="ndarray")
+            i, j = start + rows[found["i"]], found["j"]
+            i, j = i[i < j], j[i < j]
+            for part in range(0, len(i), PAIRS):
+                yield i[part : part + PAIRS], j[part : part + PAIRS]
+
+
+def _few(inside: KDTree, rows: np.ndarray, tree: KDTree, radius: float) -> Iterator[tuple[np.ndarray, KDTree]]:
+    """`inside`, whose points are `rows` of its portion, halved until its pairs with `tree` fit into memory."""
+    if len(rows) == 1 or inside.count_neighbors(tree, radius, p=np.inf) < 256 * PAIRS:
+        yield rows, inside
+        return
+    half = len(rows) // 2
+    for part in (slice(half), slice(half, None)):
+        yield from _few(KDTree(inside.data[part]), rows[part], tree, radius)

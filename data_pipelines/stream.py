@@ -34,7 +34,7 @@ class Batches:
     ):
         self.source, self.batch_size, self.seed, self.shard, self.shards = source, batch_size, seed, shard, shards
         self.steps = source.rows // shards // batch_size
-        self._pieces = max(window_rows // int(source.sizes[0]), 1)
+        self._pieces = max(window_rows // int(source.sizes.max()), 1)
         self._share = lru_cache(2)(self._new_share)
         self._window = lru_cache(WINDOWS_KEPT)(self._read_window)
         self._lock = Lock()

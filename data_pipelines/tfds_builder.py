@@ -1,45 +1,57 @@
-"""The TFDS dataset `spt_xas`: ArrayRecord shards, written and read without TensorFlow.
+"""The TFDS dataset `spt_xas`: the examples of a part once more, as ArrayRecord files that TFDS reads without TensorFlow.
 
-A stranger reads it with nothing of ours:
-`tfds.builder_from_directory("DATASET/spt_xas/1.0.0").as_data_source("train")`.
+A stranger reads a part with nothing of ours:
+`tfds.builder_from_directory("DATASET/spt_xas/PART/1.0.0").as_data_source("train")`.
+
+A shard is made of a shard of blocks, alone and in its order: here one after the other, or each on its own worker of an
+Apache Beam runner. (TFDS gives `BeamBasedBuilder` up for this form, which shuffles nothing between workers.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import shutil
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import tensorflow_datasets as tfds
 
-from data_pipelines.schema import NAMES, EnergyGrid, Example
+from data_pipelines.blocks import REMEDY, SHARD_BLOCKS, Blocks, read_all
+from data_pipelines.errors import DatasetError
+from data_pipelines.parts import TFDS
+from data_pipelines.schema import NAMES, EnergyGrid
 from data_pipelines.splits import SPLITS
 
-NAME = "spt_xas"
+if TYPE_CHECKING:
+    from data_pipelines.chunks import Beam
+
 VERSION = "1.0.0"
+TEXTS = ("id", "material", "element", "edge")
 
 
-class SptXas(tfds.core.GeneratorBasedBuilder):
-    """K-edge XANES spectra of single sites with structure descriptors (NaN where there is no label)."""
+class SptXas(tfds.core.ShardBasedBuilder):
+    """XANES spectra of single sites with structure descriptors (NaN where there is no label)."""
 
-    name = NAME
+    name = TFDS
     VERSION = tfds.core.Version(VERSION)
 
-    def __init__(self, *, data_dir: str, examples: Sequence[Example], splits: Sequence[str], grid: EnergyGrid):
-        self.examples, self.splits, self.grid = examples, splits, grid
-        super().__init__(data_dir=data_dir, file_format="array_record")
+    def __init__(self, *, data_dir: str, part: str, shards: dict[str, list[Callable]], grid: EnergyGrid):
+        self.shards, self.grid = shards, grid
+        super().__init__(data_dir=data_dir, config=tfds.core.BuilderConfig(name=part), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
-                    "id": tfds.features.Text(),
-                    "material": tfds.features.Text(),
-                    "element": tfds.features.Text(),
-                    "edge": tfds.features.Text(),
+                    **{name: tfds.features.Text() for name in TEXTS},
                     "spectrum": tfds.features.Tensor(shape=(self.grid.points,), dtype=np.float32),
                     "labels": tfds.features.Tensor(shape=(len(NAMES),), dtype=np.float32),
                 }
@@ -47,31 +59,70 @@ class SptXas(tfds.core.GeneratorBasedBuilder):
             description="Site-resolved XANES spectra, mu with unit edge step. Labels: " + ", ".join(NAMES),
         )
 
-    def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in SPLITS if split in self.splits}
-
-    def _generate_examples(self, split):
-        for example, own in zip(self.examples, self.splits, strict=True):
-            if own == split:
-                fields = example._asdict()
-                del fields["kin"]
-                yield example.id, fields
+    def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable]]:
+        return self.shards
 
 
-def write(out: Path, examples: Sequence[Example], splits: Sequence[str], grid: EnergyGrid) -> None:
-    """Write `out`/spt_xas, replacing an older one only when the new one is complete."""
-    partial = out / ".tfds-partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    builder = SptXas(data_dir=str(partial), examples=examples, splits=splits, grid=grid)
-    config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
+@dataclass(frozen=True)
+class Shard:
+    """Calling it gives the (key, example) pairs of one shard; small enough to be sent to another machine."""
+
+    blocks: Path
+    ledger: Path
+    split: str
+    number: int
+
+    def __call__(self) -> Iterator[tuple[str, dict]]:
+        source, texts = Blocks([self.blocks], self.split), _texts(self.ledger, self.split)
+        first = self.number * SHARD_BLOCKS
+        row = int(source.sizes[:first].sum())
+        for block in range(first, min(first + SHARD_BLOCKS, len(source))):
+            held = source[block]
+            names = [texts[name].slice(row, len(held.spectrum)).to_pylist() for name in TEXTS]
+            for spectrum, labels, *values in zip(held.spectrum, held.labels, *names, strict=True):
+                yield values[0], {**dict(zip(TEXTS, values, strict=True)), "spectrum": spectrum, "labels": labels}
+            row += len(held.spectrum)
+
+
+@lru_cache(maxsize=1)
+def _texts(ledger: Path, split: str) -> pa.Table:
+    """What the blocks do not hold, in their order."""
+    return pq.read_table(ledger, columns=[*TEXTS, "row"], filters=pc.field("split") == split).sort_by("row")
+
+
+def write(out: Path, part: str, blocks: Path, ledger: Path, grid: EnergyGrid, beam: Beam | None) -> None:
+    """Write `out`/spt_xas/`part` from the part's blocks and its ledger."""
+    present = [split for split in SPLITS if any(blocks.glob(f"{split}-*"))]
+    counts = {split: -(-len(Blocks([blocks], split)) // SHARD_BLOCKS) for split in present}
+    shards = {split: [Shard(blocks, ledger, split, i) for i in range(n)] for split, n in counts.items()}
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns that no list has a configuration named after the part
+    builder = SptXas(data_dir=str(out), part=part, shards=shards, grid=grid)
+    fields = {"beam_runner": beam.runner, "beam_options": beam.pipeline_options()} if beam else {}
+    config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP, **fields)
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # it announces a download, of which there is none
         builder.download_and_prepare(download_config=config)
-    shutil.rmtree(out / NAME, ignore_errors=True)
-    (partial / NAME).rename(out / NAME)
-    shutil.rmtree(partial)
+    for notes in (out / TFDS / part).rglob("*.shard_infos.json"):
+        notes.unlink()  # between Beam's workers, of no use to a reader
 
 
-def data_source(dataset: Path, split: str):
-    """Random access to one split: `len()`, and `[i]` -> dict of numpy values."""
-    return tfds.builder_from_directory(str(dataset / NAME / VERSION)).as_data_source(split)
+def examples(dataset: Path, part: str, split: str) -> Iterator[dict]:
+    """Every record that the files of a split really hold, decoded, and the `file` it lies in.
+
+    Raises DatasetError that names a file which is missing or damaged.
+    """
+    folder = dataset / TFDS / part / VERSION
+    try:
+        features = tfds.features.FeaturesDict.from_config(str(folder))
+        files = tfds.builder_from_directory(str(folder)).info.splits[split].filepaths
+    except Exception as error:  # TFDS raises whatever its JSON and file layers do
+        raise DatasetError(f"{folder}: not a TFDS dataset ({type(error).__name__}); {REMEDY}") from None
+    for path in map(Path, files):
+        for record in read_all(path):
+            example = features.deserialize_example_np(record)
+            yield {**example, "id": example["id"].decode(), "file": path}
+
+
+def data_source(dataset: Path, part: str, split: str):
+    """Random access to one split of a part: `len()`, and `[i]` -> dict of numpy values."""
+    return tfds.builder_from_directory(str(dataset / TFDS / part / VERSION)).as_data_source(split)

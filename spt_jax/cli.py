@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 
 from data_pipelines.errors import UserError
-from spt_jax.commands.datasets import Prepare
+from spt_jax.commands.datasets import Prepare, Verify
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import errors
 from spt_jax.commands.training import Ensemble, Quickstart, Train
@@ -24,6 +24,7 @@ spt-jax: from X-ray absorption spectra to local structure.
 
   spt-jax quickstart [--out DIR]                    train on the embedded library
   spt-jax prepare SOURCE... --out DATASET           FEFF runs -> labelled dataset
+  spt-jax data verify DATASET                       is it whole?
   spt-jax train PRESET --data DATASET --out RUN     train a model
   spt-jax ensemble PRESET --data DATASET --out DIR  experts, or several seeds, at once
   spt-jax evaluate RUN --data DATASET --split test  scores per descriptor
@@ -36,6 +37,7 @@ Each explains itself with --help. Presets of train and ensemble:
 COMMANDS = {
     "quickstart": Quickstart,
     "prepare": Prepare,
+    "data verify": Verify,
     "train": Train,
     "ensemble": Ensemble,
     "evaluate": Evaluate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,39 +20,85 @@ class Prepare:
     """Read FEFF spectra with their structures, check and label them, and build a dataset.
 
     A source is a folder tree or .tar archive of FEFF runs (MATERIAL/POSCAR beside MATERIAL/FEFF-XANES/NNN_El), a
-    single FEFF run folder, or a .parquet library. After a stop the same command goes on where it was.
+    single FEFF run folder, or a .parquet library; also spectra without structures, .parquet (id, absorber, omega, mu,
+    and columns named as descriptors where there are labels) or .npz (mu, element, e0_eV, step_eV). After a stop the
+    same command goes on where it was.
     """
 
     sources: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders, archives or Parquet files."""
+    """Folders, archives, Parquet or .npz files."""
     out: Path
     """Dataset folder to make; data_card.txt in it tells what went into it and what did not."""
     grid: EnergyGrid = field(default_factory=EnergyGrid)
     workers: int = 0
     """Processes; 0 means one per core."""
+    add: bool = False
+    """Add the sources to the dataset in `out`; what it has is not read again."""
     overwrite: bool = False
     """Replace a dataset of other sources in `out`, or a damaged one."""
+    beam: str = ""
+    """Work on this Apache Beam runner (DirectRunner, FlinkRunner, DataflowRunner, ...) instead of own processes;
+    `out` must be on storage that its workers share."""
+    beam_options: tuple[str, ...] = ()
+    """Pipeline options of the runner, without the dashes: flink_master=localhost:8081 parallelism=64"""
 
     def run(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         from data_pipelines import card
+        from data_pipelines.chunks import Beam
         from data_pipelines.ingest import prepare
 
         if not self.sources:
-            raise UserError("no SOURCE given; name folders, .tar archives or .parquet files")
-        columns = (TextColumn("{task.description:9s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        progress, bars = Progress(*columns, console=errors), {}
-        with contextlib.ExitStack() as live:
-
-            def report(stage: str, done: int, total: int) -> None:
-                if not bars:
-                    live.enter_context(progress)
-                if stage not in bars:
-                    bars[stage] = progress.add_task(stage, total=total)
-                progress.update(bars[stage], completed=done, total=total)
-
-            workers = self.workers or os.cpu_count() or 1
-            document = prepare(list(self.sources), self.out, self.grid, workers, self.overwrite, report)
+            raise UserError("no SOURCE given; name folders, .tar archives, .parquet or .npz files")
+        if self.add and self.overwrite:
+            raise UserError("--add keeps what --overwrite replaces; give one of them")
+        beam = Beam(self.beam, tuple(f"--{option}" for option in self.beam_options)) if self.beam else None
+        if beam:
+            beam.pipeline_options()
+        workers = self.workers or os.cpu_count() or 1
+        with progress_bars() as report:
+            document = prepare(list(self.sources), self.out, self.grid, workers, self.overwrite, self.add, beam, report)
         print(card.as_text(document))
         print(f"Next: spt-jax train base --data {self.out} --out run")
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check a dataset: every file against its checksum, every record against the ledger, every split for leaks.
+
+    Names what is missing, damaged, duplicated or in the wrong split, a line each; exit status 1 if there is any.
+    """
+
+    dataset: tyro.conf.Positional[Path]
+    """Dataset folder made by `spt-jax prepare`."""
+
+    def run(self) -> None:
+        from data_pipelines import card
+        from data_pipelines.verify import verify
+
+        with progress_bars() as report:
+            problems = list(verify(self.dataset, report))
+        for problem in problems:
+            print(problem)
+        document = card.read(self.dataset)
+        if problems:
+            raise UserError(f"{self.dataset}: {len(problems)} problem(s)")
+        print(f"{self.dataset}: whole. {len(document['files'])} files, {document['records']['kept']} examples")
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """report(stage, done, total), a bar on stderr for each stage from its first call on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:9s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress, bars = Progress(*columns, console=errors), {}
+    with contextlib.ExitStack() as live:
+
+        def report(stage: str, done: int, total: int) -> None:
+            if not bars:
+                live.enter_context(progress)
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=total)
+            progress.update(bars[stage], completed=done, total=total)
+
+        yield report

@@ -23,10 +23,8 @@ class Checkpoints:
     """Training checkpoints and best model of one run folder."""
 
     def __init__(self, run: Path):
-        run = run.absolute()
-        keep = ocp.CheckpointManagerOptions
-        self._training = ocp.CheckpointManager(run / "checkpoints", options=keep(max_to_keep=2))
-        self._model = ocp.CheckpointManager(run / "model", options=keep(max_to_keep=1))
+        self._training = _manager(run, "checkpoints", keep=2)
+        self._model = _manager(run, "model", keep=1)
 
     def save(self, step: int, state: Any, progress: dict) -> None:
         """`progress` is JSON: epoch, early stopping, and the position of the data stream."""
@@ -50,6 +48,13 @@ class Checkpoints:
     def close(self) -> None:
         self._training.close()
         self._model.close()
+
+
+def _manager(run: Path, name: str, keep: int) -> ocp.CheckpointManager:
+    # Both save the same step in the background: without a name of their own their barriers between processes collide.
+    apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, multiprocessing_options=apart)
+    return ocp.CheckpointManager(run.absolute() / name, options=options)
 
 
 def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:

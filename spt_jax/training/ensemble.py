@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from spt_jax.tasks import Task, make_tasks
 from spt_jax.training.checkpoint import Checkpoints
 from spt_jax.training.flat import Flat
 from spt_jax.training.loop import LOG, Interrupted, claim, interrupt_flag, rewind_log
+from spt_jax.training.memory import fits, outputs_in_pieces
 from spt_jax.training.step import TrainState, init_state, make_epoch, make_optimiser, make_step
 
 
@@ -121,7 +123,9 @@ def train_members(
     with interrupt_flag() as interrupted:
         while progress["epoch"] < settings.epochs:
             began = time.perf_counter()
-            states, metrics = run_epoch(states, weights, data)
+            with fits(settings.batch_size, settings.accumulate):
+                states, metrics = run_epoch(states, weights, data)
+                jax.block_until_ready(metrics)
             losses = jax.device_get(metrics)["loss"]
             seconds = time.perf_counter() - began
             number = progress["epoch"] + 1
@@ -136,8 +140,8 @@ def train_members(
             if number == settings.epochs or number % settings.validate_every == 0:
                 line["validation"] = {}
                 for i, member in enumerate(members):
-                    outputs = apply(states.average[i], validation.batch.spectrum, validation.batch.atomic_number)
-                    scores = score_outputs(jax.device_get(outputs), validation.batch, member.tasks)
+                    outputs = outputs_in_pieces(partial(apply, states.average[i]), validation.batch)
+                    scores = score_outputs(outputs, validation.batch, member.tasks)
                     found = {name: main_score(each) for name, each in scores.items()}
                     mean = float(np.mean([s for s in found.values() if s is not None]))
                     line["validation"][member.name] = mean

@@ -25,6 +25,7 @@ from spt_jax.config import Config
 from spt_jax.training.checkpoint import Checkpoints
 from spt_jax.training.flat import Flat
 from spt_jax.training.losses import make_tasks
+from spt_jax.training.memory import fits, outputs_in_pieces
 from spt_jax.training.sharding import Layout, make_mesh
 from spt_jax.training.step import init_state, make_epoch, make_optimiser, make_step
 
@@ -60,7 +61,7 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
     constants = layout.place_whole(constants)
     step = make_step(graph, constants, optimiser, tasks, settings, dataset.grid.step, flat, layout)
     average = jax.jit(lambda state: jax.tree.map(layout.whole, flat.unravel(layout.whole(state.average))))
-    apply = jax.jit(lambda params, batch: nnx.merge(graph, params, constants)(batch.spectrum, batch.atomic_number))
+    apply = jax.jit(lambda params, *inputs: nnx.merge(graph, params, constants)(*inputs))
 
     stream = None
     if settings.input == "resident":
@@ -84,7 +85,9 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
     with interrupt_flag() as interrupted:
         while progress["epoch"] < settings.epochs and not _exhausted(progress, config):
             began = time.perf_counter()
-            state, metrics = run_epoch(state)
+            with fits(settings.batch_size, settings.accumulate):
+                state, metrics = run_epoch(state)
+                jax.block_until_ready(metrics)
             metrics = {name: round(float(value), 6) for name, value in jax.device_get(metrics).items()}
             seconds = time.perf_counter() - began
             if not np.isfinite(metrics["loss"]):
@@ -99,7 +102,8 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
             validating = last or progress["epoch"] % settings.validate_every == 0
             if validating:
                 params = average(state)
-                scores = score_outputs(jax.device_get(apply(params, validation.batch)), validation.batch, tasks)
+                outputs = outputs_in_pieces(partial(apply, params), validation.batch)
+                scores = score_outputs(outputs, validation.batch, tasks)
                 line["validation"] = {name: main_score(s) for name, s in scores.items()}
                 line["score"] = float(np.mean([s for s in line["validation"].values() if s is not None]))
                 better = progress["best"] is None or line["score"] > progress["best"]

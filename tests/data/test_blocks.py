@@ -40,7 +40,7 @@ def whole(rng):
 @pytest.fixture
 def dataset(whole, tmp_path):
     """103 rows in 15 blocks of 7, 4 blocks a shard."""
-    blocks.write(tmp_path, {"train": portions(whole, [5, 0, 40])}, block_rows=7, shard_blocks=4)
+    blocks.write(tmp_path / "blocks", {"train": portions(whole, [5, 0, 40])}, block_rows=7, shard_blocks=4)
     return tmp_path
 
 
@@ -68,30 +68,40 @@ def test_unpack_refuses_what_is_no_block(whole):
 
 
 def test_rows_come_back_in_order_whatever_the_portions(dataset, whole, rng):
-    source = Blocks(dataset, "train")
+    source = Blocks([dataset / "blocks"], "train")
     assert (len(source), source.rows) == (15, 103)
     assert source.sizes.tolist() == [7] * 14 + [5]
     assert sorted(p.name for p in (dataset / "blocks").iterdir()) == [shard_of(dataset, i).name for i in range(4)]
     assert_same(read_all(source), whole)
     before = [shard_of(dataset, i).read_bytes() for i in range(4)]
     sizes = rng.integers(0, 30, 9)
-    blocks.write(dataset, {"train": portions(whole, sizes)}, block_rows=7, shard_blocks=4)
+    blocks.write(dataset / "blocks", {"train": portions(whole, sizes)}, block_rows=7, shard_blocks=4)
     assert [shard_of(dataset, i).read_bytes() for i in range(4)] == before
 
 
 @pytest.mark.parametrize("count", [1, 6, 7, 28, 29])
 def test_sizes_at_the_edges_of_blocks_and_shards(count, tmp_path, rng):
     rows = make_rows(rng, count)
-    blocks.write(tmp_path, {"train": [rows], "test": [rows]}, block_rows=7, shard_blocks=4)
+    blocks.write(tmp_path / "blocks", {"train": [rows], "test": [rows]}, block_rows=7, shard_blocks=4)
     for split in ("train", "test"):
-        source = Blocks(tmp_path, split)
+        source = Blocks([tmp_path / "blocks"], split)
         assert source.rows == count
         assert_same(read_all(source), rows)
 
 
+def test_folders_follow_one_another(dataset, whole, tmp_path, rng):
+    """Each with blocks of its own size; a block that lies in another folder's file is never taken for it."""
+    other = make_rows(rng, 20)
+    blocks.write(tmp_path / "other", {"train": [other]}, block_rows=3, shard_blocks=2)
+    source = Blocks([dataset / "blocks", tmp_path / "other", dataset / "blocks"], "train")
+    assert source.sizes.tolist() == [7] * 14 + [5] + [3] * 6 + [2] + [7] * 14 + [5]
+    assert_same(read_all(source), join([whole, other, whole]))
+    assert [source.path(i).parent.name for i in (0, 14, 15, 21, 22)] == ["blocks", "blocks", "other", "other", "blocks"]
+
+
 def test_few_files_are_open_at_a_time(dataset, whole, monkeypatch):
     monkeypatch.setattr(blocks, "OPEN_SHARDS", 1)
-    assert_same(read_all(Blocks(dataset, "train")), whole)
+    assert_same(read_all(Blocks([dataset / "blocks"], "train")), whole)
 
 
 def test_flipped_bit_is_never_read_as_other_data(dataset, whole, rng):
@@ -106,7 +116,7 @@ def test_flipped_bit_is_never_read_as_other_data(dataset, whole, rng):
             data[place] ^= 1 << int(rng.integers(8))
             shard.write_bytes(data)
             try:
-                rows = read_all(Blocks(dataset, "train"))
+                rows = read_all(Blocks([dataset / "blocks"], "train"))
             except DatasetError as error:
                 found += 1
                 assert str(shard) in str(error) and "damaged" in str(error) and "\n" not in str(error)
@@ -123,10 +133,10 @@ def test_truncated_or_missing_shard_is_named(dataset, rng, number):
     for length in (0, 1, len(good) // 2, len(good) - 1):
         shard.write_bytes(good[:length])
         with pytest.raises(DatasetError, match=f"{shard.name}: damaged"):
-            read_all(Blocks(dataset, "train"))
+            read_all(Blocks([dataset / "blocks"], "train"))
     shard.unlink()
     with pytest.raises(DatasetError, match=f"{shard.name}: missing"):
-        read_all(Blocks(dataset, "train"))
+        read_all(Blocks([dataset / "blocks"], "train"))
 
 
 def test_exchanged_shards_are_found(dataset):
@@ -136,13 +146,13 @@ def test_exchanged_shards_are_found(dataset):
     last.write_bytes(data[0])
     first.write_bytes(data[1])
     with pytest.raises(DatasetError, match=first.name):
-        read_all(Blocks(dataset, "train"))
+        read_all(Blocks([dataset / "blocks"], "train"))
 
 
 def test_split_without_blocks(dataset, tmp_path):
     for folder, split in ((dataset, "test"), (tmp_path / "nowhere", "train")):
         with pytest.raises(DatasetError, match=f"without blocks of split '{split}'"):
-            Blocks(folder, split)
+            Blocks([folder / "blocks"], split)
 
 
 def test_failed_write_leaves_nothing_or_the_old_blocks(dataset, whole, tmp_path, rng):
@@ -151,9 +161,9 @@ def test_failed_write_leaves_nothing_or_the_old_blocks(dataset, whole, tmp_path,
         raise RuntimeError("the source broke")
 
     with pytest.raises(RuntimeError, match="the source broke"):
-        blocks.write(tmp_path / "new", {"test": [whole], "train": failing()}, block_rows=7)
+        blocks.write(tmp_path / "new" / "blocks", {"test": [whole], "train": failing()}, block_rows=7)
     assert not any((tmp_path / "new").iterdir())
     with pytest.raises(RuntimeError, match="the source broke"):
-        blocks.write(dataset, {"train": failing()}, block_rows=7)
+        blocks.write(dataset / "blocks", {"train": failing()}, block_rows=7)
     assert [p.name for p in dataset.iterdir() if p.name.startswith(".")] == []
-    assert_same(read_all(Blocks(dataset, "train")), whole)
+    assert_same(read_all(Blocks([dataset / "blocks"], "train")), whole)

@@ -8,13 +8,12 @@ import tensorflow_datasets as tfds
 from pymatgen.core import Structure
 
 from data_pipelines import blocks
-from data_pipelines.blocks import Blocks, join
+from data_pipelines.blocks import Blocks
 from data_pipelines.descriptors import Surroundings, describe
 from data_pipelines.errors import DatasetError
 from data_pipelines.feff import read_xmu
-from data_pipelines.ingest import prepare
 from data_pipelines.loading import Dataset
-from data_pipelines.schema import NAMES, SYMBOLS, Batch, encode_labels
+from data_pipelines.schema import NAMES, SYMBOLS, encode_labels
 from data_pipelines.spectra import to_grid
 
 
@@ -31,13 +30,11 @@ def copy(built, tmp_path):
 
 
 def shard_of(folder, split):
-    (path,) = folder.rglob(f"*-{split}.array_record*")
-    return path
+    return sorted(folder.rglob(f"*-{split}.array_record*"))[0]
 
 
 def blocks_of(folder, split):
-    (path,) = (folder / "blocks").glob(f"{split}-*")
-    return path
+    return sorted((folder / "blocks").rglob(f"{split}-*"))[0]
 
 
 def flip(shard, place):
@@ -140,28 +137,10 @@ def test_stream_gives_the_rows_of_the_split(dataset):
             np.testing.assert_array_equal(getattr(batch, field), getattr(whole, field)[rows])
 
 
-def test_blocks_hold_the_split_row_by_row(built, dataset):
-    for name in ("train", "test"):
-        whole, source = dataset.split(name).batch, Blocks(built.out, name)
-        rows = join([source[i] for i in range(len(source))])
-        assert_equal([Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels))], [whole])
-    assert {p.relative_to(built.out).as_posix() for p in (built.out / "blocks").iterdir()} < set(dataset.card["files"])
-
-
-def test_dataset_without_blocks_gets_them_when_prepared_again(built, copy):
-    before = contents(copy)
-    shutil.rmtree(copy / "blocks")
-    card = {**built.card, "files": {k: v for k, v in built.card["files"].items() if not k.startswith("blocks/")}}
-    (copy / "data_card.json").write_text(json.dumps(card))
-    with pytest.raises(DatasetError, match="made without the blocks that streaming reads; the same `spt-jax prepare`"):
-        Dataset(copy).stream("train", 1, seed=0)
-    assert Dataset(copy).split("train").ids, "resident reading needs none"
-    prepare(built.sources, copy, built.grid, workers=1)
-    assert contents(copy) == before
-
-
 def test_blocks_of_another_dataset_are_refused(copy):
-    blocks.write(copy, {"train": [Blocks(copy, "test")[0]]})
+    folder = blocks_of(copy, "train").parent
+    other = Blocks([blocks_of(copy, "test").parent], "test")[0]
+    blocks.write(folder, {"train": [other]})
     with pytest.raises(DatasetError, match=r"blocks.*(missing|damaged)"):
         Dataset(copy).stream("train", 1, seed=0)
 
@@ -172,15 +151,20 @@ def test_batch_larger_than_a_share_is_refused(dataset):
 
 
 def test_a_stranger_reads_it_with_tfds_alone(built, dataset):
-    source = tfds.builder_from_directory(str(built.out / "spt_xas" / "1.0.0")).as_data_source("train")
-    split = dataset.split("train")
-    assert len(source) == len(split.ids)
-    for row, example in enumerate(source):
-        assert example["id"].decode() == split.ids[row]
-        np.testing.assert_array_equal(example["spectrum"], split.batch.spectrum[row])
-        labels, mask = encode_labels(example["labels"][None])
-        np.testing.assert_array_equal(labels[0], split.batch.labels[row])
-        np.testing.assert_array_equal(mask[0], split.batch.mask[row])
+    """Part after part, the rows of the split."""
+    split, row = dataset.split("train"), 0
+    for source in dataset.card["sources"]:
+        if not source["splits"]["train"]:
+            continue
+        folder = built.out / "spt_xas" / source["part"] / "1.0.0"
+        for example in tfds.builder_from_directory(str(folder)).as_data_source("train"):
+            assert example["id"].decode() == split.ids[row]
+            np.testing.assert_array_equal(example["spectrum"], split.batch.spectrum[row])
+            labels, mask = encode_labels(example["labels"][None])
+            np.testing.assert_array_equal(labels[0], split.batch.labels[row])
+            np.testing.assert_array_equal(mask[0], split.batch.mask[row])
+            row += 1
+    assert row == len(split.ids)
 
 
 def test_unknown_or_empty_split_is_refused(dataset):
@@ -193,7 +177,7 @@ def test_unknown_or_empty_split_is_refused(dataset):
 
 def test_flipped_byte_is_found(copy, dataset, rng):
     """Either an error that names the file, or (where the byte has no meaning) the same examples."""
-    shard, whole, found = shard_of(copy, "train"), dataset.split("train"), 0
+    shard, whole, found = blocks_of(copy, "train"), dataset.split("train"), 0
     for place in rng.choice(written(shard), 8):
         flip(shard, place)
         try:
@@ -218,15 +202,23 @@ def test_flipped_byte_is_found_by_the_stream(copy):
 
 
 def test_missing_shard_is_named(copy):
-    shard = shard_of(copy, "test")
-    shard.unlink()
-    with pytest.raises(DatasetError, match=f"{shard.name}: missing"):
-        Dataset(copy).split("test")
     shard = blocks_of(copy, "test")
     shard.unlink()
-    with pytest.raises(DatasetError, match=r"blocks.*'test'"):
-        Dataset(copy).stream("test", 1, seed=0)
+    for read in (lambda d: d.split("test"), lambda d: d.stream("test", 1, seed=0)):
+        with pytest.raises(DatasetError, match=r"blocks.*'test'"):
+            read(Dataset(copy))
     assert Dataset(copy).split("train").ids and Dataset(copy).stream("train", 1, seed=0), "the other split is whole"
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_missing_or_damaged_ledger_is_named(copy, damage):
+    ledger = sorted((copy / "ledger").iterdir())[0]
+    data = ledger.read_bytes()
+    ledger.unlink()
+    if damage == "damaged":
+        ledger.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DatasetError, match=f"{ledger.name}: {damage}"):
+        Dataset(copy).split("train")
 
 
 def test_missing_or_damaged_card(copy, tmp_path):
