@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import tyro
 
 from data_pipelines.errors import UserError
 from data_pipelines.schema import EnergyGrid
-from spt_jax.commands.screen import errors
+from spt_jax.commands.screen import bars
 
 
 @dataclass(frozen=True)
@@ -33,24 +32,12 @@ class Prepare:
     """Replace a dataset of other sources in `out`, or a damaged one."""
 
     def run(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         from data_pipelines import card
         from data_pipelines.ingest import prepare
 
         if not self.sources:
             raise UserError("no SOURCE given; name folders, .tar archives or .parquet files")
-        columns = (TextColumn("{task.description:9s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        progress, bars = Progress(*columns, console=errors), {}
-        with contextlib.ExitStack() as live:
-
-            def report(stage: str, done: int, total: int) -> None:
-                if not bars:
-                    live.enter_context(progress)
-                if stage not in bars:
-                    bars[stage] = progress.add_task(stage, total=total)
-                progress.update(bars[stage], completed=done, total=total)
-
+        with bars() as report:
             workers = self.workers or os.cpu_count() or 1
             document = prepare(list(self.sources), self.out, self.grid, workers, self.overwrite, report)
         print(card.as_text(document))
