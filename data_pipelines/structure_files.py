@@ -102,7 +102,7 @@ def read_file(path: Path, label: str = "") -> Iterator[Parent | Dropped]:
     except StructureError as error:
         yield Dropped(label, error.reason, error.detail)
         return
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # readers raise KeyError, IndexError, TypeError, ... at what they do not expect
         yield Dropped(label, "unreadable", _line(error))
         return
     for item in items:
@@ -112,7 +112,7 @@ def read_file(path: Path, label: str = "") -> Iterator[Parent | Dropped]:
                 structure = plain(item.parse())
         except StructureError as error:
             yield Dropped(item.label, error.reason, error.detail)
-        except Exception as error:  # parsers raise KeyError, IndexError, TypeError, ... at what they do not expect
+        except Exception as error:
             yield Dropped(item.label, "unreadable", _line(error))
         else:
             name = item.name or f"{_stem(path)}-{structure.formula}"

@@ -62,15 +62,17 @@ def make_structures(
         reasons = sorted({f"{item.reason} ({item.id}: {item.detail})" for item in dropped})
         raise SourceError(f"no structure in {', '.join(map(str, sources))}: {'; '.join(reasons[:3])}")
     _claim(out, options, {name for parent in parents for name in _names(parent, options)})
-    planned = [len(_names(parent, options)) for parent in parents]
+    total = sum(len(_names(parent, options)) for parent in parents)
     kept: list[dict] = []
-    for number, parent in enumerate(parents):
-        report("making", sum(planned[:number]), sum(planned))
+    done = 0
+    for parent in parents:
+        report("making", done, total)
         family = _Family(parent, out, options)
         family.make()
         kept += family.kept
         dropped += family.dropped
-    report("making", sum(planned), sum(planned))
+        done += len(family.kept) + len(family.dropped)
+    report("making", total, total)
     document = _summary(parents, kept, dropped, options)
     write_atomic(out / SUMMARY, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     return document
