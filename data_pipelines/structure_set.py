@@ -57,22 +57,25 @@ def make_structures(
     `report(stage, done, total)` is called as work goes on. Raises SourceError where nothing can be read, and
     UserError where `out` holds something else.
     """
+    wanted = json.dumps({"format": FORMAT, **asdict(options)}, indent=1) + "\n"
+    _check(out, wanted)
     parents, dropped = read_sources(sources, report)
     if not parents:
         reasons = sorted({f"{item.reason} ({item.id}: {item.detail})" for item in dropped})
         raise SourceError(f"no structure in {', '.join(map(str, sources))}: {'; '.join(reasons[:3])}")
-    _claim(out, options, {name for parent in parents for name in _names(parent, options)})
-    total = sum(len(_names(parent, options)) for parent in parents)
+    names = [name for parent in parents for name in _names(parent, options)]
+    _claim(out, wanted, set(names))
+    taken = {parent.name for parent in parents}
     kept: list[dict] = []
     done = 0
     for parent in parents:
-        report("making", done, total)
-        family = _Family(parent, out, options)
+        report("making", done, len(names))
+        family = _Family(parent, taken, out, options)
         family.make()
         kept += family.kept
         dropped += family.dropped
         done += len(family.kept) + len(family.dropped)
-    report("making", total, total)
+    report("making", len(names), len(names))
     document = _summary(parents, kept, dropped, options)
     write_atomic(out / SUMMARY, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     return document
@@ -102,29 +105,35 @@ def _bases(parent: Parent, options: Options) -> list[str]:
     return [f"{parent.name}-ordering{n}" for n in range(1, options.variants.orderings + 1)]
 
 
-def _claim(out: Path, options: Options, names: set[str]) -> None:
-    """Take a new folder for these options, or go on in one of the same."""
-    wanted = json.dumps({"format": FORMAT, **asdict(options)}, indent=1) + "\n"
+def _check(out: Path, wanted: str) -> None:
+    """Raises UserError where `out` was not made with these options."""
     path = out / OPTIONS
     if path.exists() and path.read_text(encoding="utf-8") != wanted:
         raise UserError(f"{out} was made with other options (see {path}); choose another --out")
-    present = {file.parent.name for file in out.glob(f"*/{PROVENANCE}")}
-    if present and not path.exists():
+    if not path.exists() and any(out.glob(f"*/{PROVENANCE}")):
         raise UserError(f"{out} holds structures but no {OPTIONS}; choose another --out")
-    if present - names:
+
+
+def _claim(out: Path, wanted: str, names: set[str]) -> None:
+    """Take a new folder, or go on in one that holds nothing but `names`."""
+    foreign = {file.parent.name for file in out.glob(f"*/{PROVENANCE}")} - names
+    if foreign:
         raise UserError(
-            f"{out} holds {min(present - names)}, which is not of these sources; name them all, or choose another --out"
+            f"{out} holds {min(foreign)}, which is not of these sources; name them all, or choose another --out"
         )
-    if not path.exists():
+    if not (out / OPTIONS).exists():
         out.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, wanted)
+        write_atomic(out / OPTIONS, wanted)
 
 
 class _Family:
-    """Everything made from one parent: provenance of what is kept, and what is not, in a fixed order."""
+    """Everything made from one parent: provenance of what is kept, and what is not, in a fixed order.
 
-    def __init__(self, parent: Parent, out: Path, options: Options):
-        self.parent, self.out, self.options = parent, out, options
+    `taken` are the names of all parents: a variant that is among the sources already is not made again.
+    """
+
+    def __init__(self, parent: Parent, taken: set[str], out: Path, options: Options):
+        self.parent, self.taken, self.out, self.options = parent, taken, out, options
         self.kept: list[dict] = []
         self.dropped: list[Dropped] = []
         self._seen: dict[str, str] = {}
@@ -155,6 +164,9 @@ class _Family:
     def _add(self, job: _Job) -> tuple[Structure, tuple[dict, ...]] | None:
         """Keep or drop one structure; as stored, with its steps, or None where there is none to go on from."""
         folder = self.out / job.name
+        if job.name in self.taken and job.name != self.parent.name:
+            self.dropped.append(Dropped(job.name, "duplicate", "it is one of the sources"))
+            return None
         if (folder / PROVENANCE).exists():
             provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
             stored = _parse((folder / "POSCAR").read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ from data_pipelines.variants import (
 @pytest.fixture(scope="module")
 def cell(runs) -> Structure:
     """LiCoO2: 12 Li, 12 Co, 24 O."""
-    structure, _ = supercell(Structure.from_file(runs / "LiCoO2_base_Co0" / "POSCAR"), 4)
+    structure, _ = supercell(Structure.from_file(runs / "LiCoO2_base_Co0" / "POSCAR"), 12)
     assert counts(structure) == {"Li": 12, "Co": 12, "O": 24}
     return structure
 
@@ -56,7 +56,8 @@ def test_supercell_is_the_same_crystal_in_a_compact_cell(runs, run, copies):
     assert len(made) == copies * len(structure) and bool(steps) == (copies > 1)
     assert made.volume == pytest.approx(copies * structure.volume)
     assert made.composition.reduced_formula == structure.composition.reduced_formula
-    np.testing.assert_allclose(brute_force_shortest(made), brute_force_shortest(structure), atol=1e-8)
+    nearest = distances.shortest(made, distances.pairs(made))
+    assert nearest == pytest.approx(brute_force_shortest(structure), abs=1e-8)
     matrix = compact(structure.lattice, copies)
     assert round(np.linalg.det(matrix)) == copies
     shortest = shortest_vector(Lattice(matrix @ structure.lattice.matrix))
@@ -127,7 +128,7 @@ def test_what_does_not_apply_says_so(runs, rng):
         with pytest.raises(StructureError) as error:
             make()
         assert error.value.reason == "does not apply"
-    with pytest.raises(StructureError, match="cell too small: 0.1 of 1 Co"):
+    with pytest.raises(StructureError, match=r"cell too small: 0\.1 of 1 Co"):
         substitute(oxide, rng, old="Co", new="Ni", fraction=0.1)
 
 
@@ -154,12 +155,9 @@ def test_suffixes_are_unique_and_safe():
 
 def test_seeds_are_fixed_for_ever():
     """Written down once: a later version must draw the same variants."""
-    assert seed_of(0, "LiCoO2/strain0.02-1", 0) == SEED
+    assert seed_of(0, "LiCoO2/strain0.02-1", 0) == 166250236368094
     draws = {seed_of(s, d, a) for s in range(3) for d in ("a", "b") for a in range(3)}
     assert len(draws) == 18 and max(draws) < 2**53
-
-
-SEED = 0
 
 
 @pytest.mark.parametrize(
@@ -193,11 +191,11 @@ def test_shortest_distance_and_its_limit(runs, run):
     found = distances.shortest(structure, distances.pairs(structure))
     assert found == pytest.approx(brute_force_shortest(structure), abs=1e-6)
     structure.append("O", structure.cart_coords[-1] + [0, 0, 0.8], coords_are_cartesian=True)
-    with pytest.raises(StructureError, match="O-O 0.80 Å") as error:
+    with pytest.raises(StructureError, match=r"O-O 0\.80 Å") as error:
         distances.shortest(structure, distances.pairs(structure))
     assert error.value.reason == "too close"
     structure.translate_sites([len(structure) - 1], [0, 0, -0.8], frac_coords=False)
-    with pytest.raises(StructureError, match="O-O 0.00 Å"):
+    with pytest.raises(StructureError, match=r"O-O 0\.00 Å"):
         distances.shortest(structure, distances.pairs(structure))
 
 
@@ -229,7 +227,8 @@ def test_ordering_meets_the_composition_as_stated(share, rng):
     assert abs(counts(made)["Li"] / cells - share) == pytest.approx(step["occupancy_error"], abs=1e-4)
     assert step["occupancy_error"] <= ordering.GOOD_ERROR + 1e-4
     assert step["kinds"][0]["given"]["Li"] == counts(made)["Li"]
-    assert 2 * cells == pytest.approx(step["charges"]["Li"] * counts(made)["Li"] / 2 + step["charges"]["Co"] * cells / 2)
+    charge = sum(step["charges"][element] * n for element, n in counts(made).items())
+    assert charge == pytest.approx(0, abs=1e-4 * len(made)), "the metal balances"
 
 
 def test_two_metals_on_one_site_and_vacancies_beside(rng):
@@ -243,7 +242,7 @@ def test_two_metals_on_one_site_and_vacancies_beside(rng):
 def test_what_no_cell_can_hold_is_refused(rng):
     big, _ = supercell(partial(1.0), 40)
     symbols = [{"Li": 0.3} if i == 0 else s.species for i, s in enumerate(big)]
-    with pytest.raises(StructureError, match="nearer to its occupancies than 0.30") as error:
+    with pytest.raises(StructureError, match=r"nearer to its occupancies than 0\.30") as error:
         ordering.order(Structure(big.lattice, symbols, big.frac_coords), rng)
     assert error.value.reason == "cannot be ordered"
 
