@@ -14,13 +14,15 @@ from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Structure
 
 from data_pipelines.errors import StructureError
-from data_pipelines.supercells import supercell
+from data_pipelines.supercells import compact, supercell
 
 MAX_SITES = 160
 # The smallest cell is taken in which every occupancy is met to GOOD_ERROR; where none of MAX_SITES does, the one
 # that meets them best; where that misses one by more than WORST_ERROR the structure is refused.
 GOOD_ERROR = 0.02
 WORST_ERROR = 0.1
+# In a cell only one bond wide, rows and layers would be wholly full or wholly empty. Shortest lattice vector, Angstrom.
+SHORTEST = 4.5
 DRAWS = 100
 # Energies nearer than this are one energy: the first draw is taken on every machine. In eV.
 SAME_ENERGY = 1e-5
@@ -31,10 +33,6 @@ FORMAL_CHARGES |= {"C": 4, "Si": 4, "P": 5, "N": -3, "O": -2, "S": -2, "Se": -2,
 
 # What stands on a site of one kind: its elements and how much of each; "" is the vacancy.
 Occupancy = tuple[tuple[str, float], ...]
-
-
-def is_ordered(structure: Structure) -> bool:
-    return all(site.is_ordered for site in structure)
 
 
 def order(structure: Structure, rng: np.random.Generator) -> tuple[Structure, list[dict]]:
@@ -99,8 +97,10 @@ def _whole(kind: Occupancy, sites: int) -> list[int]:
 def _copies(structure: Structure) -> tuple[int, float]:
     """How many cells to join, and the error of the composition that is left."""
     kinds = _kinds(structure)
-    best = (1, np.inf)
-    for copies in range(1, max(1, MAX_SITES // len(structure)) + 1):
+    most = max(1, MAX_SITES // len(structure))
+    first = next((n for n in range(1, most + 1) if compact(structure.lattice, n)[1] >= SHORTEST), 1)
+    best = (first, np.inf)
+    for copies in range(first, most + 1):
         error = max(
             abs(count / (len(sites) * copies) - share)
             for kind, sites in kinds.items()

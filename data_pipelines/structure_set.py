@@ -20,7 +20,7 @@ from pymatgen.io.vasp import Poscar
 from data_pipelines import distances
 from data_pipelines.errors import CountedError, SourceError, StructureError, UserError
 from data_pipelines.files import write_atomic
-from data_pipelines.ordering import is_ordered, order
+from data_pipelines.ordering import order
 from data_pipelines.schema import SYMBOLS
 from data_pipelines.structure_files import OPTIONS, PROVENANCE, SUMMARY, Dropped, Parent, read_sources
 from data_pipelines.structure_options import Options
@@ -100,7 +100,7 @@ def _names(parent: Parent, options: Options) -> list[str]:
 
 
 def _bases(parent: Parent, options: Options) -> list[str]:
-    if is_ordered(parent.structure):
+    if parent.structure.is_ordered:
         return [parent.name]
     return [f"{parent.name}-ordering{n}" for n in range(1, options.variants.orderings + 1)]
 
@@ -140,8 +140,12 @@ class _Family:
 
     def make(self) -> None:
         parent = self.parent
+        finished = [self.out / name / PROVENANCE for name in _names(parent, self.options)]
+        if all(path.exists() for path in finished):
+            self.kept = [json.loads(path.read_text(encoding="utf-8")) for path in finished]
+            return
         for name in _bases(parent, self.options):
-            if is_ordered(parent.structure):
+            if parent.structure.is_ordered:
                 job = _Job(name, "", lambda rng: (parent.structure, []), parent.steps)
             else:
                 job = _Job(name, name, partial(order, parent.structure), parent.steps)

@@ -10,12 +10,13 @@ def supercell(structure: Structure, copies: int) -> tuple[Structure, list[dict]]
     """`copies` cells as one compact cell, and the step for its provenance; one copy is the structure itself."""
     if copies == 1:
         return structure, []
-    matrix = compact(structure.lattice, copies)
+    matrix, _ = compact(structure.lattice, copies)
     return structure * matrix, [{"name": "supercell", "matrix": matrix.tolist()}]
 
 
-def compact(lattice: Lattice, copies: int) -> np.ndarray:
-    """(3, 3) integers with determinant `copies`: rows are the new lattice vectors in terms of the old ones.
+def compact(lattice: Lattice, copies: int) -> tuple[np.ndarray, float]:
+    """(3, 3) integers with determinant `copies`, whose rows are the new lattice vectors in terms of the old ones, and
+    the length of the shortest vector of the new lattice, Angstrom.
 
     All sublattices of that index are tried (their Hermite normal forms), so a prime number of copies does not
     make a rod; the vectors of the best one are LLL-reduced.
@@ -31,7 +32,7 @@ def compact(lattice: Lattice, copies: int) -> np.ndarray:
     best = forms[shortest > shortest.max() - 1e-6][0]
     vectors = Lattice(best @ reduced).get_lll_reduced_lattice().matrix
     matrix = np.rint(vectors @ np.linalg.inv(lattice.matrix)).astype(int)
-    return matrix if np.linalg.det(matrix) > 0 else -matrix
+    return (matrix if np.linalg.det(matrix) > 0 else -matrix), float(shortest.max())
 
 
 def _hermite_forms(copies: int) -> np.ndarray:

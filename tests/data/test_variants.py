@@ -58,9 +58,9 @@ def test_supercell_is_the_same_crystal_in_a_compact_cell(runs, run, copies):
     assert made.composition.reduced_formula == structure.composition.reduced_formula
     nearest = distances.shortest(made, distances.pairs(made))
     assert nearest == pytest.approx(brute_force_shortest(structure), abs=1e-8)
-    matrix = compact(structure.lattice, copies)
+    matrix, shortest = compact(structure.lattice, copies)
     assert round(np.linalg.det(matrix)) == copies
-    shortest = shortest_vector(Lattice(matrix @ structure.lattice.matrix))
+    assert shortest == pytest.approx(shortest_vector(Lattice(matrix @ structure.lattice.matrix)))
     for a, b in itertools.product(range(1, copies + 1), repeat=2):
         if copies % (a * b) == 0:
             other = Lattice(np.diag([a, b, copies // (a * b)]) @ structure.lattice.matrix)
@@ -223,6 +223,7 @@ def test_ordering_meets_the_composition_as_stated(share, rng):
     made, steps = ordering.order(structure, rng)
     step = steps[-1]
     cells = counts(made)["Co"]
+    assert shortest_vector(made.lattice) > ordering.SHORTEST
     assert made.is_ordered and made.volume / structure.volume == pytest.approx(cells)
     assert abs(counts(made)["Li"] / cells - share) == pytest.approx(step["occupancy_error"], abs=1e-4)
     assert step["occupancy_error"] <= ordering.GOOD_ERROR + 1e-4
