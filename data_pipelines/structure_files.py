@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -205,7 +206,10 @@ def _cif(path: Path, label: str, text: str) -> Iterator[_Item]:
     """Every block with atoms. Occupancies are those in the file, whatever its name says."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parser = CifParser.from_str(text, occupancy_tolerance=OCCUPANCY_TOLERANCE, check_cif=False)
+        # Of two blocks with one name pymatgen would keep the second alone.
+        counter = itertools.count(1)
+        numbered = re.sub(r"(?m)^(\s*data_)", lambda found: f"{found[0]}{next(counter)}_", text)
+        parser = CifParser.from_str(numbered, occupancy_tolerance=OCCUPANCY_TOLERANCE, check_cif=False)
         blocks = [block for block in parser.as_dict().values() if "_atom_site_fract_x" in block]
         try:
             structures = parser.parse_structures(primitive=False, on_error="ignore")

@@ -13,7 +13,7 @@ from data_pipelines.distances import CLOSEST
 from data_pipelines.errors import SourceError, UserError
 from data_pipelines.structure_files import Parent, read_file, read_sources, undecorated
 from data_pipelines.structure_options import Options, Variants
-from data_pipelines.structure_set import make_structures
+from data_pipelines.structure_set import ATTEMPTS, make_structures
 from spt_jax.cli import main
 
 EVERY_KIND = Variants(
@@ -152,6 +152,17 @@ def test_folder_of_something_else_is_refused(made, sources):
     assert contents(made) == before
 
 
+def test_sources_may_be_added(sources, tmp_path):
+    one, two = sources / "CoO.vasp", sources / "LiCoO2"
+    options = Options(variants=Variants(strain=1))
+    make_structures([one], tmp_path / "grown", options)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "grown").glob("*/*")}
+    make_structures([one, two], tmp_path / "grown", options)
+    assert before and all(p.stat().st_mtime_ns == then for p, then in before.items())
+    make_structures([one, two], tmp_path / "fresh", options)
+    assert contents(tmp_path / "grown") == contents(tmp_path / "fresh")
+
+
 def test_variants_of_variants_stay_in_the_family(made, tmp_path):
     out = tmp_path / "out"
     document = make_structures([made], out, Options(("Co",), variants=Variants(thermal=1, cell_atoms=1)))
@@ -239,6 +250,31 @@ def test_equal_variants_are_made_once(runs, tmp_path):
         [runs / "NiO_base_Ni0" / "POSCAR"], tmp_path, Options(variants=Variants(vacancies=3, cell_atoms=16))
     )
     assert document["structures"] == {"kept": 2, "dropped": 2} and document["dropped_by_reason"] == {"duplicate": 2}
+
+
+def test_absorber_may_come_with_a_variant(runs, tmp_path):
+    options = Options(("Ni",), variants=Variants(strain=1, substitute=("Co:Ni:0.5",), cell_atoms=16))
+    document = make_structures([runs / "CoO_base_O1" / "POSCAR"], tmp_path, options)
+    assert document["dropped_by_reason"] == {"no absorber": 2}
+    assert document["kept_by_kind"] == {"substitute": 1} and set(document["sites"]) == {"Ni"}
+
+
+def test_variant_is_drawn_again_and_then_given_up(runs, tmp_path):
+    options = Options(variants=Variants(thermal=3, thermal_sigma=0.5, cell_atoms=64))
+    document = make_structures([runs / "NiO_base_Ni0" / "POSCAR"], tmp_path, options)
+    assert document["dropped_by_reason"] == {"too close": 3}
+    assert all(f"{ATTEMPTS} draws" in d["detail"] for d in document["dropped"])
+
+
+def test_every_block_of_a_cif_counts(runs, tmp_path):
+    one, two = (
+        Structure.from_file(runs / f"{name}_base_{site}" / "POSCAR") for name, site in (("CoO", "O1"), ("NiO", "Ni0"))
+    )
+    blocks = [one.to(fmt="cif"), two.to(fmt="cif").replace("0.5", "?"), two.to(fmt="cif")]
+    (tmp_path / "three.cif").write_text("data_about\n_journal_name_full 'no structure here'\n" + "\n".join(blocks))
+    found = list(read_file(tmp_path / "three.cif"))
+    assert [f.structure.formula for f in found if isinstance(f, Parent)] == ["Co1 O1", "Ni1 O1"]
+    assert [(f.reason, f.detail[:6]) for f in found if not isinstance(f, Parent)] == [("unreadable", "1 of 3")]
 
 
 def test_decorations_are_gone_and_hands_are_right(runs):
