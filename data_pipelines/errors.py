@@ -21,10 +21,18 @@ class CheckpointError(UserError):
     """A run without a usable model."""
 
 
-class SpectrumError(UserError):
-    """A spectrum that cannot be used. `reason` is a short stable name, counted in the data card."""
+class CountedError(UserError):
+    """One item of many that cannot be used. `reason` is a short stable name, counted and reported with the rest."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class SpectrumError(CountedError):
+    """A spectrum that cannot be used."""
+
+
+class StructureError(CountedError):
+    """A structure that cannot be read, ordered or made."""

@@ -189,8 +189,16 @@ def _read_folder(folder: Path, id: str, material: str, around: Surroundings, ind
     if run.element and run.element != element:
         raise SpectrumError("site mismatch", f"{folder}/xmu.dat was computed for {run.element}, not {element}")
     edge = run.edge or cards.get("EDGE") or "K"
-    kin = (around.structure.composition.reduced_formula,)
+    kin = (*_parent(folder), around.structure.composition.reduced_formula)
     return Site(id, material, kin, index, element, edge, run.energy, run.mu)
+
+
+def _parent(folder: Path) -> tuple[str, ...]:
+    """The structure that a variant was made from, where `spt-jax structures` left word of it: a key of the family."""
+    for place in (folder, folder.parent, folder.parent.parent):
+        if (place / "provenance.json").exists():
+            return (json.loads((place / "provenance.json").read_text(encoding="utf-8"))["parent"],)
+    return ()
 
 
 @lru_cache(maxsize=1)

@@ -113,7 +113,7 @@ def _tree(root: Path, name: str) -> Source:
     for folder, subfolders, files in os.walk(root):
         subfolders.sort()
         here = Path(folder)
-        for file in sorted({"POSCAR", "feff.inp", "xmu.dat"} & set(files)):
+        for file in sorted({"POSCAR", "provenance.json", "feff.inp", "xmu.dat"} & set(files)):
             digest.update(str((here / file).relative_to(root)).encode("utf-8", "surrogateescape"))
             digest.update(bytes.fromhex(file_sha256(here / file)))
         has_run = "feff.inp" in files or "xmu.dat" in files

@@ -54,7 +54,9 @@ def inequivalent_sites(structure: Structure, symprec: float = 0.01) -> list[tupl
 
     Raises SpectrumError where the symmetry search fails.
     """
-    symmetry = SpacegroupAnalyzer(structure, symprec=symprec).get_symmetry_dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        symmetry = SpacegroupAnalyzer(structure, symprec=symprec).get_symmetry_dataset()
     if symmetry is None:
         raise SpectrumError("no symmetry", f"spglib finds no space group for {structure.formula}")
     representatives, counts = np.unique(symmetry.equivalent_atoms, return_counts=True)

@@ -16,6 +16,7 @@ from data_pipelines.errors import UserError
 from spt_jax.commands.datasets import Prepare, Verify
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import errors
+from spt_jax.commands.structures import Structures
 from spt_jax.commands.training import Ensemble, Quickstart, Train
 from spt_jax.config import PRESETS
 
@@ -23,6 +24,7 @@ OVERVIEW = """\
 spt-jax: from X-ray absorption spectra to local structure.
 
   spt-jax quickstart [--out DIR]                    train on the embedded library
+  spt-jax structures SOURCE... --out STRUCTURES     structures, variants, their sites
   spt-jax prepare SOURCE... --out DATASET           FEFF runs -> labelled dataset
   spt-jax data verify DATASET                       is it whole?
   spt-jax train PRESET --data DATASET --out RUN     train a model
@@ -36,6 +38,7 @@ Each explains itself with --help. Presets of train and ensemble:
 
 COMMANDS = {
     "quickstart": Quickstart,
+    "structures": Structures,
     "prepare": Prepare,
     "data verify": Verify,
     "train": Train,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import tyro
 
 from data_pipelines.errors import UserError
 from data_pipelines.schema import EnergyGrid
-from spt_jax.commands.screen import errors
+from spt_jax.commands.screen import bars
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Prepare:
         if beam:
             beam.pipeline_options()
         workers = self.workers or os.cpu_count() or 1
-        with progress_bars() as report:
+        with bars() as report:
             document = prepare(list(self.sources), self.out, self.grid, workers, self.overwrite, self.add, beam, report)
         print(card.as_text(document))
         print(f"Next: spt-jax train base --data {self.out} --out run")
@@ -75,7 +73,7 @@ class Verify:
         from data_pipelines import card
         from data_pipelines.verify import verify
 
-        with progress_bars() as report:
+        with bars() as report:
             problems = list(verify(self.dataset, report))
         for problem in problems:
             print(problem)
@@ -83,22 +81,3 @@ class Verify:
         if problems:
             raise UserError(f"{self.dataset}: {len(problems)} problem(s)")
         print(f"{self.dataset}: whole. {len(document['files'])} files, {document['records']['kept']} examples")
-
-
-@contextlib.contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """report(stage, done, total), a bar on stderr for each stage from its first call on."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:9s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress, bars = Progress(*columns, console=errors), {}
-    with contextlib.ExitStack() as live:
-
-        def report(stage: str, done: int, total: int) -> None:
-            if not bars:
-                live.enter_context(progress)
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=total)
-            progress.update(bars[stage], completed=done, total=total)
-
-        yield report

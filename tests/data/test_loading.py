@@ -212,7 +212,7 @@ def test_missing_shard_is_named(copy):
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
 def test_missing_or_damaged_ledger_is_named(copy, damage):
-    ledger = sorted((copy / "ledger").iterdir())[0]
+    ledger = next(p for p in (copy / "ledger").iterdir() if p.stem.startswith("tree"))
     data = ledger.read_bytes()
     ledger.unlink()
     if damage == "damaged":

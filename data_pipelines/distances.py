@@ -1,0 +1,67 @@
+"""How close the atoms of a structure come: a sanity check, and a fingerprint that knows copies by their distances."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
+from pymatgen.core import Structure
+
+from data_pipelines.errors import StructureError
+
+# Shortest distance allowed, in sums of covalent radii (Cordero et al., Dalton Trans. 2008, 2832). The shortest real
+# bonds, vanadyl V=O at 1.58 Å and uranyl U=O at 1.76 Å, are at 0.72 and 0.67 of theirs.
+CLOSEST = 0.65
+# Two structures with the same neighbours of every site to this distance give spectra that hardly differ.
+RADIUS = 6.0
+# Far above the rounding of a POSCAR, far below any difference that a spectrum could show. In Angstrom.
+RESOLUTION = 1e-3
+
+
+class Pairs(NamedTuple):
+    """Every site with every neighbour within RADIUS, periodic images apart.
+
+    site, neighbour: (P,) indices into the structure. distance: (P,) Angstrom. number: (N,) atomic numbers.
+    """
+
+    site: np.ndarray
+    neighbour: np.ndarray
+    distance: np.ndarray
+    number: np.ndarray
+
+
+def pairs(structure: Structure) -> Pairs:
+    site, neighbour, _, distance = structure.get_neighbor_list(RADIUS)
+    return Pairs(site, neighbour, distance, np.array(structure.atomic_numbers))
+
+
+def shortest(structure: Structure, found: Pairs) -> float:
+    """The shortest distance, Angstrom. Raises StructureError where two atoms are closer than CLOSEST allows."""
+    if not len(found.distance):
+        raise StructureError("no neighbours", f"no two atoms within {RADIUS:g} Å")
+    radius = np.array([CovalentRadius.radius.get(s.specie.symbol, 1.5) for s in structure])
+    limit = CLOSEST * (radius[found.site] + radius[found.neighbour])
+    worst = int(np.argmin(found.distance / limit))
+    if found.distance[worst] < limit[worst]:
+        one, other = (structure[i].specie.symbol for i in (int(found.site[worst]), int(found.neighbour[worst])))
+        raise StructureError("too close", f"{one}-{other} {found.distance[worst]:.2f} Å, limit {limit[worst]:.2f} Å")
+    return float(found.distance.min())
+
+
+def fingerprint(found: Pairs) -> str:
+    """One string for all copies of a cell of atoms, however it is turned, shifted or numbered.
+
+    Built from the elements and distances around each site, not from one list of all pairs. Rounding to RESOLUTION
+    may tell two copies apart, but two structures that it makes one have the same surroundings of every site.
+    """
+    step = np.rint(found.distance / RESOLUTION).astype(np.int64)
+    order = np.lexsort((step, found.number[found.neighbour], found.site))
+    rows = np.column_stack([found.number[found.neighbour], step])[order]
+    starts = np.searchsorted(found.site[order], np.arange(len(found.number) + 1))
+    sites = sorted(
+        hashlib.sha256(np.int64(z).tobytes() + rows[a:b].tobytes()).digest()
+        for z, a, b in zip(found.number, starts[:-1], starts[1:], strict=True)
+    )
+    return hashlib.sha256(b"".join(sites)).hexdigest()

@@ -1,0 +1,45 @@
+"""From files of structures to the structures that spectra are computed of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from data_pipelines.errors import UserError
+from data_pipelines.structure_options import Options, Variants
+from spt_jax.commands.screen import bars
+
+
+@dataclass(frozen=True)
+class Structures:
+    """Read structures, order partial occupancies, make variants, and find the sites to compute spectra of.
+
+    A source is a .cif, POSCAR, CONTCAR or .vasp file, pymatgen JSON (.json, .json.gz: a structure, a computed entry,
+    or a list of them), or a folder of such files. Every structure becomes OUT/MATERIAL/POSCAR with provenance.json:
+    where it came from, each step with its seed, and its symmetry-inequivalent sites. What cannot be read or made is
+    named with its reason in OUT/structures.json. The same command goes on after a stop; sources may be added later.
+    Run it on an OUT to make variants of variants.
+    """
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]
+    """Files or folders."""
+    out: Path
+    """Folder to make."""
+    elements: tuple[str, ...] = ()
+    """Absorbing elements, such as Co O; all where none is named."""
+    seed: int = 0
+    """Other numbers make other random variants."""
+    variants: tyro.conf.OmitArgPrefixes[Variants] = field(default_factory=Variants)
+
+    def run(self) -> None:
+        from data_pipelines.structure_set import as_text, make_structures
+
+        if not self.sources:
+            raise UserError("no SOURCE given; name .cif, POSCAR or .json files, or folders of them")
+        options = Options(self.elements, self.seed, self.variants)
+        with bars() as report:
+            document = make_structures(self.sources, self.out, options, report)
+        print(as_text(document))
+        print(f"Next: spt-jax feff {self.out} --feff-cmd COMMAND")
