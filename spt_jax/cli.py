@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from data_pipelines.errors import UserError
+from spt_jax.commands.data_card import DataCard
 from spt_jax.commands.datasets import Prepare
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import errors
@@ -24,6 +25,7 @@ spt-jax: from X-ray absorption spectra to local structure.
 
   spt-jax quickstart [--out DIR]                    train on the embedded library
   spt-jax prepare SOURCE... --out DATASET           FEFF runs -> labelled dataset
+  spt-jax data card DATASET [--html [FILE]]         what a dataset holds, or a page of it
   spt-jax train PRESET --data DATASET --out RUN     train a model
   spt-jax ensemble PRESET --data DATASET --out DIR  experts, or several seeds, at once
   spt-jax evaluate RUN --data DATASET --split test  scores per descriptor
@@ -36,6 +38,7 @@ Each explains itself with --help. Presets of train and ensemble:
 COMMANDS = {
     "quickstart": Quickstart,
     "prepare": Prepare,
+    "data card": DataCard,
     "train": Train,
     "ensemble": Ensemble,
     "evaluate": Evaluate,
@@ -75,6 +78,10 @@ def _parse(argv: list[str]) -> Any:
         from spt_jax import __version__
 
         print(f"spt-jax {__version__}")
+        return None
+    if argv[0] == "data" and (len(argv) == 1 or argv[1] in ("-h", "--help")):
+        about = {name: command.__doc__.split("\n")[0] for name, command in COMMANDS.items() if name.startswith("data ")}
+        print("\n".join(f"spt-jax {name:12s} {line}" for name, line in about.items()))
         return None
     words = 2 if argv[0] == "data" else 1
     name, rest = " ".join(argv[:words]), argv[words:]
