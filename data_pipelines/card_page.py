@@ -200,7 +200,9 @@ def _leakage(seen: Survey) -> str:
         nearest = f"{part.distance.min():.4f}" if known.any() else "no absorber in both"
         verdict = _verdict(not part.near_duplicates)
         summary.append([f"{later} against {earlier}", compared, nearest, part.near_duplicates, verdict])
-        pairs += zip(part.distance[known].tolist(), part.rows[known].tolist(), part.partner[known].tolist(), strict=True)
+        pairs += zip(
+            part.distance[known].tolist(), part.rows[known].tolist(), part.partner[known].tolist(), strict=True
+        )
     closest = [
         [f"{d:.4f}", examples.absorbers[a], _named(seen, a), _named(seen, b), _verdict(d >= NEAR_DUPLICATE)]
         for d, a, b in sorted(pairs)[:CLOSEST]
