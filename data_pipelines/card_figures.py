@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from data_pipelines.schema import Descriptor, SiteKind
 from data_pipelines.survey import FEW
@@ -16,8 +17,9 @@ from data_pipelines.survey import FEW
 INK, BLUE, ORANGE, GREY = "#222222", "#1f6f9f", "#d9822b", "#b8b8b8"
 KIND_COLOUR: dict[SiteKind, str] = {"non-O": BLUE, "O": ORANGE}
 CURVES = 12
+STEPS = (1, 2, 5, 10)  # of ticks
 # Spectra nearer than this are drawn here, equal ones too: a logarithmic axis has no zero.
-NEAREST_DRAWN = 1e-5
+NEAREST_DRAWN = 0.00001
 ENERGY = "eV above the reference energy"
 
 RC = {
@@ -76,6 +78,7 @@ def labels(row: Descriptor, values: dict[SiteKind, np.ndarray]) -> str:
             share = 100 * np.histogram(of, edges)[0] / len(of)
             axes.stairs(share, edges, fill=True, color=KIND_COLOUR[kind], alpha=0.25)
             axes.stairs(share, edges, color=KIND_COLOUR[kind])
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
     axes.set(xlabel=f"{row.name} ({row.unit})" if row.unit else row.name, ylabel="% of labelled sites")
     return _svg(figure)
 
@@ -83,7 +86,7 @@ def labels(row: Descriptor, values: dict[SiteKind, np.ndarray]) -> str:
 @matplotlib.rc_context(RC)
 def distances(distance: np.ndarray, tolerance: float) -> str:
     """How many spectra are how far from their nearest; those below `tolerance` stand out. distance: (N,), finite."""
-    figure, axes = _panel(5.2, 3)
+    figure, axes = _panel(4.2, 2.8)
     drawn = np.maximum(distance, NEAREST_DRAWN)
     # Ten bins to a decade, and the tolerance is the edge of one.
     tenths = 10 * np.log10(np.array([drawn.min(), drawn.max()]) / tolerance)
@@ -94,7 +97,7 @@ def distances(distance: np.ndarray, tolerance: float) -> str:
     near = edges[:-1] < tolerance * 0.99
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=np.where(near, ORANGE, BLUE))
     axes.axvline(tolerance, color=INK, linewidth=1, linestyle="--")
-    axes.set(xscale="log", xlabel="max |Δμ| to the nearest spectrum of another material, edge steps", ylabel="spectra")
+    axes.set(xscale="log", xlabel="max |Δμ| to the nearest of another material, edge steps", ylabel="spectra")
     return _svg(figure)
 
 
@@ -105,8 +108,13 @@ def _bands(axes: Axes, energy: np.ndarray, mu: np.ndarray, colour: str) -> None:
 
 
 def _panel(width: float = 3.7, height: float = 2.5) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    """Inches. The margins are fixed: axes of one size stand in line, and finding a layout would double the time."""
+    figure = Figure(figsize=(width, height))
+    left, bottom = 0.55 / width, 0.44 / height
+    axes = figure.add_axes((left, bottom, 1 - left - 0.1 / width, 1 - bottom - 0.1 / height))
+    axes.yaxis.set_label_coords(-0.4 / (width - 0.65), 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+    return figure, axes
 
 
 def _svg(figure: Figure) -> str:

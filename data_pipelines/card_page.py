@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -20,6 +22,7 @@ OUTLIERS = 9
 CLOSEST = 12
 NAMED = 100  # dropped records and straddling materials that are named; the rest is counted
 
+Drawn = Callable[[str, str], str]
 
 _SPECTRA = (
     "Of each absorber: the mean (thick), the middle 50 and 90 % of all spectra at each energy (bands), and some spectra "
@@ -32,8 +35,8 @@ _OUTLIERS = (
 )
 _DUPLICATES = (
     "How far each spectrum is from its nearest of the same absorber and another material: the largest difference at any "
-    f"energy, in edge steps. Below {NEAR_DUPLICATE:g} (dashed line) two spectra are near duplicates, and `prepare` keeps "
-    f"them in one split. Equal spectra are drawn at {figures.NEAREST_DRAWN:g}."
+    f"energy, in edge steps. Below {NEAR_DUPLICATE:g} (dashed line) two spectra are near duplicates, and "
+    f"<code>prepare</code> keeps them in one split. Equal spectra are drawn at {figures.NEAREST_DRAWN:.5f}."
 )
 _LEAKAGE = (
     "Each spectrum of a split against all of the earlier split. A spectrum closer than "
@@ -52,16 +55,25 @@ def write_page(dataset: Dataset, path: Path, report: Report = lambda stage, done
 
 
 def as_html(title: str, seen: Survey, card: dict, report: Report = lambda stage, done, total: None) -> str:
+    """The page. Pictures take the time: `report` counts them, of the most that there can be."""
+    total = len(np.unique(seen.examples.absorbers)) + len(DESCRIPTORS) + OUTLIERS
+    done = itertools.count(1)
+
+    def drawn(svg: str, caption: str) -> str:
+        report("drawing", next(done), total)
+        return html.panel(svg, caption)
+
     sections = (
         ("Contents", "Where the spectra came from, and where they went.", _contents(seen, card)),
-        ("Spectra", _SPECTRA + _sampled(seen), _spectra(seen, card, report)),
-        ("Descriptors", "What there is to learn, for sites of each kind.", _descriptors(seen)),
+        ("Spectra", _SPECTRA + _sampled(seen), _spectra(seen, card, drawn)),
+        ("Descriptors", "What there is to learn, for sites of each kind.", _descriptors(seen, drawn)),
         ("Label coverage", "Share of the sites of an absorber that carry a label, and how many.", _coverage(seen)),
-        ("Outliers", _OUTLIERS + _sampled(seen), _outliers(seen, card)),
-        ("Near duplicates", _DUPLICATES + _sampled(seen), _near_duplicates(seen)),
+        ("Outliers", _OUTLIERS + _sampled(seen), _outliers(seen, card, drawn)),
+        ("Near duplicates", _DUPLICATES + _sampled(seen), _near_duplicates(seen, card)),
         ("Split leakage", _LEAKAGE, _leakage(seen)),
         ("Dropped and masked", "Every record that is not here, every label that is not, and why.", _missing(card)),
     )
+    report("drawing", total, total)
     return html.page(title, _facts(seen, card), sections)
 
 
@@ -72,7 +84,8 @@ def _facts(seen: Survey, card: dict) -> str:
     elif seen.leaks or seen.straddling:
         leakage = f'<span class="bad">FAIL: {seen.leaks} spectra, {len(seen.straddling)} materials</span>'
     else:
-        leakage = '<span class="good">pass</span>'
+        whole = all(len(part.rows) == (examples.splits == later).sum() for (_, later), part in seen.across.items())
+        leakage = _verdict(True) + ("" if whole else " in a sample")
     facts = {
         "spectra": f"{len(examples.ids):,}",
         "materials": f"{len(np.unique(examples.materials)):,}",
@@ -90,7 +103,9 @@ def _contents(seen: Survey, card: dict) -> str:
     for absorber in np.unique(examples.absorbers):
         of = examples.absorbers == absorber
         counts = [int((of & (examples.splits == split)).sum()) for split in splits]
-        rows.append([absorber, int(of.sum()), len(np.unique(examples.materials[of])), *counts])
+        # A split without an absorber can say nothing of it.
+        told = [count or '<span class="bad">0</span>' for count in counts]
+        rows.append([absorber, int(of.sum()), len(np.unique(examples.materials[of])), *told])
     if len(rows) > 1:
         totals = [int((examples.splits == split).sum()) for split in splits]
         rows.append(["all", len(examples.ids), len(np.unique(examples.materials)), *totals])
@@ -108,30 +123,30 @@ def _contents(seen: Survey, card: dict) -> str:
     )
 
 
-def _spectra(seen: Survey, card: dict, report: Report) -> str:
+def _spectra(seen: Survey, card: dict, drawn: Drawn) -> str:
     examples, energy = seen.examples, EnergyGrid(**card["grid"]).relative()
-    absorbers, panels = np.unique(examples.absorbers), []
-    for done, absorber in enumerate(absorbers):
-        report("drawing", done, len(absorbers))
+    panels = []
+    for absorber in np.unique(examples.absorbers):
         of = seen.sample[examples.absorbers[seen.sample] == absorber]
         anchor = REFERENCE_ENERGY_EV.get(tuple(absorber.split()))
         shown = f"{len(of):,} of {(examples.absorbers == absorber).sum():,}" if _is_sampled(seen) else f"{len(of):,}"
         caption = f"<b>{absorber}</b> · {shown} spectra" + (f" · reference {anchor:g} eV" if anchor else "")
-        panels.append(html.panel(figures.element(energy, examples.spectrum[of]), caption))
-    report("drawing", len(absorbers), len(absorbers))
+        panels.append(drawn(figures.element(energy, examples.spectrum[of]), caption))
     return html.panels(panels)
 
 
-def _descriptors(seen: Survey) -> str:
-    examples, panels = seen.examples, []
+def _descriptors(seen: Survey, drawn: Drawn) -> str:
+    examples, panels, unlabelled = seen.examples, [], []
     kinds = _site_kinds(examples.absorbers)
     for d, column in zip(DESCRIPTORS, examples.labels.T, strict=True):
         values = {kind: column[(kinds == kind) & np.isfinite(column)] for kind in d.sites}
         values = {kind: of for kind, of in values.items() if len(of)}
+        if not values:
+            unlabelled.append(f"<b>{d.name}</b> ({d.meaning})")
+            continue
         sites = ", ".join(f'<span class="{kind}">{len(of):,} {kind} sites</span>' for kind, of in values.items())
-        caption = f"<b>{d.name}</b> {d.meaning} · {sites or 'no label'}"
-        panels.append(html.panel(figures.labels(d, values) if values else "", caption))
-    return html.panels(panels)
+        panels.append(drawn(figures.labels(d, values), f"<b>{d.name}</b> {d.meaning} · {sites}"))
+    return html.panels(panels) + (f"<p>No site has a label of {', '.join(unlabelled)}.</p>" if unlabelled else "")
 
 
 def _coverage(seen: Survey) -> str:
@@ -155,38 +170,44 @@ def _coverage(seen: Survey) -> str:
     )
 
 
-def _outliers(seen: Survey, card: dict) -> str:
+def _outliers(seen: Survey, card: dict, drawn: Drawn) -> str:
     examples, energy = seen.examples, EnergyGrid(**card["grid"]).relative()
     panels = []
     for pair in outliers(seen, OUTLIERS):
         absorber = examples.absorbers[pair.row]
         of = seen.sample[examples.absorbers[seen.sample] == absorber]
-        drawn = figures.outlier(
+        svg = figures.outlier(
             energy, examples.spectrum[of], examples.spectrum[pair.row], examples.spectrum[pair.partner]
         )
         caption = (
             f"<b>{absorber}</b> · {_named(seen, pair.row)}<br>{pair.distance:.3f} edge steps, {pair.ratio:.1f} medians, "
             f"from {_named(seen, pair.partner)}"
         )
-        panels.append(html.panel(drawn, caption))
+        panels.append(drawn(svg, caption))
     return html.panels(panels) if panels else f"<p>No absorber has {FEW} spectra to compare.</p>"
 
 
-def _near_duplicates(seen: Survey) -> str:
+def _near_duplicates(seen: Survey, card: dict) -> str:
+    made = card["duplicates"]
+    made = (
+        f"<p>Made of {made['families']:,} families of materials, formulas and near duplicates; of these "
+        f"{made['near_duplicate_pairs']:,} pairs, within one material too. {made['moved_to_their_family']:,} spectra "
+        "moved to the split of their family.</p>"
+    )
     rows, distance, _ = seen.neighbours
     known = np.isfinite(distance)
     if not known.any():
-        return "<p>No absorber has spectra of two materials.</p>"
+        return f"{made}<p>No absorber has spectra of two materials.</p>"
     table = []
     for absorber in np.unique(seen.examples.absorbers):
         of = distance[known & (seen.examples.absorbers[rows] == absorber)]
         if len(of):
             closest, median = f"{of.min():.4f}", f"{np.median(of):.4f}"
             table.append([absorber, len(of), int((of < NEAR_DUPLICATE).sum()), closest, median])
-    drawn = html.panel(figures.distances(distance[known], NEAR_DUPLICATE), "")
+    svg = html.panel(figures.distances(distance[known], NEAR_DUPLICATE), "")
     alone = f"<p>{(~known).sum():,} spectra: no other material has their absorber.</p>" if not known.all() else ""
     header = ["absorber", "spectra", "near duplicates", "closest", "median"]
-    return f'<div class="beside">{drawn}<div>{html.table(header, table)}{alone}</div></div>'
+    return f'<div class="beside">{svg}<div>{html.table(header, table)}{alone}{made}</div></div>'
 
 
 def _leakage(seen: Survey) -> str:
@@ -255,7 +276,7 @@ def _named(seen: Survey, row: int) -> str:
     examples = seen.examples
     name, material = str(examples.ids[row]), str(examples.materials[row])
     of = "" if material in name else f" of {escape(material)}"
-    return f"{escape(name)}{of} <small>({examples.splits[row]})</small>"
+    return f'<span class="id">{escape(name)}{of} <small>({examples.splits[row]})</small></span>'
 
 
 def _verdict(good: bool) -> str:

@@ -124,7 +124,8 @@ def look(examples: Examples, report: Report = lambda stage, done, total: None, l
 def outliers(survey: Survey, count: int) -> list[Pair]:
     """The spectra that are farthest from all of another material, measured by the median of their absorber.
 
-    One per material, farthest first: the sites of an odd material are odd together.
+    Farthest first, one of each material, and of two materials that are nearest to each other: the sites of an odd
+    material are odd together.
     """
     examples, (rows, distance, partner) = survey.examples, survey.neighbours
     pairs = []
@@ -133,10 +134,14 @@ def outliers(survey: Survey, count: int) -> list[Pair]:
         median = np.median(distance[of]) if len(of) >= FEW else 0
         if median > 0:
             pairs += [Pair(int(rows[i]), int(partner[i]), float(distance[i]), float(distance[i] / median)) for i in of]
-    first = {}
+    chosen: dict[frozenset[str], Pair] = {}
+    told: set[str] = set()
     for pair in sorted(pairs, key=lambda pair: -pair.ratio):
-        first.setdefault(examples.materials[pair.row], pair)
-    return list(first.values())[:count]
+        both = frozenset(examples.materials[[pair.row, pair.partner]].tolist())
+        if examples.materials[pair.row] not in told and both not in chosen:
+            chosen[both] = pair
+            told.add(examples.materials[pair.row])
+    return list(chosen.values())[:count]
 
 
 def fair_sample(absorbers: np.ndarray, limit: int) -> np.ndarray:
