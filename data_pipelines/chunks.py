@@ -98,6 +98,11 @@ def _cut(tasks: Sequence[Task]) -> Iterator[list[Task]]:
 
 
 def _run_processes(todo: list[tuple[Path, list[Task]]], grid: EnergyGrid, workers: int, report: Callable) -> None:
+    if min(workers, len(todo)) == 1:  # a process more would only cost its start
+        for path, chunk in todo:
+            _run_chunk(chunk, grid, path)
+            report(_records(chunk))
+        return
     pool = ProcessPoolExecutor(min(workers, len(todo)), get_context("spawn"), initializer=_start_worker)
     try:
         futures = {pool.submit(_run_chunk, chunk, grid, path): _records(chunk) for path, chunk in todo}

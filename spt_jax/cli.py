@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from data_pipelines.errors import UserError
+from spt_jax.commands.data_card import DataCard
 from spt_jax.commands.datasets import Prepare, Verify
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import errors
@@ -26,6 +27,7 @@ spt-jax: from X-ray absorption spectra to local structure.
   spt-jax quickstart [--out DIR]                    train on the embedded library
   spt-jax structures SOURCE... --out STRUCTURES     structures, variants, their sites
   spt-jax prepare SOURCE... --out DATASET           FEFF runs -> labelled dataset
+  spt-jax data card DATASET [--html [FILE]]         what a dataset holds, or a page of it
   spt-jax data verify DATASET                       is it whole?
   spt-jax train PRESET --data DATASET --out RUN     train a model
   spt-jax ensemble PRESET --data DATASET --out DIR  experts, or several seeds, at once
@@ -40,6 +42,7 @@ COMMANDS = {
     "quickstart": Quickstart,
     "structures": Structures,
     "prepare": Prepare,
+    "data card": DataCard,
     "data verify": Verify,
     "train": Train,
     "ensemble": Ensemble,
@@ -80,6 +83,10 @@ def _parse(argv: list[str]) -> Any:
         from spt_jax import __version__
 
         print(f"spt-jax {__version__}")
+        return None
+    if argv[0] == "data" and (len(argv) == 1 or argv[1] in ("-h", "--help")):
+        about = {name: command.__doc__.split("\n")[0] for name, command in COMMANDS.items() if name.startswith("data ")}
+        print("\n".join(f"spt-jax {name:12s} {line}" for name, line in about.items()))
         return None
     words = 2 if argv[0] == "data" else 1
     name, rest = " ".join(argv[:words]), argv[words:]

@@ -1,0 +1,75 @@
+"""HTML by hand: one self-contained page with sections, tables and panels, for wide and narrow screens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin: 2.6rem 0 0; }
+p.note { color: #555; max-width: 48rem; margin: 0.3rem 0 1rem; } a { color: #1f6f9f; }
+nav { display: flex; flex-wrap: wrap; gap: 0.2rem 1.1rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 0.7rem; margin: 1.2rem 0; }
+dl div { border: 1px solid #ddd; border-radius: 6px; padding: 0.5rem 0.8rem; }
+dt { color: #555; font-size: 0.85rem; } dd { margin: 0; font-size: 1.25rem; }
+.good { color: #2c7a3f; } .bad { color: #b3401e; } .non-O { color: #1f6f9f; } .O { color: #b8650f; }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); gap: 1.2rem 1rem; }
+.beside { display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }
+.beside figure { flex: 1 1 320px; max-width: 460px; }
+figure { margin: 0; min-width: 0; display: flex; flex-direction: column; }
+svg { width: 100%; height: auto; display: block; margin-top: auto; }
+figcaption { font-size: 0.88rem; line-height: 1.35; color: #555; overflow-wrap: anywhere; }
+figcaption b { color: #222; } .id, figcaption span { display: inline-block; }
+.scroll { overflow-x: auto; max-width: 100%; }
+table { border-collapse: collapse; font-size: 0.9rem; margin: 0.4rem 0 1rem; }
+td, th { padding: 0.15rem 1.1rem 0.15rem 0; text-align: left; vertical-align: top; }
+th { border-bottom: 1px solid #888; font-weight: 600; vertical-align: bottom; } td.n, th.n { text-align: right; }
+td.n, .good, .bad { white-space: nowrap; } td .id { min-width: 9rem; overflow-wrap: anywhere; } small { color: #555; }
+table.map td, table.map th { padding: 0.15rem 0.6rem; text-align: center; white-space: nowrap; line-height: 1.25; }
+table.map td { border: 1px solid #fff; min-width: 3.2rem; } table.map small { display: block; color: #333; }
+table.map th.row { text-align: left; border: 0; vertical-align: middle; }
+code { font-size: 0.88em; }
+@media (max-width: 600px) {
+  table { font-size: 0.8rem; } td, th { padding-right: 0.7rem; }
+  table.map td, table.map th { padding: 0.1rem; } table.map td { min-width: 0; }
+}
+"""
+
+
+def page(title: str, top: str, sections: Iterable[tuple[str, str, str]]) -> str:
+    """The whole document. `title` is text; `top` and the (title, note, content) of the sections are HTML."""
+    links, body = "", ""
+    for name, note, content in sections:
+        anchor = name.lower().replace(" ", "-")
+        links += f'<a href="#{anchor}">{name}</a>'
+        body += f'<section><h2 id="{anchor}">{name}</h2><p class="note">{note}</p>{content}</section>'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style>"
+    )
+    body = f"<h1>{escape(title)}</h1>{top}<nav>{links}</nav>{body}"
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def panels(panels: Iterable[str]) -> str:
+    return f'<div class="panels">{"".join(panels)}</div>'
+
+
+def panel(svg: str, caption: str) -> str:
+    return f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
+    """Rows of HTML text and of counts, these to the right; nothing where there are no rows."""
+    if not rows:
+        return ""
+    number = [
+        ' class="n"' if any(isinstance(cell, int) for cell in column) else "" for column in zip(*rows, strict=True)
+    ]
+    lines = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
+    heads = "".join(f"<th{of}>{name}</th>" for of, name in zip(number, header, strict=True))
+    body = "".join(
+        f"<tr>{''.join(f'<td{of}>{cell}</td>' for of, cell in zip(number, line, strict=True))}</tr>" for line in lines
+    )
+    return f'<div class="scroll"><table><tr>{heads}</tr>{body}</table></div>'

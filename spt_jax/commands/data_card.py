@@ -1,0 +1,45 @@
+"""A look at a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from data_pipelines.errors import UserError
+from spt_jax.commands.screen import bars
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a dataset holds, where it came from, and what is missing and why: as text, or as a page with pictures.
+
+    The page shows the spectra of every element, the labels and where they lack, outliers, near duplicates and whether
+    anything leaks from one split into another. It is one file that needs no other.
+    """
+
+    dataset: tyro.conf.Positional[Path]
+    """Dataset folder made by `spt-jax prepare`."""
+    html: tuple[Path, ...] | None = None
+    """Make the page, in this file or else in DATASET/data_card.html."""
+
+    def run(self) -> None:
+        from data_pipelines import card
+        from data_pipelines.loading import Dataset
+
+        dataset = Dataset(self.dataset)
+        if self.html is None:
+            print(card.as_text(dataset.card), end="")
+            return
+        if len(self.html) > 1:
+            raise UserError(f"--html takes one file, got {' '.join(map(str, self.html))}")
+        from data_pipelines.card_page import FILE, write_page
+
+        out = self.html[0] if self.html else self.dataset / FILE
+        if out.is_dir():
+            raise UserError(f"{out} is a folder; name a file, for instance --html {out / FILE}")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with bars() as report:
+            write_page(dataset, out, report)
+        print(out)
