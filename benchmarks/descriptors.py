@@ -139,7 +139,9 @@ def oxides() -> Iterator[tuple[Structure, list[int]]]:
     salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.18), ["Ni", "O"], [[0, 0, 0], [0.5] * 3])
     yield salt, [0, 4]
     yield (
-        Structure.from_spacegroup("P4_2/mnm", Lattice.tetragonal(4.59, 2.96), ["Ti", "O"], [[0] * 3, [0.305] * 2 + [0]]),
+        Structure.from_spacegroup(
+            "P4_2/mnm", Lattice.tetragonal(4.59, 2.96), ["Ti", "O"], [[0] * 3, [0.305] * 2 + [0]]
+        ),
         [0, 2],
     )
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
+import spglib
 from pymatgen.core import Structure
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-from pymatgen.symmetry.groups import PointGroup
 
 from data_pipelines.neighbours import FirstNeighbours, Shell
 from data_pipelines.schema import DESCRIPTORS, site_kind
@@ -22,6 +21,21 @@ from data_pipelines.valences import valences
 
 # Cells of more are disordered: which of the many near-equal valence assignments wins is arbitrary there.
 MAX_INEQUIVALENT_SITES = 48
+
+# The 32 crystal classes by the number of their operations; -62m and -6m2 are one in two settings.
+POINT_GROUPS = {
+    1: "1",
+    2: "-1 2 m",
+    3: "3",
+    4: "2/m 222 mm2 4 -4",
+    6: "-3 32 3m 6 -6",
+    8: "mmm 4/m 422 4mm -42m",
+    12: "-3m 6/m 622 6mm -62m -6m2 23",
+    16: "4/mmm",
+    24: "6/mmm m-3 432 -43m",
+    48: "m-3m",
+}
+ORDERS = {symbol: order for order, symbols in POINT_GROUPS.items() for symbol in symbols.split()}
 
 
 class NoLabel(Exception):
@@ -48,11 +62,20 @@ class Surroundings:
                 raise NoLabel(f"CrystalNN failed ({type(error).__name__})") from None
         return self._neighbours[site]
 
+    def _symmetry(self, tolerance: float) -> spglib.SpglibDataset:
+        """spglib's answer for atoms that may be off by `tolerance` in Å; raises where it has none."""
+        _, kinds = np.unique([site.species_string for site in self.structure], return_inverse=True)
+        cell = (self.structure.lattice.matrix, self.structure.frac_coords, kinds + 1)
+        found = spglib.get_symmetry_dataset(cell, symprec=tolerance, angle_tolerance=5)
+        if found is None:
+            raise ValueError("no symmetry found")
+        return found
+
     @cached_property
     def _valences(self) -> list[int] | str:
         try:
             with _quiet():
-                equivalent = SpacegroupAnalyzer(self.structure, symprec=0.1).get_symmetry_dataset().equivalent_atoms
+                equivalent = self._symmetry(0.1).equivalent_atoms
                 if len(set(equivalent)) > MAX_INEQUIVALENT_SITES:
                     return f"BVAnalyzer skipped (over {MAX_INEQUIVALENT_SITES} inequivalent sites)"
                 found = valences(self.structure, equivalent)
@@ -70,7 +93,7 @@ class Surroundings:
         """Number of operations of the crystal's point group; at most 48."""
         try:
             with _quiet():
-                return _order(SpacegroupAnalyzer(self.structure).get_point_group_symbol())
+                return ORDERS[self._symmetry(0.01).pointgroup]
         except Exception as error:
             raise NoLabel(f"no point group ({type(error).__name__})") from None
 
@@ -172,11 +195,6 @@ def describe(
         except NoLabel as reason:
             masked[d.name] = str(reason)
     return labels, masked
-
-
-@cache
-def _order(point_group: str) -> int:
-    return len(PointGroup(point_group).symmetry_ops)
 
 
 @contextmanager

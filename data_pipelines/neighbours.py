@@ -13,7 +13,7 @@ is not certain pymatgen is asked.
 from __future__ import annotations
 
 import math
-from itertools import chain
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -177,7 +177,7 @@ def _faces(vector, square, corners, radius, hull: ConvexHull) -> tuple[np.ndarra
     foot, x, y = vector[a] / 2, corners[one], corners[other]
     height = np.sqrt(square[a]) / 2
     inside = np.where(np.einsum("ij,ij->i", vector[a], vector[b]) <= square[b], 1, -1)
-    volume = np.abs(np.einsum("ij,ij->i", foot, np.cross(x, y)))
+    volume = np.abs(np.einsum("ij,ij->i", foot, _cross(x, y)))
     # Every corner x of the face has x·foot = |foot|².
     flat = height**2 * (radius[one] + radius[other]) + height * (
         radius[one] * radius[other] + np.einsum("ij,ij->i", x, y)
@@ -199,7 +199,7 @@ def _fans(centre: np.ndarray, corners: np.ndarray, faces: list[list[int]]) -> tu
     third = np.fromiter(chain.from_iterable(face[2:] for face in faces), int)
     x, y, z = (corners[each] - centre for each in (first, second, third))
     p, q, r = (np.sqrt((each**2).sum(axis=1)) for each in (x, y, z))
-    triple = np.abs(np.einsum("ij,ij->i", x, np.cross(y, z)))
+    triple = np.abs(np.einsum("ij,ij->i", x, _cross(y, z)))
     xy, xz, yz = (np.einsum("ij,ij->i", *pair) for pair in ((x, y), (x, z), (y, z)))
     owner = np.repeat(np.arange(len(faces)), sizes)
     angle = np.bincount(owner, 2 * np.arctan2(triple, p * q * r + r * xy + q * xz + p * yz))
@@ -207,10 +207,14 @@ def _fans(centre: np.ndarray, corners: np.ndarray, faces: list[list[int]]) -> tu
     for face in np.unique(owner[triple < FLAT]):
         places = corners[faces[face]]
         angle[face] = solid_angle(centre, places)
-        volume[face] = sum(
-            vol_tetra(centre, places[0], *pair) for pair in zip(places[1:-1], places[2:], strict=True)
-        )
+        volume[face] = sum(vol_tetra(centre, places[0], *pair) for pair in pairwise(places[1:]))
     return angle, volume
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row; several times faster than numpy's on short arrays."""
+    (a1, a2, a3), (b1, b2, b3) = a.T, b.T
+    return np.stack([a2 * b3 - a3 * b2, a3 * b1 - a1 * b3, a1 * b2 - a2 * b1], axis=1)
 
 
 def _most_probable(thousandths: np.ndarray) -> np.ndarray:
