@@ -85,7 +85,7 @@ def test_libraries(library, shared, rng):
 
 def test_failures_are_those_of_crystalnn():
     sheet = Structure(
-        Lattice(np.diag([3.0, 3.0, 20.0]), pbc=(True, True, False)), ["Cu", "O"], [[0] * 3, [0.5, 0.5, 0]]
+        Lattice(np.diag([3.0, 3.0, 20.0]), pbc=(True, True, False)), ["Cu", "O"], [[0] * 3, [0.5, 0.5, 0.05]]
     )
     unknown = Structure(Lattice.cubic(4), ["Cf", "O"], [[0, 0, 0], [0.5] * 3])
     for structure, error in ((sheet, RuntimeError), (unknown, TypeError)):
