@@ -1,31 +1,41 @@
 """Structure + site -> descriptors, all computed on the stored structure (paper, table of descriptors).
 
-`Surroundings` holds what the descriptors of one structure share, so that each CrystalNN call,
-the bond-valence analysis and the symmetry search are done once per structure.
+`Surroundings` holds what the descriptors of one structure share, so that the neighbours of each site,
+the bond-valence analysis and the symmetry search are found once per structure.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
-from pymatgen.analysis.bond_valence import BVAnalyzer
-from pymatgen.analysis.local_env import CrystalNN
+import spglib
 from pymatgen.core import Structure
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
-from pymatgen.symmetry.groups import PointGroup
 
+from data_pipelines.neighbours import FirstNeighbours, Shell
 from data_pipelines.schema import DESCRIPTORS, site_kind
+from data_pipelines.valences import valences
 
-# BVAnalyzer enumerates valences over inequivalent sites and does not come back from large disordered
-# cells. The first limit is the rule (the same on every machine), the second a safety net.
+# Cells of more are disordered: which of the many near-equal valence assignments wins is arbitrary there.
 MAX_INEQUIVALENT_SITES = 48
-BV_SECONDS = 120
+
+# The 32 crystal classes by the number of their operations; -62m and -6m2 are one in two settings.
+POINT_GROUPS = {
+    1: "1",
+    2: "-1 2 m",
+    3: "3",
+    4: "2/m 222 mm2 4 -4",
+    6: "-3 32 3m 6 -6",
+    8: "mmm 4/m 422 4mm -42m",
+    12: "-3m 6/m 622 6mm -62m -6m2 23",
+    16: "4/mmm",
+    24: "6/mmm m-3 432 -43m",
+    48: "m-3m",
+}
+ORDERS = {symbol: order for order, symbols in POINT_GROUPS.items() for symbol in symbols.split()}
 
 
 class NoLabel(Exception):
@@ -37,31 +47,41 @@ class Surroundings:
 
     def __init__(self, structure: Structure):
         self.structure = structure
-        self._finder = CrystalNN()
-        self._neighbours: dict[int, list[dict]] = {}
+        self._neighbours: dict[int, Shell] = {}
 
-    def neighbours(self, site: int) -> list[dict]:
-        """First neighbours of a site as CrystalNN dicts (`site`, `site_index`, `image`)."""
+    @cached_property
+    def _finder(self) -> FirstNeighbours:
+        return FirstNeighbours(self.structure)
+
+    def neighbours(self, site: int) -> Shell:
         if site not in self._neighbours:
             try:
                 with _quiet():
-                    self._neighbours[site] = self._finder.get_nn_info(self.structure, site)
+                    self._neighbours[site] = self._finder.of(site)
             except (ValueError, RuntimeError, IndexError) as error:
                 raise NoLabel(f"CrystalNN failed ({type(error).__name__})") from None
         return self._neighbours[site]
 
+    def _symmetry(self, tolerance: float) -> spglib.SpglibDataset:
+        """spglib's answer for atoms that may be off by `tolerance` in Å; raises where it has none."""
+        _, kinds = np.unique([site.species_string for site in self.structure], return_inverse=True)
+        cell = (self.structure.lattice.matrix, self.structure.frac_coords, kinds + 1)
+        found = spglib.get_symmetry_dataset(cell, symprec=tolerance, angle_tolerance=5)
+        if found is None:
+            raise ValueError("no symmetry found")
+        return found
+
     @cached_property
-    def _valences(self) -> list[float] | str:
+    def _valences(self) -> list[int] | str:
         try:
-            with _quiet(), _time_limit(BV_SECONDS):
-                symmetry = SpacegroupAnalyzer(self.structure, symprec=0.1).get_symmetry_dataset()
-                if len(set(symmetry.equivalent_atoms)) > MAX_INEQUIVALENT_SITES:
+            with _quiet():
+                equivalent = self._symmetry(0.1).equivalent_atoms
+                if len(set(equivalent)) > MAX_INEQUIVALENT_SITES:
                     return f"BVAnalyzer skipped (over {MAX_INEQUIVALENT_SITES} inequivalent sites)"
-                return BVAnalyzer().get_valences(self.structure)
-        except TimeoutError:
-            return "BVAnalyzer out of time"
-        except Exception:  # BVAnalyzer raises bare ValueError, KeyError, IndexError, TypeError alike
-            return "BVAnalyzer found no valences"
+                found = valences(self.structure, equivalent)
+        except Exception:  # the symmetry search raises all kinds
+            found = None
+        return found or "BVAnalyzer found no valences"
 
     def valence(self, site: int) -> float:
         if isinstance(self._valences, str):
@@ -73,17 +93,20 @@ class Surroundings:
         """Number of operations of the crystal's point group; at most 48."""
         try:
             with _quiet():
-                symbol = SpacegroupAnalyzer(self.structure).get_point_group_symbol()
-                return len(PointGroup(symbol).symmetry_ops)
+                return ORDERS[self._symmetry(0.01).pointgroup]
         except Exception as error:
             raise NoLabel(f"no point group ({type(error).__name__})") from None
 
     def bond_lengths(self, site: int) -> np.ndarray:
-        centre = self.structure[site].coords
-        lengths = [np.linalg.norm(n["site"].coords - centre) for n in self.neighbours(site)]
-        if not lengths:
+        lengths = np.linalg.norm(self.neighbours(site).vector, axis=1)
+        if not len(lengths):
             raise NoLabel("no first neighbours")
-        return np.array(lengths)
+        return lengths
+
+    def oxygens(self, site: int) -> np.ndarray:
+        """(K, 3) vectors in Å to the oxygens among the first neighbours."""
+        index, _, vector = self.neighbours(site)
+        return vector[[self.structure[i].specie.symbol == "O" for i in index.tolist()]]
 
 
 def oxidation_state(around: Surroundings, site: int) -> float:
@@ -91,26 +114,23 @@ def oxidation_state(around: Surroundings, site: int) -> float:
 
 
 def coordination(around: Surroundings, site: int) -> float:
-    return len(around.neighbours(site))
+    return len(around.neighbours(site).index)
 
 
 def second_coordination(around: Surroundings, site: int) -> float:
     """Distinct sites (periodic images apart) one bond beyond the first shell."""
 
-    def place(index: int, image: np.ndarray) -> tuple[int, ...]:
-        return int(index), *(int(i) for i in image)
+    def places(shell: Shell, shift: np.ndarray | int = 0) -> set[tuple[int, ...]]:
+        return set(map(tuple, np.column_stack([shell.index, shell.image + shift]).tolist()))
 
-    inner = {place(site, (0, 0, 0))} | {place(n["site_index"], n["image"]) for n in around.neighbours(site)}
-    outer = {
-        place(second["site_index"], np.add(first["image"], second["image"]))
-        for first in around.neighbours(site)
-        for second in around.neighbours(first["site_index"])
-    }
-    return len(outer - inner)
+    first = around.neighbours(site)
+    inner = {(site, 0, 0, 0)} | places(first)
+    outer = (places(around.neighbours(i), image) for i, image in zip(first.index.tolist(), first.image, strict=True))
+    return len(set().union(*outer) - inner)
 
 
 def oxygen_coordination(around: Surroundings, site: int) -> float:
-    return sum(n["site"].specie.symbol == "O" for n in around.neighbours(site))
+    return len(around.oxygens(site))
 
 
 def bond_length_spread(around: Surroundings, site: int) -> float:
@@ -122,7 +142,7 @@ def mean_bond_length(around: Surroundings, site: int) -> float:
 
 
 def minimum_oxygen_distance(around: Surroundings, site: int) -> float:
-    oxygens = np.array([n["site"].coords for n in around.neighbours(site) if n["site"].specie.symbol == "O"])
+    oxygens = around.oxygens(site)
     if len(oxygens) < 2:
         raise NoLabel("fewer than two oxygens in the first shell")
     distance = np.linalg.norm(oxygens[:, None] - oxygens[None], axis=-1)
@@ -131,7 +151,7 @@ def minimum_oxygen_distance(around: Surroundings, site: int) -> float:
 
 def neighbour_oxidation_state(around: Surroundings, site: int) -> float:
     around.bond_lengths(site)  # refuses an empty shell
-    return np.mean([around.valence(n["site_index"]) for n in around.neighbours(site)])
+    return np.mean([around.valence(i) for i in around.neighbours(site).index.tolist()])
 
 
 def point_group_order(around: Surroundings, site: int) -> float:
@@ -182,22 +202,3 @@ def _quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextmanager
-def _time_limit(seconds: int):
-    """TimeoutError after `seconds`; signals reach only a main thread, elsewhere there is no limit."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(*_):
-        raise TimeoutError
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)

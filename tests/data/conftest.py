@@ -2,6 +2,7 @@
 
 import shutil
 import tarfile
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +30,20 @@ def shared():
         return SHARED / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def copper_oxides(shared) -> dict[str, tuple[str, list[int]]]:
+    """Material -> text of its POSCAR and indices of its computed sites, in one pass through the archive."""
+    poscars, sites = {}, defaultdict(list)
+    with tarfile.open(shared("cu_k_feff9.tar.xz"), "r|xz") as archive:
+        for member in archive:
+            parts = member.name.split("/")
+            if parts[-1] == "POSCAR":
+                poscars[parts[2]] = archive.extractfile(member).read().decode()
+            elif parts[-1] == "xmu.dat":
+                sites[parts[2]].append(int(parts[4].removesuffix("_Cu")))
+    return {name: (poscars[name], sites[name]) for name in sorted(poscars.keys() & sites.keys())}
 
 
 def shift_energy(xmu: str, by: float) -> str:

@@ -1,15 +1,15 @@
 import itertools
-import tarfile
 import warnings
 
 import numpy as np
 import pytest
+import spglib
 from pymatgen.analysis.bond_valence import BVAnalyzer
 from pymatgen.analysis.local_env import CrystalNN
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from data_pipelines.descriptors import MAX_INEQUIVALENT_SITES, Surroundings, describe
+from data_pipelines.descriptors import MAX_INEQUIVALENT_SITES, ORDERS, Surroundings, describe
 from data_pipelines.schema import DESCRIPTORS, NAMES, descriptor
 
 
@@ -116,21 +116,17 @@ def test_large_disordered_cell_skips_bond_valence(runs, rng):
     assert masked["OS"] == f"BVAnalyzer skipped (over {MAX_INEQUIVALENT_SITES} inequivalent sites)"
 
 
-def random_copper_sites(path, rng, count=6):
-    """(material, structure, site) of a few runs, in one pass through the archive."""
-    salt, poscars, sites = int(rng.integers(1 << 30)), {}, {}
-    with tarfile.open(path, "r|xz") as archive:
-        for member in archive:
-            parts = member.name.split("/")
-            if len(parts) > 3 and np.random.default_rng([salt, *parts[2].encode()]).random() < 0.02:
-                if parts[-1] == "POSCAR":
-                    poscars[parts[2]] = archive.extractfile(member).read().decode()
-                elif parts[-1] == "xmu.dat":
-                    sites.setdefault(parts[2], int(parts[4].removesuffix("_Cu")))
-    both = sorted(poscars.keys() & sites)
-    found = [(name, Structure.from_str(poscars[name], fmt="poscar"), sites[name]) for name in both]
-    small = [item for item in found if len(item[1]) <= 16]
-    return [small[i] for i in rng.permutation(len(small))[:count]]
+def random_copper_sites(library, rng, count=6):
+    """(material, structure, site) of a few small cells."""
+    found = []
+    for name in rng.permutation(sorted(library)):
+        text, sites = library[name]
+        structure = Structure.from_str(text, fmt="poscar")
+        if len(structure) <= 16:
+            found.append((name, structure, int(rng.choice(sites))))
+        if len(found) == count:
+            return found
+    raise AssertionError("the library has no small cells")
 
 
 def by_hand(structure: Structure, site: int) -> dict[str, float]:
@@ -163,10 +159,15 @@ def by_hand(structure: Structure, site: int) -> dict[str, float]:
     }
 
 
-def test_copper_oxides_against_pymatgen_by_hand(shared, rng):
-    sites = random_copper_sites(shared("cu_k_feff9.tar.xz"), rng)
-    assert len(sites) == 6
-    for name, structure, site in sites:
+def test_orders_of_point_groups():
+    for number in range(1, 531):
+        rotations = spglib.get_symmetry_from_database(number)["rotations"]
+        symbol = spglib.get_spacegroup_type(number).pointgroup_international
+        assert ORDERS[symbol] == len({rotation.tobytes() for rotation in rotations})
+
+
+def test_copper_oxides_against_pymatgen_by_hand(copper_oxides, rng):
+    for name, structure, site in random_copper_sites(copper_oxides, rng):
         labels, _ = labels_of(structure, site)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
