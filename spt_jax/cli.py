@@ -14,6 +14,7 @@ import tyro
 
 from data_pipelines.errors import UserError
 from spt_jax.commands.datasets import Prepare
+from spt_jax.commands.feff import Feff
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import errors
 from spt_jax.commands.training import Ensemble, Quickstart, Train
@@ -23,6 +24,7 @@ OVERVIEW = """\
 spt-jax: from X-ray absorption spectra to local structure.
 
   spt-jax quickstart [--out DIR]                    train on the embedded library
+  spt-jax feff STRUCTURES --feff-cmd FEFF           structures -> FEFF runs of every site
   spt-jax prepare SOURCE... --out DATASET           FEFF runs -> labelled dataset
   spt-jax train PRESET --data DATASET --out RUN     train a model
   spt-jax ensemble PRESET --data DATASET --out DIR  experts, or several seeds, at once
@@ -35,6 +37,7 @@ Each explains itself with --help. Presets of train and ensemble:
 
 COMMANDS = {
     "quickstart": Quickstart,
+    "feff": Feff,
     "prepare": Prepare,
     "train": Train,
     "ensemble": Ensemble,
