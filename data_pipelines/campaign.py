@@ -15,7 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def run_campaign(
     """
     structures, out = structures.absolute(), out.absolute()  # a worker may stand elsewhere
     command = shell_line(command)
-    open_engine = _threads(workers) if engine is None else _parsl(engine, out)
+    open_engine = _threads(workers) if engine is None else _parsl(engine)
     jobs, unreadable = _find(structures, out, elements, report)
     todo = [job for job in jobs if _is_open(job, settings, redo_failed)]
     lease = _take_lease(out)
@@ -210,7 +210,7 @@ def _threads(workers: int) -> Iterator[Callable[..., Future]]:
         yield pool.submit
 
 
-def _parsl(path: Path, out: Path):
+def _parsl(path: Path) -> AbstractContextManager[Callable[..., Future]]:
     """The engine of the `config` in a Python file. Read at once, so that a wrong one ends the command at its start."""
     try:
         import parsl

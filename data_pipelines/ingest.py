@@ -26,7 +26,7 @@ from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SYMBOLS, Ene
 from data_pipelines.sources import Source, Task, open_source
 
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
-RECIPE = 1
+RECIPE = 2
 CHUNK_TASKS = 16
 WORK = ".prepare"
 

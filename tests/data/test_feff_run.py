@@ -214,8 +214,12 @@ def test_commands(tmp_path, monkeypatch):
 def test_every_failure_is_tried_again_and_listed(structures, command, tmp_path):
     """Safer settings rescue Ni, which hangs, and Co, which ends without a file; P and O stay failures."""
     out = tmp_path / "runs"
-    line = command(NiO_Ni=["hang", "nan", "ok"], LiCoO2_Co=["nothing", "ok"], LiFePO4_P=["cut", "nan", "bare"])
-    line = line.replace('"LiFePO4 P"', '"CoO O": ["exafs"], "LiFePO4 P"')
+    line = command(
+        NiO_Ni=["hang", "nan", "ok"],
+        LiCoO2_Co=["nothing", "ok"],
+        LiFePO4_P=["cut", "nan", "bare"],
+        CoO_O=["exafs"],
+    )
     seen = []
     summary = run_campaign(
         structures, out, line, SETTINGS, workers=4, time_limit=1.0, report=lambda *now: seen.append(now)
@@ -469,11 +473,13 @@ def test_the_command_line_ends_with_the_next_command(structures, command, tmp_pa
 
 
 PARSL_CONFIG = """
+import os, sys
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor
 from parsl.providers import LocalProvider
-executor = HighThroughputExecutor(address="127.0.0.1", max_workers_per_node=2, provider=LocalProvider(max_blocks=1))
-config = Config(executors=[executor])
+here = LocalProvider(max_blocks=1, worker_init=f"export PATH={os.path.dirname(sys.executable)}:$PATH")
+executor = HighThroughputExecutor(address="127.0.0.1", max_workers_per_node=2, provider=here)
+config = Config(executors=[executor], run_dir=os.path.join(os.path.dirname(__file__), "runinfo"))
 """
 
 
