@@ -11,6 +11,7 @@ import json
 import os
 import runpy
 import shutil
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -227,6 +228,8 @@ def _parsl(path: Path) -> AbstractContextManager[Callable[..., Future]]:
 
     @contextmanager
     def engine() -> Iterator[Callable[..., Future]]:
+        # Parsl finds its own programs by PATH, which lacks them where `spt-jax` was called by its full path.
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         with parsl.load(config) as kernel:
             yield lambda function, *arguments: parsl.python_app(function, data_flow_kernel=kernel)(*arguments)
 

@@ -72,8 +72,8 @@ def shell_line(command: str) -> str:
             "(rdinp,pot,xsph,...), or a shell line ('rdinp && pot && xsph ...')"
         )
     modules = [command] if os.path.isfile(command) else [word.strip() for word in command.split(",")]
-    modules = [shlex.quote(os.path.abspath(m)) if os.path.isfile(m) else m for m in modules]
-    command = " && ".join(modules)
+    if all(os.path.isfile(module) or len(module.split()) == 1 for module in modules):
+        command = " && ".join(shlex.quote(os.path.abspath(m)) if os.path.isfile(m) else m for m in modules)
     try:
         words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
     except ValueError as error:
@@ -137,9 +137,12 @@ def _attempts(job: Job, plan: Plan, scratch: Path) -> dict:
             failure = None
         except SpectrumError as error:
             failure = error
-            if error.reason == "no xmu.dat" and code in (126, 127):
-                said = (result / "feff.out").read_text(errors="replace").strip().splitlines() or [plan.command]
-                raise RunError(f"--feff-cmd cannot be run: {said[-1][:200]}") from None
+            if error.reason == "no xmu.dat":
+                said = (result / "feff.out").read_text(errors="replace").split("\n")
+                last = next((line.strip()[:200] for line in reversed(said) if line.strip()), "nothing")
+                if code in (126, 127):
+                    raise RunError(f"--feff-cmd cannot be run: {last}") from None
+                failure = SpectrumError("no xmu.dat", f"FEFF's last words: {last}")
         shutil.rmtree(work, ignore_errors=True)
         tries.append({"settings": asdict(settings), "failed": failure.reason if failure else ""})
         if failure is None or failure.reason in BEYOND_SETTINGS or len(tries) > plan.retries:
