@@ -16,6 +16,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -345,73 +346,91 @@ def test_half_a_record_is_made_again(structures, command, tmp_path):
     assert contents(out) == contents(whole)
 
 
-# Imports once, then forks: a kill hits the campaign, not its imports.
+# Imports and warms up once, then forks, so that a kill hits the campaign and not its imports. A campaign that ends
+# before its kill is followed by one in a new folder.
 VICTIMS = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 from data_pipelines.campaign import run_campaign
 from data_pipelines.feff_input import FeffSettings
-structures, out, line, seed, span, sign = sys.argv[1:]
-generator = random.Random(int(seed))
-for _ in range(10 if sign == "KILL" else 1):
+root, line, hanging, seed = sys.argv[1:]
+root, generator, settings = Path(root), random.Random(int(seed)), FeffSettings(scf=3.0, fms=3.5, cluster=4.0)
+
+def campaign(out, command):
+    return run_campaign(root / "structures", out, command, settings, workers=2)
+
+def killed(out, command, sign, after):
     child = os.fork()
     if not child:
         try:
-            run_campaign(Path(structures), Path(out), line, FeffSettings(), workers=2)
+            campaign(out, command)
         except KeyboardInterrupt:
             os._exit(130)
         os._exit(0)
-    time.sleep(generator.uniform(0, float(span)))
-    os.kill(child, getattr(signal, f"SIG{sign}"))
+    time.sleep(after)
+    os.kill(child, sign)
+    began = time.monotonic()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    found = {str(p): p.stat().st_ino for p in Path(out).glob("*/FEFF-XANES/*/status.json")}
-    print(json.dumps([code, found]), flush=True)
+    return {"code": code, "took": time.monotonic() - began, "found": finished(out)}
+
+def finished(out):
+    return {str(p): p.stat().st_ino for p in out.glob("*/FEFF-XANES/*/status.json")}
+
+campaign(root / "whole", line)
+began = time.monotonic()
+campaign(root / "again", line)
+span, kills, outs = time.monotonic() - began, [], 1
+while sum(kill["code"] != 0 for kill in kills) < 10 and len(kills) < 50:
+    kills.append({"out": f"out{outs}", **killed(root / f"out{outs}", line, signal.SIGKILL, generator.uniform(0, span))})
+    outs += kills[-1]["code"] == 0
+stop = killed(root / "stopped", hanging, signal.SIGINT, span / 2)
+stop["left"] = (root / "stopped" / ".feff").exists()
+for out in [*sorted({kill["out"] for kill in kills}), "stopped"]:
+    campaign(root / out, line)
+print(json.dumps({"kills": kills, "stop": stop, "end": {k["out"]: finished(root / k["out"]) for k in kills}}))
 """
 
 
-def _victims(tmp_path, structures, out, line, span, sign) -> list:
-    (tmp_path / "victims.py").write_text(VICTIMS)
+@pytest.fixture(scope="module")
+def victims(tmp_path_factory, runs) -> SimpleNamespace:
+    """Campaigns killed at ten random moments and one stopped by Ctrl-C, then run to their end by the same command."""
+    root = tmp_path_factory.mktemp("victims")
+    make_structures(root / "structures", runs)
+    (root / "standin.py").write_text(STANDIN)
+    (root / "victims.py").write_text(VICTIMS)
+    acts = {"NiO Ni": ["slow"], "LiFePO4 P": ["slow"], "CoO O": ["cut", "slow"], "LiCoO2 Co": ["nothing"]}
+    line = _command(root, runs, acts)
+    hanging = _command(root, runs, {key: ["hang"] for key in acts})
     seed = random.randrange(10**9)
-    print("seed", seed)
-    arguments = [tmp_path / "victims.py", structures, out, line, seed, span, sign]
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root)}
-    process = subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+    process = subprocess.run(
+        [sys.executable, root / "victims.py", root, line, hanging, str(seed)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
     assert process.returncode == 0, process.stderr
-    return [json.loads(line) for line in process.stdout.splitlines()]
+    return SimpleNamespace(root=root, seed=seed, **json.loads(process.stdout))
 
 
-def test_ten_kills_change_no_byte(structures, command, tmp_path):
-    """kill -9, children left to write on: nothing lost, nothing run again, the same bytes as without."""
-    sites = [{"index": i, "element": "P", "multiplicity": 1} for i in (8, 9, 10, 11)]
-    (structures / "LiFePO4" / "provenance.json").write_text(json.dumps({"sites": sites}))
-    line = command(NiO_Ni=["slow"], LiFePO4_P=["slow"], CoO_O=["cut", "slow"], LiCoO2_Co=["nothing"])
-    whole, out = tmp_path / "whole", tmp_path / "runs"
-    began = time.monotonic()
-    run_campaign(structures, whole, line, SETTINGS, workers=2)
-    took = time.monotonic() - began
-    outcomes = _victims(tmp_path, structures, out, line, 0.5 * took, "KILL")
-    assert -signal.SIGKILL in [code for code, _ in outcomes]
-    print([(code, len(found)) for code, found in outcomes])
-    run_campaign(structures, out, line, SETTINGS, workers=2)
-    finished = {}
-    for _, found in outcomes:
-        assert found.items() >= finished.items(), "a finished site is neither lost nor run again"
-        finished = found
-    assert all(Path(path).stat().st_ino == inode for path, inode in finished.items())
-    time.sleep(0.2)
-    shutil.rmtree(out / ".feff", ignore_errors=True)  # an orphan of the last kill may have written after the clean-up
-    assert contents(out) == contents(whole)
+def test_ten_kills_change_no_byte(victims):
+    """kill -9 of the campaign, its children left to write on: nothing lost, nothing run twice, the same bytes."""
+    print("seed", victims.seed, [(kill["out"], kill["code"], len(kill["found"])) for kill in victims.kills])
+    assert sum(kill["code"] == -signal.SIGKILL for kill in victims.kills) == 10
+    whole = contents(victims.root / "whole")
+    assert sum(name.endswith("status.json") for name in whole) == 4
+    assert contents(victims.root / "again") == whole
+    for kill, later in zip(victims.kills, [*victims.kills[1:], None], strict=True):
+        after = later["found"] if later and later["out"] == kill["out"] else victims.end[kill["out"]]
+        assert after.items() >= kill["found"].items(), "a finished site is neither lost nor run again"
+    for out in victims.end:
+        shutil.rmtree(victims.root / out / ".feff", ignore_errors=True)  # where an orphan wrote after the clean-up
+        assert contents(victims.root / out) == whole, out
 
 
-def test_interrupt_stops_all_and_the_same_command_goes_on(structures, command, tmp_path):
-    out, line = tmp_path / "runs", command(NiO_Ni=["hang"], CoO_O=["hang"])
-    began = time.monotonic()
-    [[code, _]] = _victims(tmp_path, structures, out, line, 1.5, "INT")
-    assert code in (130, -signal.SIGINT) and time.monotonic() - began < 30
-    assert not (out / ".feff").exists()
-    summary = run_campaign(structures, out, command(), SETTINGS, workers=2)
-    assert summary["done"] == 4 and summary["done_at_try"] == {"1": 4}
+def test_interrupt_stops_all_and_the_same_command_goes_on(victims):
+    assert victims.stop["code"] == 130 and victims.stop["took"] < 10 and not victims.stop["found"]
+    assert not victims.stop["left"]
+    assert contents(victims.root / "stopped") == contents(victims.root / "whole")
 
 
 def test_a_newer_campaign_takes_over(structures, command, tmp_path, monkeypatch):
