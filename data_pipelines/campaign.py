@@ -11,11 +11,12 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,7 @@ FILE = "campaign.json"
 RUNS = "FEFF-XANES"
 WORK = ".feff"
 PROVENANCE = "provenance.json"
+STOP_SECONDS = 5.0
 Report = Callable[[str, int, int], None]
 
 
@@ -79,8 +81,7 @@ def run_campaign(
                         report("running", len(jobs) - len(todo) + count, len(jobs))
                 except BaseException:
                     _withdraw(lease)
-                    for future in futures:
-                        future.cancel()
+                    wait(futures, STOP_SECONDS)  # an engine would end its workers before they end their FEFF
                     raise
     finally:
         _withdraw(lease)
@@ -230,7 +231,13 @@ def _parsl(path: Path) -> AbstractContextManager[Callable[..., Future]]:
     def engine() -> Iterator[Callable[..., Future]]:
         # Parsl finds its own programs by PATH, which lacks them where `spt-jax` was called by its full path.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        with parsl.load(config) as kernel:
+        # Ctrl-C in a terminal reaches all processes; without its own, Parsl waits for ever. They inherit this.
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            kernel = parsl.load(config)
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
+        with kernel:
             yield lambda function, *arguments: parsl.python_app(function, data_flow_kernel=kernel)(*arguments)
 
     return engine()
