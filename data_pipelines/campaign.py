@@ -152,7 +152,7 @@ def _sites(poscar: Path) -> list[tuple[int, str]]:
         for index, element in named:
             if not 0 <= index < len(symbols) or symbols[index] != element:
                 raise SpectrumError("site mismatch", f"{PROVENANCE} names {element} at site {index}, POSCAR does not")
-        return named
+        return list(dict.fromkeys(named))
     except SpectrumError:
         raise
     except Exception as error:  # pymatgen and a hand-made JSON raise whatever they run into
@@ -166,7 +166,7 @@ def _is_open(job: Job, settings: FeffSettings, redo_failed: bool) -> bool:
         if job.folder.exists() and not (job.folder / SETTINGS).exists():
             raise RunError(f"{job.folder} was not made by this command; choose another --out")
         return True
-    if FeffSettings(**status["asked"]) != settings:
+    if status["asked"] != json.loads(json.dumps(asdict(settings))):
         raise RunError(f"{job.folder} was run with other settings; choose another --out")
     return redo_failed and status["status"] == "failed"
 

@@ -142,7 +142,7 @@ def _attempts(job: Job, plan: Plan, scratch: Path) -> dict:
                 last = next((line.strip()[:200] for line in reversed(said) if line.strip()), "nothing")
                 if code in (126, 127):
                     raise RunError(f"--feff-cmd cannot be run: {last}") from None
-                failure = SpectrumError("no xmu.dat", f"FEFF's last words: {last}")
+                failure = SpectrumError("no xmu.dat", f"FEFF's last words: {last.replace(str(work), '.')}")
         shutil.rmtree(work, ignore_errors=True)
         tries.append({"settings": asdict(settings), "failed": failure.reason if failure else ""})
         if failure is None or failure.reason in BEYOND_SETTINGS or len(tries) > plan.retries:
