@@ -20,10 +20,15 @@ LARGEST_XMU_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class FeffRun:
-    """Energy (N,) in eV on FEFF's absolute scale, mu (N,), and what the header says of the absorber."""
+    """Energy (N,) in eV on FEFF's absolute scale, mu (N,), and what the header says of the absorber.
+
+    k (N,) in 1/Angstrom is the wave number, negative below the Fermi level; chi (N,) is the share of scattering in mu.
+    """
 
     energy: np.ndarray
+    k: np.ndarray
     mu: np.ndarray
+    chi: np.ndarray
     version: str
     element: str | None
     edge: str | None
@@ -51,11 +56,17 @@ def read_xmu(path: Path | str) -> FeffRun:
         table = np.array(rows, dtype=float)
     except ValueError as error:
         raise SpectrumError("unreadable", f"{path}: {error}") from None
+    if table[0, 2] >= 0:
+        # A XANES mesh begins below the Fermi level, at negative k; the mesh of EXAFS begins on it. FEFF8L knows no
+        # XANES: it passes over the card and writes this file all the same.
+        raise SpectrumError("not a XANES run", f"{path} begins at k = {table[0, 2]:g}, as EXAFS does: no FMS, no XANES")
     version = re.search(r"(FEFF\s*[\d.]+)", header)
     absorber = re.search(r"Abs\s+Z=\s*(\d+).*?\s(\w+)\s+shell", header)
     return FeffRun(
         energy=table[:, 0],
+        k=table[:, 2],
         mu=table[:, 3],
+        chi=table[:, 5],
         version=version.group(1) if version else "FEFF",
         element=SYMBOLS[int(absorber.group(1))] if absorber else None,
         edge=absorber.group(2) if absorber else None,

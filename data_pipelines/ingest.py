@@ -23,7 +23,7 @@ from data_pipelines.sources import Source, open_source
 from data_pipelines.staging import stage
 
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
-RECIPE = 1
+RECIPE = 2
 WORK = ".prepare"
 
 

@@ -111,7 +111,7 @@ def _tree(root: Path, name: str) -> Source:
     runs: list[Path] = []
     poscars: set[Path] = set()
     for folder, subfolders, files in os.walk(root):
-        subfolders.sort()
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))  # unfinished runs are hidden
         here = Path(folder)
         for file in sorted({"POSCAR", "provenance.json", "feff.inp", "xmu.dat"} & set(files)):
             digest.update(str((here / file).relative_to(root)).encode("utf-8", "surrogateescape"))

@@ -15,6 +15,7 @@ import tyro
 from data_pipelines.errors import UserError
 from spt_jax.commands.data_card import DataCard
 from spt_jax.commands.datasets import Prepare, Verify
+from spt_jax.commands.feff import Feff
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import errors
 from spt_jax.commands.structures import Structures
@@ -26,6 +27,7 @@ spt-jax: from X-ray absorption spectra to local structure.
 
   spt-jax quickstart [--out DIR]                    train on the embedded library
   spt-jax structures SOURCE... --out STRUCTURES     structures, variants, their sites
+  spt-jax feff STRUCTURES --feff-cmd FEFF           structures -> FEFF runs of every site
   spt-jax prepare SOURCE... --out DATASET           FEFF runs -> labelled dataset
   spt-jax data card DATASET [--html [FILE]]         what a dataset holds, or a page of it
   spt-jax data verify DATASET                       is it whole?
@@ -41,6 +43,7 @@ Each explains itself with --help. Presets of train and ensemble:
 COMMANDS = {
     "quickstart": Quickstart,
     "structures": Structures,
+    "feff": Feff,
     "prepare": Prepare,
     "data card": DataCard,
     "data verify": Verify,

@@ -10,6 +10,7 @@ OWNERS = {
     "array_record": "data_pipelines/blocks.py",
     "grain": "data_pipelines/loading.py",
     "larch": "data_pipelines/experiment.py",
+    "parsl": "data_pipelines/campaign.py",
     "orbax": "spt_jax/training/checkpoint.py",
     "tensorflow_datasets": "data_pipelines/tfds_builder.py",
 }

@@ -1,0 +1,96 @@
+"""From structures to spectra: FEFF for every site."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from data_pipelines.errors import UserError
+from data_pipelines.feff_input import FeffSettings
+from spt_jax.commands.screen import console, errors
+
+
+@dataclass(frozen=True)
+class Feff:
+    """Compute the XANES of every inequivalent site with your own FEFF 9 or 10, for `spt-jax prepare` to read.
+
+    A run is judged by its xmu.dat; one that fails is tried again with safer settings, and in the end listed with its
+    reason in OUT/campaign.json. After a stop the same command goes on where it was.
+    """
+
+    structures: tyro.conf.Positional[Path]
+    """Folder of MATERIAL/POSCAR, as `spt-jax structures` makes it; MATERIAL/provenance.json may name the sites."""
+    feff_cmd: str = ""
+    """FEFF: one program, its modules in order with commas between, or a shell line; run in each site's own folder."""
+    out: Path | None = None
+    """Folder of the runs, MATERIAL/FEFF-XANES/NNN_El; STRUCTURES itself where not given."""
+    elements: tuple[str, ...] = ()
+    """Absorbers, such as Co Ni O; all where not given."""
+    settings: FeffSettings = field(default_factory=FeffSettings)
+    workers: int = 0
+    """Runs at once on this machine; 0 means one per core."""
+    time_limit: float = 3600
+    """Seconds after which one attempt is killed."""
+    retries: int = 2
+    """Further attempts at most, with safer settings; 0 keeps all spectra of one kind."""
+    engine: Path | None = None
+    """Python file whose `config` is a Parsl configuration: SLURM, PBS, Kubernetes (docs/feff.md)."""
+    redo_failed: bool = False
+    """Try sites again that an earlier campaign listed as failed."""
+
+    def run(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from data_pipelines.campaign import FILE, run_campaign
+
+        if self.time_limit <= 0 or self.retries < 0 or self.workers < 0:
+            raise UserError("--time-limit must be positive, --retries and --workers not negative")
+        out = self.out or self.structures
+        columns = (TextColumn("{task.description:8s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        progress, bars = Progress(*columns, console=errors), {}
+        with contextlib.ExitStack() as live:
+
+            def report(stage: str, done: int, total: int) -> None:
+                if not bars:
+                    live.enter_context(progress)
+                if stage not in bars:
+                    bars[stage] = progress.add_task(stage, total=total)
+                progress.update(bars[stage], completed=done, total=total)
+
+            summary = run_campaign(
+                self.structures,
+                out,
+                self.feff_cmd,
+                self.settings,
+                self.elements,
+                self.workers or os.cpu_count() or 1,
+                self.time_limit,
+                self.retries,
+                self.engine,
+                self.redo_failed,
+                report,
+            )
+        _show(summary)
+        print(f"Every failure with its reason: {out / FILE}" if summary["failed"] else "No failures.")
+        if summary["done"]:
+            print(f"Next: spt-jax prepare {out} --out dataset")
+
+
+def _show(summary: dict) -> None:
+    from rich.table import Table
+
+    table = Table("absorber", "done", "failed")
+    for element, counts in summary["elements"].items():
+        table.add_row(element, str(counts.get("done", 0)), str(counts.get("failed", 0)))
+    console.print(table)
+    safer = summary["done"] - summary["done_at_try"].get("1", 0)
+    print(f"{summary['done']} of {summary['sites']} sites have a spectrum, {safer} of them with safer settings.")
+    for reason, count in summary["failed_by_reason"].items():
+        first = next(f for f in summary["failures"] if f["reason"] == reason)
+        print(f"{count} failed: {reason}, first {first['run']} ({first['detail']})")
+    for material in summary["materials_left_out"]:
+        print(f"left out: {material['material']}: {material['reason']} ({material['detail']})")
