@@ -188,12 +188,11 @@ def _outliers(seen: Survey, card: dict, drawn: Drawn) -> str:
 
 
 def _near_duplicates(seen: Survey, card: dict) -> str:
-    made = card["duplicates"]
     made = (
-        f"<p>Made of {made['families']:,} families of materials, formulas and near duplicates; of these "
-        f"{made['near_duplicate_pairs']:,} pairs, within one material too. {made['moved_to_their_family']:,} spectra "
-        "moved to the split of their family.</p>"
-    )
+        "<p>Counted by <code>prepare</code>, also within one material: {near_duplicate_pairs:,} pairs of near duplicates. "
+        "With materials and formulas they tie the dataset into {families:,} families, each in one split; "
+        "{moved_to_their_family:,} spectra were moved to that of their family.</p>"
+    ).format(**card["duplicates"])
     rows, distance, _ = seen.neighbours
     known = np.isfinite(distance)
     if not known.any():

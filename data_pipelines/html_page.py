@@ -16,7 +16,7 @@ dt { color: #555; font-size: 0.85rem; } dd { margin: 0; font-size: 1.25rem; }
 .good { color: #2c7a3f; } .bad { color: #b3401e; } .non-O { color: #1f6f9f; } .O { color: #b8650f; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); gap: 1.2rem 1rem; }
 .beside { display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }
-.beside figure { flex: 1 1 320px; max-width: 460px; }
+.beside figure { flex: 1 1 320px; max-width: 460px; } .beside > div { flex: 1 1 340px; min-width: 0; }
 figure { margin: 0; min-width: 0; display: flex; flex-direction: column; }
 svg { width: 100%; height: auto; display: block; margin-top: auto; }
 figcaption { font-size: 0.88rem; line-height: 1.35; color: #555; overflow-wrap: anywhere; }
@@ -32,7 +32,7 @@ table.map th.row { text-align: left; border: 0; vertical-align: middle; }
 code { font-size: 0.88em; }
 @media (max-width: 600px) {
   table { font-size: 0.8rem; } td, th { padding-right: 0.7rem; }
-  table.map td, table.map th { padding: 0.1rem; } table.map td { min-width: 0; }
+  table.map { font-size: 0.66rem; } table.map td, table.map th { padding: 0.1rem; min-width: 0; }
 }
 """
 

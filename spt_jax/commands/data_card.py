@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -13,7 +14,7 @@ from spt_jax.commands.screen import bars
 
 @dataclass(frozen=True)
 class DataCard:
-    """What a dataset holds, where it came from, and what is missing and why: as text, or as a page with pictures.
+    """What a dataset holds and what it lacks: as text, or with --html as a page.
 
     The page shows the spectra of every element, the labels and where they lack, outliers, near duplicates and whether
     anything leaks from one split into another. It is one file that needs no other.
@@ -21,7 +22,8 @@ class DataCard:
 
     dataset: tyro.conf.Positional[Path]
     """Dataset folder made by `spt-jax prepare`."""
-    html: tuple[Path, ...] | None = None
+    # A tuple, so that the option may stand without a file.
+    html: Annotated[tuple[Path, ...] | None, tyro.conf.arg(metavar="[FILE]")] = None
     """Make the page, in this file or else in DATASET/data_card.html."""
 
     def run(self) -> None:
