@@ -195,7 +195,7 @@ def run(cells: list[tuple[Structure, list[int]]], options: Namespace) -> list[di
 
 
 def show(lines: list[dict]) -> None:
-    columns = {"sites_per_s": "sites/s/core", "median_ms": "ms/site p50", "speedup": "shared is faster"}
+    columns = {"sites_per_s": "sites/s/core", "median_ms": "ms p50", "speedup": "ratio"}
     measure.show(lines, {**columns, "max_error": "max diff", "masks_differ": "masks differ"})
     line = lines[0]
     print(f"{line['sites']:,} sites of {line['structures']:,} structures, {line['labels']:,} labels compared")

@@ -14,7 +14,7 @@ FIELDS = (
 ).split()
 
 
-@pytest.mark.parametrize("name", ["ops", "train_step", "ensemble", "scaling"])
+@pytest.mark.parametrize("name", ["ops", "train_step", "ensemble", "scaling", "descriptors"])
 def test_each_runs_and_records(name, tmp_path, capsys):
     path = tmp_path / "results.jsonl"
     importlib.import_module(f"benchmarks.{name}").main(["--small", "--json", str(path)])
