@@ -199,6 +199,14 @@ class Blocks:
         return DatasetError(f"{self._paths[shard]}: damaged ({' '.join(detail.split())}); {REMEDY}")
 
 
+def write_all(path: Path, records: Iterable[bytes]) -> None:
+    """Any ArrayRecord file, its records one by one at random access."""
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
+
+
 def read_all(path: Path) -> Iterator[bytes]:
     """All records of any ArrayRecord file. Raises DatasetError that names it where it is missing or damaged."""
     try:

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -35,13 +36,25 @@ class Beam:
     runner: str
     options: tuple[str, ...] = ()
 
+    def run(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Make all calls, each on some worker. Raises UserError where apache-beam is missing."""
+        options = self.pipeline_options()
+        import apache_beam
+
+        with apache_beam.Pipeline(runner=self.runner, options=options) as pipeline:
+            work = pipeline | apache_beam.Create(list(calls)) | apache_beam.Reshuffle()
+            _ = work | apache_beam.Map(_call)
+
     def pipeline_options(self):
-        """Raises UserError where apache-beam is missing."""
         try:
             from apache_beam.options.pipeline_options import PipelineOptions
         except ImportError:
             raise UserError("Beam needs apache-beam: pip install 'spt-jax[beam]'") from None
         return PipelineOptions(list(self.options))
+
+
+def _call(function: Callable[[], None]) -> None:
+    function()
 
 
 def schema(grid: EnergyGrid) -> pa.Schema:
@@ -69,7 +82,7 @@ def ingest(
     todo = [(path, chunk) for path, chunk in zip(paths, chunks, strict=True) if not path.exists()]
     report(_records(tasks) - sum(_records(chunk) for _, chunk in todo))
     if todo and beam:
-        _run_beam(todo, grid, beam)
+        beam.run([partial(_run_chunk, chunk, grid, path) for path, chunk in todo])
         report(sum(_records(chunk) for _, chunk in todo))
     elif todo:
         _run_processes(todo, grid, workers, report)
@@ -120,16 +133,6 @@ def _run_processes(todo: list[tuple[Path, list[Task]]], grid: EnergyGrid, worker
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides on Ctrl-C
-
-
-def _run_beam(todo: list[tuple[Path, list[Task]]], grid: EnergyGrid, beam: Beam) -> None:
-    """The same chunks into the same files, which lie on storage that all workers share."""
-    options = beam.pipeline_options()
-    import apache_beam
-
-    with apache_beam.Pipeline(runner=beam.runner, options=options) as pipeline:
-        work = pipeline | "Chunks" >> apache_beam.Create([(chunk, grid, str(path)) for path, chunk in todo])
-        _ = work | apache_beam.Reshuffle() | "Ingest" >> apache_beam.Map(lambda item: _run_chunk(*item))
 
 
 def _run_chunk(chunk: list[Task], grid: EnergyGrid, path: Path | str) -> None:

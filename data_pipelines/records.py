@@ -7,11 +7,13 @@ Spectra that come without a structure have the labels that their source states, 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ from data_pipelines.descriptors import Surroundings, describe
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import DESCRIPTORS, NAMES, EnergyGrid, site_kind
 from data_pipelines.sources import SITE_FOLDER, Task
-from data_pipelines.spectra import to_grid
+from data_pipelines.spectra import all_to_grid
 
 
 @dataclass
@@ -64,20 +66,29 @@ class Site:
 def run_task(task: Task, grid: EnergyGrid) -> list[Record]:
     """All records of one task, in its order."""
     label, read = _READERS[task.kind](task)
+    sites = [_try(read, member) for member in task.members]
+    good = [site for site in sites if isinstance(site, Site)]
+    spectra = iter(all_to_grid([(site.energy, site.mu, site.element, site.edge) for site in good], grid))
     records = []
-    for member in task.members:
-        try:
-            site = read(member)
-            spectrum = to_grid(site.energy, site.mu, grid, site.element, site.edge)
-            labels, masked = label(site)
-            record = Record(site.id, site.material, site.kin, site.element, site.edge, spectrum, labels, masked)
-        except SpectrumError as error:
-            record = Record(_name(task, member), dropped=error.reason, detail=error.detail.replace(f"{task.root}/", ""))
-        except Exception as error:  # a file nobody foresaw must not end a run of hours
-            detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            record = Record(_name(task, member), dropped="unreadable", detail=detail)
-        records.append(record)
+    for member, site in zip(task.members, sites, strict=True):
+        spectrum = next(spectra) if isinstance(site, Site) else site
+        labels = _try(label, site) if isinstance(spectrum, np.ndarray) else spectrum
+        if isinstance(labels, SpectrumError):
+            detail = labels.detail.replace(f"{task.root}/", "")
+            records.append(Record(_name(task, member), dropped=labels.reason, detail=detail))
+        else:
+            records.append(Record(site.id, site.material, site.kin, site.element, site.edge, spectrum, *labels))
     return records
+
+
+def _try(function: Callable, argument: Any) -> Any:
+    """What the function returns, or why it does not."""
+    try:
+        return function(argument)
+    except SpectrumError as error:
+        return error
+    except Exception as error:  # a file nobody foresaw must not end a run of hours
+        return SpectrumError("unreadable", f"{type(error).__name__}: {error}".splitlines()[0][:200])
 
 
 def _name(task: Task, member: str | int) -> str:
@@ -117,7 +128,7 @@ def _stated(site: Site) -> tuple[np.ndarray, dict[str, str]]:
             value = site.known.get(d.name)
             if value is None:
                 masked[d.name] = "no structure"
-            elif not np.isfinite(value):
+            elif not math.isfinite(value):
                 masked[d.name] = "source gives no single value"
             elif not d.accepts(value):
                 masked[d.name] = "outside the plausible range"
@@ -202,12 +213,21 @@ def _parent(folder: Path) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def _table(path: str, row_group: int) -> pa.Table:
-    return pq.ParquetFile(path).read_row_group(row_group)
+def _columns(path: str, row_group: int) -> dict[str, Sequence]:
+    """A row group by columns: lists of numbers as arrays, all else as Python has it."""
+    columns: dict[str, Sequence] = {}
+    table = pq.ParquetFile(path).read_row_group(row_group)
+    for name in table.column_names:
+        column = pa.concat_arrays(table[name].chunks)
+        if pa.types.is_list(column.type) and pa.types.is_floating(column.type.value_type) and not column.null_count:
+            columns[name] = np.split(column.flatten().to_numpy(zero_copy_only=False), column.offsets[1:-1].to_numpy())
+        else:
+            columns[name] = column.to_pylist()
+    return columns
 
 
 def _row(task: Task, member: int) -> dict:
-    return _table(task.structure, task.row_group).slice(member, 1).to_pylist()[0]
+    return {name: column[member] for name, column in _columns(task.structure, task.row_group).items()}
 
 
 def _read_library_row(task: Task, member: int, around: Surroundings) -> Site:

@@ -6,6 +6,9 @@ sees an input that was treated otherwise than its training data.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
@@ -76,12 +79,39 @@ def to_grid(energy: np.ndarray, mu: np.ndarray, grid: EnergyGrid, element: str, 
     Shape-preserving cubic interpolation (no overshoot at the white line); energy is never
     re-aligned, so the chemical shift stays. Raises SpectrumError with a counted reason.
     """
-    energy, mu = np.asarray(energy, float), np.asarray(mu, float)
-    try:
-        grid_energy = grid.absolute(element, edge)
-    except ValueError as error:
-        raise SpectrumError("unknown edge", str(error)) from None
-    check(energy, mu, grid_energy)
-    mu = remove_pre_edge(energy, mu, grid_energy)
-    on_grid = PchipInterpolator(energy, mu)(np.maximum(grid_energy, energy[0]))
-    return (on_grid / edge_step(on_grid)).astype(np.float32)
+    [spectrum] = all_to_grid([(energy, mu, element, edge)], grid)
+    if isinstance(spectrum, SpectrumError):
+        raise spectrum
+    return spectrum
+
+
+def all_to_grid(
+    spectra: Sequence[tuple[np.ndarray, np.ndarray, str, str]], grid: EnergyGrid
+) -> list[np.ndarray | SpectrumError]:
+    """`to_grid` of many (energy, mu, element, edge), with the error in the place of a spectrum that has one.
+
+    Those on the same energies are interpolated together, to the same bits as alone.
+    """
+    found: list[np.ndarray | SpectrumError | None] = [None] * len(spectra)
+    together: dict[tuple[str, str, bytes], list[tuple[int, np.ndarray, np.ndarray]]] = defaultdict(list)
+    for i, (energy, mu, element, edge) in enumerate(spectra):
+        energy, mu = np.asarray(energy, float), np.asarray(mu, float)
+        try:
+            try:
+                grid_energy = grid.absolute(element, edge)
+            except ValueError as error:
+                raise SpectrumError("unknown edge", str(error)) from None
+            check(energy, mu, grid_energy)
+            mu = remove_pre_edge(energy, mu, grid_energy)
+            together[element, edge, energy.tobytes()].append((i, energy, mu))
+        except SpectrumError as error:
+            found[i] = error
+    for (element, edge, _), members in together.items():
+        energy, grid_energy = members[0][1], grid.absolute(element, edge)
+        curve = PchipInterpolator(energy, np.stack([mu for _, _, mu in members]), axis=1)
+        for (i, *_), on_grid in zip(members, curve(np.maximum(grid_energy, energy[0])), strict=True):
+            try:
+                found[i] = (on_grid / edge_step(on_grid)).astype(np.float32)
+            except SpectrumError as error:
+                found[i] = error
+    return found

@@ -28,6 +28,8 @@ SEGMENTS = 16
 # Candidate pairs, and spectra, held in memory at a time.
 PAIRS = 2**14
 ROWS = 2**14
+# Spectra whose neighbours are counted to tell how many a portion has.
+SAMPLE = 32
 
 
 def hashed_split(key: str) -> str:
@@ -119,24 +121,22 @@ def _equal(members: np.ndarray, means: np.ndarray, spectra: np.ndarray) -> Itera
 
 
 def _candidates(means: np.ndarray, tolerance: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every pair i < j whose means agree to the tolerance, in portions of about PAIRS."""
+    """Every pair i < j whose means agree to the tolerance, in portions of at most PAIRS."""
     radius = tolerance + 1e-5  # of rounding in the means
     tree = KDTree(means)
-    for start in range(0, len(means), ROWS):
-        inside = KDTree(means[start : start + ROWS])
-        for rows, here in _few(inside, np.arange(len(inside.data)), tree, radius):
-            found = here.sparse_distance_matrix(tree, radius, p=np.inf, output_type="ndarray")
-            i, j = start + rows[found["i"]], found["j"]
-            i, j = i[i < j], j[i < j]
-            for part in range(0, len(i), PAIRS):
-                yield i[part : part + PAIRS], j[part : part + PAIRS]
 
+    def search(rows: np.ndarray, **options) -> np.ndarray:
+        return tree.query_ball_point(means[rows], radius, p=np.inf, workers=-1, **options)
 
-def _few(inside: KDTree, rows: np.ndarray, tree: KDTree, radius: float) -> Iterator[tuple[np.ndarray, KDTree]]:
-    """`inside`, whose points are `rows` of its portion, halved until its pairs with `tree` fit into memory."""
-    if len(rows) == 1 or inside.count_neighbors(tree, radius, p=np.inf) < 256 * PAIRS:
-        yield rows, inside
-        return
-    half = len(rows) // 2
-    for part in (slice(half), slice(half, None)):
-        yield from _few(KDTree(inside.data[part]), rows[part], tree, radius)
+    todo = [np.arange(start, min(start + ROWS, len(means))) for start in range(0, len(means), ROWS)]
+    while todo:
+        rows = todo.pop()
+        some = rows[:: max(len(rows) // SAMPLE, 1)]
+        if len(rows) > 1 and search(some, return_length=True).mean() * len(rows) > 256 * PAIRS:
+            todo += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]  # too many for memory
+            continue
+        found = search(rows)
+        i, j = np.repeat(rows, list(map(len, found))), np.concatenate(found).astype(np.int64)
+        i, j = i[i < j], j[i < j]
+        for part in range(0, len(i), PAIRS):
+            yield i[part : part + PAIRS], j[part : part + PAIRS]
