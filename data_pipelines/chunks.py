@@ -23,6 +23,7 @@ from data_pipelines.files import write_atomic
 from data_pipelines.records import Record, run_task
 from data_pipelines.schema import DESCRIPTORS, EnergyGrid
 from data_pipelines.sources import Task
+from data_pipelines.staging import SCHEMA
 
 # A chunk is closed when it holds so many records, or so many tasks: a quarter of a minute's work at the most.
 CHUNK_RECORDS = 1024
@@ -59,9 +60,8 @@ def _call(function: Callable[[], None]) -> None:
 
 def schema(grid: EnergyGrid) -> pa.Schema:
     """Columns of a chunk: a Record each row. masked is JSON; spectrum and labels are null where the record is dropped."""
-    text = {name: pa.string() for name in ("id", "material", "element", "edge", "masked", "dropped", "detail")}
     arrays = {"spectrum": pa.list_(pa.float32(), grid.points), "labels": pa.list_(pa.float32(), len(DESCRIPTORS))}
-    return pa.schema({**text, "kin": pa.list_(pa.string()), **arrays})
+    return pa.unify_schemas([SCHEMA, pa.schema(arrays)])
 
 
 def ingest(

@@ -33,7 +33,7 @@ class Record:
     """What became of one spectrum found in a source: labelled, or dropped for a reason.
 
     spectrum: (grid.points,) float32, mu with unit edge step; None where dropped. labels: (len(DESCRIPTORS),) float32,
-    NaN where masked. masked: descriptor -> reason.
+    NaN where masked. masked: descriptor -> reason. settings: of the calculation, as JSON, "" where the source has none.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Record:
     spectrum: np.ndarray | None = None
     labels: np.ndarray | None = None
     masked: dict[str, str] = field(default_factory=dict)
+    settings: str = ""
     dropped: str = ""
     detail: str = ""
 
@@ -61,6 +62,7 @@ class Site:
     energy: np.ndarray
     mu: np.ndarray
     known: dict[str, float] = field(default_factory=dict)
+    settings: str = ""
 
 
 def run_task(task: Task, grid: EnergyGrid) -> list[Record]:
@@ -77,7 +79,8 @@ def run_task(task: Task, grid: EnergyGrid) -> list[Record]:
             detail = labels.detail.replace(f"{task.root}/", "")
             records.append(Record(_name(task, member), dropped=labels.reason, detail=detail))
         else:
-            records.append(Record(site.id, site.material, site.kin, site.element, site.edge, spectrum, *labels))
+            names = (site.id, site.material, site.kin, site.element, site.edge)
+            records.append(Record(*names, spectrum, *labels, site.settings))
     return records
 
 
@@ -201,7 +204,13 @@ def _read_folder(folder: Path, id: str, material: str, around: Surroundings, ind
         raise SpectrumError("site mismatch", f"{folder}/xmu.dat was computed for {run.element}, not {element}")
     edge = run.edge or cards.get("EDGE") or "K"
     kin = (*_parent(folder), around.structure.composition.reduced_formula)
-    return Site(id, material, kin, index, element, edge, run.energy, run.mu)
+    written = folder / "settings.json"  # by `spt-jax feff`; else what the input says
+    settings = json.loads(written.read_text(encoding="utf-8")) if written.exists() else cards
+    return Site(id, material, kin, index, element, edge, run.energy, run.mu, settings=_json(settings))
+
+
+def _json(settings: dict) -> str:
+    return json.dumps(settings, sort_keys=True) if settings else ""
 
 
 def _parent(folder: Path) -> tuple[str, ...]:
@@ -237,9 +246,11 @@ def _read_library_row(task: Task, member: int, around: Surroundings) -> Site:
     trajectory, prototype = row.get("trajectory"), row.get("prototype")
     formula = around.structure.composition.reduced_formula
     kin = (trajectory,) if trajectory else (prototype, formula) if prototype else (formula,)
-    edge = json.loads(row.get("settings") or "{}").get("edge", "K")
+    settings = json.loads(row.get("settings") or "{}")
+    edge, absorber = settings.get("edge", "K"), row["absorber"]
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
-    return Site(row["id"], kin[0], kin, int(row["site_index"]), row["absorber"], edge, energy, mu, _stated_charge(row))
+    index, charge = int(row["site_index"]), _stated_charge(row)
+    return Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, _json(settings))
 
 
 def _read_table_row(task: Task, member: int) -> Site:

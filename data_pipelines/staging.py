@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from data_pipelines import splits
 from data_pipelines.schema import DESCRIPTORS, SYMBOLS, EnergyGrid
 
-TEXTS = ("id", "material", "element", "edge", "masked", "dropped", "detail")
+TEXTS = ("id", "material", "element", "edge", "settings", "masked", "dropped", "detail")
 SCHEMA = pa.schema({**{name: pa.string() for name in TEXTS}, "kin": pa.list_(pa.string())})
 
 
