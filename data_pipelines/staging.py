@@ -68,6 +68,7 @@ def stage(
             tables.append(table.select(SCHEMA.names).cast(SCHEMA))
             place += len(table)
     table = pa.concat_tables(tables).combine_chunks()
+    del tables  # they hold the mapped files of all chunks
     source = np.repeat(np.arange(len(counts)), counts)
     table = _drop_repeated(table, source, names, spectra)
     kept = np.flatnonzero(pc.equal(table["dropped"], "").to_numpy())
