@@ -217,7 +217,8 @@ def _parent(folder: Path) -> tuple[str, ...]:
     """The structure that a variant was made from, where `spt-jax structures` left word of it: a key of the family."""
     for place in (folder, folder.parent, folder.parent.parent):
         if (place / "provenance.json").exists():
-            return (json.loads((place / "provenance.json").read_text(encoding="utf-8"))["parent"],)
+            parent = json.loads((place / "provenance.json").read_text(encoding="utf-8")).get("parent")
+            return (parent,) if parent else ()
     return ()
 
 

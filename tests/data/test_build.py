@@ -110,7 +110,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(built, tmp_path, rng)
     )
     command = [sys.executable, str(program), str(out), *map(str, built.sources)]
     began = time.monotonic()
-    moments = np.sort(rng.uniform(1, 14, 4))
+    moments = np.sort(rng.uniform(3, 12, 3))
     for moment in moments:
         process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:

@@ -362,6 +362,7 @@ def campaign(out, command):
 def killed(out, command, sign, after):
     child = os.fork()
     if not child:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
         try:
             campaign(out, command)
         except KeyboardInterrupt:

@@ -85,7 +85,7 @@ def enumerate_all(symbols, counts, options, limit) -> tuple[list[int] | None, in
 
 def test_search_is_the_enumeration(rng, monkeypatch):
     found = 0
-    for _ in range(150):
+    for _ in range(400):
         size, limit = int(rng.integers(1, 8)), int(rng.choice([3, 40, 100_000]))
         monkeypatch.setattr(module, "COMBINATIONS", limit)
         symbols = rng.choice(["Fe", "Mn", "O"], size).tolist()
@@ -100,7 +100,7 @@ def test_search_is_the_enumeration(rng, monkeypatch):
         assert search.best == best
         assert min(search.met, limit + 1) == min(met, limit + 1)
         found += best is not None
-    assert found > 10
+    assert found, "some combination is neutral"
 
 
 def test_many_inequivalent_sites_end_soon(rng):
