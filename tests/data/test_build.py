@@ -1,6 +1,7 @@
 """The dataset as an engine builds it: source after source, killed and resumed, verified, on Beam, from tables."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -116,7 +117,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(built, tmp_path, rng)
         try:
             process.wait(timeout=float(moment))
         except subprocess.TimeoutExpired:
-            subprocess.run(["kill", "-9", f"-{process.pid}"], check=True)
+            os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() in (0, -signal.SIGKILL), process.stderr.read().decode()
     print(f"killed after {moments} s; {time.monotonic() - began:.0f} s")
     assert subprocess.run(command, check=False, timeout=120).returncode == 0
