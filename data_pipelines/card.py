@@ -132,7 +132,7 @@ def read(dataset: Path) -> dict:
         raise DatasetError(f"{path}: damaged ({error})") from None
     if card.get("format") != FORMAT:
         raise DatasetError(
-            f"{path}: data card of format {card.get('format')}, this version reads {FORMAT}; prepare it again"
+            f"{path}: data card of format {card.get('format')}, this version reads {FORMAT}; prepare it again, with --overwrite"
         )
     return card
 
