@@ -12,15 +12,13 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from data_pipelines.card_figures import BLUE, GREY, INK, KIND_COLOUR, ORANGE, RC
 from data_pipelines.files import write_atomic
 from data_pipelines.schema import SITE_KINDS, descriptor, site_kind
 from spt_jax.analysis.evaluate import Evaluation
 from spt_jax.blueprint import Blueprint
 from spt_jax.training.loop import LOG
 from spt_jax.training.losses import units
-
-INK, BLUE, ORANGE, GREY = "#222222", "#1f6f9f", "#d9822b", "#b8b8b8"
-KIND_COLOUR = {"non-O": BLUE, "O": ORANGE}
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
@@ -30,16 +28,6 @@ table { border-collapse: collapse; font-size: 0.92rem; } td, th { padding: 0.15r
 th { border-bottom: 1px solid #888; } td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left; }
 tr.first td { border-top: 1px solid #ccc; }
 """
-
-
-RC = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "spt",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-}
 
 
 @matplotlib.rc_context(RC)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import tyro
 
 from data_pipelines.errors import UserError
 from data_pipelines.feff_input import FeffSettings
-from spt_jax.commands.screen import console, errors
+from spt_jax.commands.screen import bars, console
 
 
 @dataclass(frozen=True)
@@ -43,24 +42,12 @@ class Feff:
     """Try sites again that an earlier campaign listed as failed."""
 
     def run(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         from data_pipelines.campaign import FILE, run_campaign
 
         if self.time_limit <= 0 or self.retries < 0 or self.workers < 0:
             raise UserError("--time-limit must be positive, --retries and --workers not negative")
         out = self.out or self.structures
-        columns = (TextColumn("{task.description:8s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        progress, bars = Progress(*columns, console=errors), {}
-        with contextlib.ExitStack() as live:
-
-            def report(stage: str, done: int, total: int) -> None:
-                if not bars:
-                    live.enter_context(progress)
-                if stage not in bars:
-                    bars[stage] = progress.add_task(stage, total=total)
-                progress.update(bars[stage], completed=done, total=total)
-
+        with bars() as report:
             summary = run_campaign(
                 self.structures,
                 out,
