@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from data_pipelines.schema import DESCRIPTORS, Batch, descriptor
+
+Answers = dict[str, np.ndarray]
+"""What any model says of N spectra, by descriptor: (N, C) class probabilities, or (N,) values in the unit."""
+
+Predictor = Callable[[np.ndarray, np.ndarray], Answers]
+"""Any model: (N, L) spectra on the grid and (N,) atomic numbers -> answers."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +58,8 @@ def units(task: Task, output: np.ndarray) -> np.ndarray:
         shifted = np.exp(output - output.max(axis=-1, keepdims=True))
         return shifted / shifted.sum(axis=-1, keepdims=True)
     return np.clip(output * task.std + task.mean, *descriptor(task.name).plausible)
+
+
+def answers_of(outputs: dict[str, np.ndarray], tasks: tuple[Task, ...]) -> Answers:
+    """Head outputs as answers."""
+    return {task.name: units(task, np.asarray(outputs[task.name])) for task in tasks}

@@ -11,8 +11,8 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from data_pipelines.schema import Batch, Descriptor, descriptor
-from spt_jax.training.losses import Task, units
+from data_pipelines.schema import DESCRIPTORS, Batch, Descriptor
+from spt_jax.tasks import Answers, Task, answers_of
 
 
 def score(d: Descriptor, truth: np.ndarray, prediction: np.ndarray) -> dict:
@@ -39,13 +39,18 @@ def main_score(scores: dict) -> float | None:
     return scores["f1_macro"] if scores["kind"] == "class" else scores["r2"]
 
 
-def score_outputs(outputs: dict[str, np.ndarray], batch: Batch, tasks: tuple[Task, ...]) -> dict[str, dict]:
-    """Scores of head outputs on the labelled rows of a batch: descriptor -> scores; none where nothing is labelled."""
+def score_answers(answers: Answers, batch: Batch) -> dict[str, dict]:
+    """Scores on the labelled rows of a batch: descriptor -> scores; none where nothing is labelled or answered."""
     result = {}
-    for task in tasks:
-        present = np.asarray(batch.mask[:, task.column])
-        if present.any():
-            values = units(task, np.asarray(outputs[task.name])[present])
-            prediction = values.argmax(axis=-1) if task.classes else values
-            result[task.name] = score(descriptor(task.name), batch.labels[present, task.column], prediction)
+    for column, d in enumerate(DESCRIPTORS):
+        present = np.asarray(batch.mask[:, column])
+        if d.name in answers and present.any():
+            found = answers[d.name][present]
+            found = found.argmax(axis=-1) if d.kind == "class" else found
+            result[d.name] = score(d, batch.labels[present, column], found)
     return result
+
+
+def score_outputs(outputs: dict[str, np.ndarray], batch: Batch, tasks: tuple[Task, ...]) -> dict[str, dict]:
+    """The same of a network's head outputs."""
+    return score_answers(answers_of(outputs, tasks), batch)

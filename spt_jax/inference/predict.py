@@ -17,7 +17,7 @@ from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import SYMBOLS, descriptor, site_kind
 from data_pipelines.spectra import to_grid
 from spt_jax.blueprint import Blueprint
-from spt_jax.tasks import units
+from spt_jax.tasks import Answers, answers_of, units
 
 # Evaluation runs in pieces of one size, so that one program is compiled whatever the number of spectra.
 CHUNK = 256
@@ -82,6 +82,10 @@ class Model:
         atomic_number = np.pad(atomic_number, (0, missing), mode="edge")
         pieces = [run(spectrum[i : i + size], atomic_number[i : i + size]) for i in range(0, count, size)]
         return {name: np.concatenate([piece[name] for piece in pieces])[:count] for name in pieces[0]}
+
+    def answers(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> Answers:
+        """The same as class probabilities and values in their units, of the descriptors it learnt."""
+        return answers_of(self.outputs(spectrum, atomic_number), self.blueprint.learnt_tasks)
 
     def predict(
         self, energy: np.ndarray, mu: np.ndarray, element: str | None = None, edge: str = "K"
