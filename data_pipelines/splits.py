@@ -32,9 +32,14 @@ ROWS = 2**14
 SAMPLE = 32
 
 
+def hash_place(key: str) -> float:
+    """A number in [0, 1) that belongs to the key: the same on every machine, whatever else there is."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+
+
 def hashed_split(key: str) -> str:
     """The split of a material on its own."""
-    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    place = hash_place(key)
     if place < TEST_FRACTION:
         return "test"
     return "validation" if place < TEST_FRACTION + VALIDATION_FRACTION else "train"
