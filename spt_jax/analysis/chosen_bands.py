@@ -18,9 +18,9 @@ from flax import nnx
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from data_pipelines.card_figures import BLUE, GREY, RC
 from data_pipelines.loading import Dataset
 from data_pipelines.schema import Batch
-from spt_jax.analysis.report import BLUE, GREY, RC
 from spt_jax.config import BandInput, Config, ModelConfig, TrainConfig
 from spt_jax.inference.predict import Model, load
 from spt_jax.training.loop import train

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import html
-import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_pipelines.card_figures import BLUE, GREY, INK, KIND_COLOUR, ORANGE, RC
+from data_pipelines.card_figures import BLUE, ORANGE, RC
 from data_pipelines.files import write_atomic
-from data_pipelines.schema import SITE_KINDS, descriptor, site_kind
 from spt_jax.analysis.evaluate import Evaluation
+from spt_jax.analysis.figures import confusions, parities, svg
 from spt_jax.blueprint import Blueprint
+from spt_jax.tasks import answers_of
 from spt_jax.training.loop import LOG
-from spt_jax.training.losses import units
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
@@ -33,7 +31,7 @@ tr.first td { border-top: 1px solid #ccc; }
 @matplotlib.rc_context(RC)
 def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> None:
     """Write `run`/report.html."""
-    metrics = evaluation.metrics
+    metrics, answers = evaluation.metrics, answers_of(evaluation.outputs, blueprint.learnt_tasks)
     log = [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
     bands = ", ".join(f"{k} = {v}" for k, v in (("k", blueprint.model.bands), ("mode", blueprint.model.band_mode)))
     sections = [
@@ -41,15 +39,15 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> Non
         (
             "Learning curves",
             "Loss 1 is what a constant guess costs; the score is the mean of macro-F1 and R².",
-            _svg(_curves(log)),
+            svg(_curves(log)),
         ),
-        ("Classes", "Rows: label; columns: prediction; numbers: sites.", _svg(_confusions(evaluation, blueprint))),
-        ("Values", "Label against prediction, Å (NNOSM: charge).", _svg(_parities(evaluation, blueprint))),
+        ("Classes", "Rows: label; columns: prediction; numbers: sites.", svg(confusions(answers, evaluation.split))),
+        ("Values", "Label against prediction, Å (NNOSM: charge).", svg(parities(answers, evaluation.split))),
         (
             "Chosen bands",
             f"How often each frequency is among the bands of a test spectrum ({bands}, band input "
             f"{blueprint.model.band_input}). Frequency f folds the spectrum at a period of its length / f.",
-            _svg(_bands(evaluation, blueprint)),
+            svg(_bands(evaluation, blueprint)),
         ),
     ]
     body = "".join(
@@ -90,51 +88,6 @@ def _curves(log: list[dict]) -> Figure:
     return figure
 
 
-def _confusions(evaluation: Evaluation, blueprint: Blueprint) -> Figure:
-    def draw(axes, task, labels, values, _):
-        d = descriptor(task.name)
-        predicted = values.argmax(axis=-1)
-        present = np.union1d(labels.astype(int), predicted)
-        matrix = np.zeros((len(present), len(present)), int)
-        np.add.at(matrix, (np.searchsorted(present, labels.astype(int)), np.searchsorted(present, predicted)), 1)
-        share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        if len(present) <= 12:
-            for (i, j), n in np.ndenumerate(matrix):
-                if n:
-                    axes.text(
-                        j, i, n, ha="center", va="center", fontsize=7, color="white" if share[i, j] > 0.6 else INK
-                    )
-        names = [d.classes[c] for c in present]
-        step = max(1, len(names) // 12)
-        axes.set_xticks(range(0, len(names), step), names[::step])
-        axes.set_yticks(range(0, len(names), step), names[::step])
-
-    return _grid(evaluation, blueprint, [t for t in blueprint.tasks if t.classes], draw, 3.1)
-
-
-def _parities(evaluation: Evaluation, blueprint: Blueprint) -> Figure:
-    def draw(axes, task, labels, values, kinds):
-        low, high = min(labels.min(), values.min()), max(labels.max(), values.max())
-        axes.plot([low, high], [low, high], color=GREY, linewidth=1, zorder=1)
-        for kind in SITE_KINDS:
-            if (kinds == kind).any():
-                axes.scatter(
-                    labels[kinds == kind],
-                    values[kinds == kind],
-                    s=9,
-                    alpha=0.6,
-                    color=KIND_COLOUR[kind],
-                    label=f"{kind} sites",
-                )
-        axes.set(xlabel="label", ylabel="prediction")
-        axes.set_box_aspect(1)
-        if len(set(kinds)) > 1:
-            axes.legend(frameon=False, fontsize=8)
-
-    return _grid(evaluation, blueprint, [t for t in blueprint.tasks if not t.classes], draw, 3.1)
-
-
 def _bands(evaluation: Evaluation, blueprint: Blueprint) -> Figure:
     bands = evaluation.outputs["bands"]
     blocks, highest = bands.shape[1], blueprint.model.highest_band
@@ -149,35 +102,5 @@ def _bands(evaluation: Evaluation, blueprint: Blueprint) -> Figure:
     return figure
 
 
-def _grid(evaluation: Evaluation, blueprint: Blueprint, tasks: list, draw: Callable, size: float) -> Figure:
-    """One panel per task with labels in this split, three in a row."""
-    batch = evaluation.split.batch
-    kinds = np.array([site_kind(absorber.split()[0]) for absorber in evaluation.split.absorbers])
-    tasks = [task for task in tasks if batch.mask[:, task.column].any()]
-    rows = max(1, -(-len(tasks) // 3))
-    figure = _figure(9, size * rows)
-    panels = figure.subplots(rows, 3, squeeze=False).ravel()
-    for axes in panels[len(tasks) :]:
-        axes.set_visible(False)
-    for axes, task in zip(panels, tasks, strict=False):
-        present = batch.mask[:, task.column]
-        draw(
-            axes,
-            task,
-            batch.labels[present, task.column],
-            units(task, evaluation.outputs[task.name][present]),
-            kinds[present],
-        )
-        unit = f" ({descriptor(task.name).unit})" if descriptor(task.name).unit else ""
-        axes.set_title(f"{task.name}{unit}", fontsize=11)
-    return figure
-
-
 def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
