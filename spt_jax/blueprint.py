@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from data_pipelines.schema import EnergyGrid, descriptor
-from spt_jax.config import ModelConfig
+from spt_jax.config import ModelConfig, PeerConfig
 from spt_jax.tasks import Task
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Blueprint:
     classes: the class list of each class descriptor, checked against the table when loaded.
     """
 
-    model: ModelConfig
+    model: ModelConfig | PeerConfig
     grid: EnergyGrid
     absorbers: tuple[str, ...]
     tasks: tuple[Task, ...]
@@ -46,7 +46,7 @@ class Blueprint:
         return tuple(task for task in self.tasks if not self.learnt or task.name in self.learnt)
 
     @classmethod
-    def of(cls, model: ModelConfig, dataset: Dataset, train: Split, tasks: tuple[Task, ...]) -> Blueprint:
+    def of(cls, model: ModelConfig | PeerConfig, dataset: Dataset, train: Split, tasks: tuple[Task, ...]) -> Blueprint:
         spectra = train.batch.spectrum.astype(np.float64)
         return cls(
             model=model,
@@ -70,7 +70,7 @@ class Blueprint:
             if descriptor(name).classes != values:
                 raise ValueError(f"the classes of {name} have changed since this checkpoint was made")
         return cls(
-            model=ModelConfig(**document["model"]),
+            model=(PeerConfig if "kind" in document["model"] else ModelConfig)(**document["model"]),
             grid=EnergyGrid(**document["grid"]),
             absorbers=tuple(document["absorbers"]),
             tasks=tuple(Task(**task) for task in document["tasks"]),
@@ -98,13 +98,25 @@ class Blueprint:
         # An exported model is read where flax may be missing, and needs no fresh one.
         from flax import nnx
 
-        from spt_jax.model.spt import SPT
         from spt_jax.training.losses import head_specs
 
+        network = network_class(self.model)
         energy, mean, std = self.grid.relative(), np.array(self.spectrum_mean), np.array(self.spectrum_std)
 
         def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-            model = SPT(self.model, head_specs(self.tasks), energy, mean, std, rngs=nnx.Rngs(params=key))
+            model = network(self.model, head_specs(self.tasks), energy, mean, std, rngs=nnx.Rngs(params=key))
             return nnx.split(model, nnx.Param, ...)
 
         return init
+
+
+def network_class(model: ModelConfig | PeerConfig) -> type[nnx.Module]:
+    """What `model` configures; all are made and called alike."""
+    if isinstance(model, ModelConfig):
+        from spt_jax.model.spt import SPT
+
+        return SPT
+    from spt_jax.peers.networks import CNN, MLP
+    from spt_jax.peers.transformers import AMFormer, FTTransformer
+
+    return {"mlp": MLP, "cnn": CNN, "ft_transformer": FTTransformer, "amformer": AMFormer}[model.kind]

@@ -57,6 +57,46 @@ class ModelConfig:
         if self.width % self.attention_heads:
             raise RunError(f"width ({self.width}) must be a multiple of attention_heads ({self.attention_heads})")
 
+    @property
+    def whole_batch(self) -> bool:
+        """Does the answer to one row depend on the others?"""
+        return self.band_mode == "batch"
+
+
+@dataclass(frozen=True)
+class PeerConfig:
+    """A network that SPT is compared with: same inputs, heads and training. `PEERS` has one of each kind."""
+
+    kind: Literal["mlp", "cnn", "ft_transformer", "amformer"]
+    width: int
+    """Units of a hidden layer, channels, or numbers of a token."""
+    depth: int
+    """Hidden layers, or residual blocks."""
+    dropout: float = 0.1
+    kernel: int = 5
+    """CNN: energies under the kernel; odd."""
+    heads: int = 8
+    """Transformers: attention heads."""
+    patch: int = 4
+    """Transformers: neighbouring energies to a token; 1 is one token for each feature, as in the papers."""
+    prompts: int = 16
+    """AMFormer: queries of an attention, and so tokens after it."""
+    kept: int = 8
+    """AMFormer: tokens that a query attends to, the strongest; the rest get nothing."""
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0:
+            raise RunError(f"kernel must be odd, got {self.kernel}")
+        if min(self.width, self.depth, self.kernel, self.heads, self.patch, self.prompts, self.kept) < 1:
+            raise RunError("all sizes of a network must be at least 1")
+        if self.kind in ("ft_transformer", "amformer") and self.width % self.heads:
+            raise RunError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+
+    @property
+    def whole_batch(self) -> bool:
+        """As of ModelConfig."""
+        return False
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -107,7 +147,7 @@ class TrainConfig:
 class Config:
     """All that defines a run, apart from its data."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig | PeerConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -137,3 +177,10 @@ def inception() -> Config:
 
 
 PRESETS = {"tiny": tiny, "base": base, "large": large, "inception": inception}
+
+PEERS = {
+    "mlp": PeerConfig("mlp", width=512, depth=3),
+    "cnn": PeerConfig("cnn", width=64, depth=5),
+    "ft_transformer": PeerConfig("ft_transformer", width=48, depth=3),
+    "amformer": PeerConfig("amformer", width=48, depth=3),
+}

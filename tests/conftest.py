@@ -12,7 +12,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook("spt_jax.model", "beartype.beartype")
+install_import_hook(["spt_jax.model", "spt_jax.peers"], "beartype.beartype")
 
 
 @pytest.fixture

@@ -36,8 +36,12 @@ def test_every_import_is_in_its_room(path):
     if name.startswith("data_pipelines/"):
         assert not roots & {"jax", "flax", "optax", "spt_jax"}
     if name.startswith("spt_jax/model/"):
+        assert not any(m.startswith("spt_jax.peers") for m in modules)
+    if name == "spt_jax/peers/trees.py":
+        assert not roots & {"jax", "flax", "optax"}
+    elif name.startswith(("spt_jax/model/", "spt_jax/peers/")):
         allowed = ("jax", "flax", "numpy", "math", "functools", "dataclasses", "collections", "typing", "__future__")
-        own = ("spt_jax.model", "spt_jax.config", "spt_jax.shapes", "data_pipelines.errors")
+        own = ("spt_jax.model", "spt_jax.peers", "spt_jax.config", "spt_jax.shapes", "data_pipelines.errors")
         assert all(m.split(".")[0] in allowed or m.startswith(own) for m in modules), modules
     for library, owner in OWNERS.items():
         assert library not in roots or name == owner

@@ -15,6 +15,7 @@ from data_pipelines.files import write_atomic
 from spt_jax.analysis.evaluate import Evaluation
 from spt_jax.analysis.figures import confusions, parities, svg
 from spt_jax.blueprint import Blueprint
+from spt_jax.config import ModelConfig
 from spt_jax.tasks import answers_of
 from spt_jax.training.loop import LOG
 
@@ -33,7 +34,6 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> Non
     """Write `run`/report.html."""
     metrics, answers = evaluation.metrics, answers_of(evaluation.outputs, blueprint.learnt_tasks)
     log = [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
-    bands = ", ".join(f"{k} = {v}" for k, v in (("k", blueprint.model.bands), ("mode", blueprint.model.band_mode)))
     sections = [
         ("Scores", f"On the {metrics['split']} split, whose materials training never saw.", _score_table(metrics)),
         (
@@ -43,20 +43,23 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> Non
         ),
         ("Classes", "Rows: label; columns: prediction; numbers: sites.", svg(confusions(answers, evaluation.split))),
         ("Values", "Label against prediction, Å (NNOSM: charge).", svg(parities(answers, evaluation.split))),
-        (
-            "Chosen bands",
-            f"How often each frequency is among the bands of a test spectrum ({bands}, band input "
-            f"{blueprint.model.band_input}). Frequency f folds the spectrum at a period of its length / f.",
-            svg(_bands(evaluation, blueprint)),
-        ),
     ]
+    model = blueprint.model
+    if isinstance(model, ModelConfig):
+        note = (
+            f"How often each frequency is among the bands of a test spectrum (k = {model.bands}, mode = "
+            f"{model.band_mode}, band input {model.band_input}). Frequency f folds the spectrum at a period of its "
+            "length / f."
+        )
+        sections.append(("Chosen bands", note, svg(_bands(evaluation, model.highest_band))))
     body = "".join(
         f'<h2>{html.escape(title)}</h2><p class="note">{html.escape(note)}</p>{content}'
         for title, note, content in sections
     )
     absorbers = html.escape(", ".join(blueprint.absorbers))
     head = f'<meta charset="utf-8"><title>spt_jax report</title><style>{STYLE}</style>'
-    title = f'<h1>SPT report</h1><p class="note">{metrics["n"]} test spectra; trained on {absorbers}.</p>'
+    name = "SPT" if isinstance(model, ModelConfig) else model.kind
+    title = f'<h1>{name} report</h1><p class="note">{metrics["n"]} test spectra; trained on {absorbers}.</p>'
     write_atomic(
         run / "report.html", f'<!doctype html><html lang="en"><head>{head}</head><body>{title}{body}</body></html>\n'
     )
@@ -88,9 +91,9 @@ def _curves(log: list[dict]) -> Figure:
     return figure
 
 
-def _bands(evaluation: Evaluation, blueprint: Blueprint) -> Figure:
+def _bands(evaluation: Evaluation, highest: int) -> Figure:
     bands = evaluation.outputs["bands"]
-    blocks, highest = bands.shape[1], blueprint.model.highest_band
+    blocks = bands.shape[1]
     figure = _figure(9, 2.8)
     all_axes = figure.subplots(1, blocks, sharey=True, squeeze=False)[0]
     for block, axes in enumerate(all_axes):

@@ -24,6 +24,21 @@ class HeadSpec:
     classes: int
 
 
+def outputs_of(specs: tuple[HeadSpec, ...]) -> int:
+    """Numbers that all heads put out."""
+    return sum(max(spec.classes, 1) for spec in specs)
+
+
+def by_name(flat: Float[Array, "B O"], specs: tuple[HeadSpec, ...]) -> dict[str, Array]:
+    """All outputs side by side -> (B, C) or (B,) of each head."""
+    result, start = {}, 0
+    for spec in specs:
+        stop = start + max(spec.classes, 1)
+        result[spec.name] = flat[:, start:stop] if spec.classes else flat[:, start]
+        start = stop
+    return result
+
+
 class Heads(nnx.Module):
     """Energy-resolved readout shared by all descriptors, then one linear map each.
 
@@ -45,7 +60,7 @@ class Heads(nnx.Module):
         self.specs = specs
         self.reduce = Linear(width, channels, dtype=dtype, rngs=rngs)
         self.shared = Linear(length * (channels + 1) + width, hidden, dtype=dtype, rngs=rngs)
-        self.outputs = Linear(hidden, sum(max(s.classes, 1) for s in specs), dtype=jnp.float32, rngs=rngs)
+        self.outputs = Linear(hidden, outputs_of(specs), dtype=jnp.float32, rngs=rngs)
 
     def __call__(
         self, h: Float[Array, "L B d"], signal: Float[Array, "B L"], dropout: float, keys: Array | None
@@ -54,10 +69,4 @@ class Heads(nnx.Module):
         readout = self.reduce(h).swapaxes(0, 1).reshape(batch, -1)
         features = drop(jnp.concatenate([readout, h.mean(axis=0), signal], axis=-1), dropout, keys, HEADS)
         hidden = drop(jax.nn.gelu(self.shared(features)), dropout, keys, HEADS + 1)
-        flat = self.outputs(hidden.astype(jnp.float32))
-        result, start = {}, 0
-        for spec in self.specs:
-            stop = start + max(spec.classes, 1)
-            result[spec.name] = flat[:, start:stop] if spec.classes else flat[:, start]
-            start = stop
-        return result
+        return by_name(self.outputs(hidden.astype(jnp.float32)), self.specs)

@@ -47,7 +47,7 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
     train_split, validation = dataset.split("train"), dataset.split("validation")
     tasks = make_tasks(settings.descriptors, train_split.batch)
     layout = Layout(make_mesh(), settings.share_parameters)
-    layout.check_batch(settings.batch_size, settings.accumulate, config.model.band_mode)
+    layout.check_batch(settings.batch_size, settings.accumulate, config.model.whole_batch)
     steps = len(train_split.ids) // settings.batch_size
     if not steps or not tasks:
         raise RunError(f"{len(train_split.ids)} training examples do not fill one batch of {settings.batch_size}")

@@ -62,13 +62,13 @@ class Layout:
     def devices(self) -> int:
         return self.mesh.size if self.mesh else 1
 
-    def check_batch(self, batch_size: int, pieces: int, band_mode: str) -> None:
+    def check_batch(self, batch_size: int, pieces: int, whole_batch: bool) -> None:
         """Raises RunError for a batch that does not divide, or whose rows may not be parted."""
         parts = self.devices * pieces
         if batch_size % parts:
             over = f"{self.devices} devices" + (f" in {pieces} pieces each" if pieces > 1 else "")
             raise RunError(f"batch_size {batch_size} does not divide over {over}; use a multiple of {parts}")
-        if band_mode == "batch" and parts > 1:
+        if whole_batch and parts > 1:
             raise RunError("band_mode batch needs the whole batch on one device in one piece; use per_sample or fixed")
 
     def place(self, state: Any, vector_size: int) -> Any:

@@ -94,6 +94,6 @@ def test_two_processes_train_one_model(tmp_path, mode):
 def test_what_does_not_divide_is_refused():
     layout = Layout()
     with pytest.raises(RunError, match="multiple of 3"):
-        layout.check_batch(64, 3, "per_sample")
+        layout.check_batch(64, 3, whole_batch=False)
     with pytest.raises(RunError, match="one device in one piece"):
-        layout.check_batch(64, 2, "batch")
+        layout.check_batch(64, 2, whole_batch=True)

@@ -1,0 +1,132 @@
+"""What every network that SPT is compared with has in common, and the two plainest: an MLP and a CNN."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from spt_jax.config import PeerConfig
+from spt_jax.model.attention import windows
+from spt_jax.model.bands import band_input_map
+from spt_jax.model.dropout import drop
+from spt_jax.model.heads import HeadSpec, by_name, outputs_of
+from spt_jax.model.linear import Linear
+from spt_jax.model.spt import ELEMENTS, Constant
+from spt_jax.shapes import Array, Float, Int
+
+
+class Peer(nnx.Module):
+    """mu on the energy grid -> outputs of every head, made and called as SPT is.
+
+    The input is SPT's own, mu standardised at each energy over the training set; all descriptors are one linear
+    map of the (B, features) that a subclass makes of it.
+    """
+
+    def __init__(
+        self,
+        config: PeerConfig,
+        heads: tuple[HeadSpec, ...],
+        energy: np.ndarray,
+        mean: np.ndarray,
+        std: np.ndarray,
+        features: int,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.config, self.specs = config, heads
+        linear, offset = band_input_map("standardised", energy, mean, std)
+        self.input_scale = Constant(jnp.asarray(np.diag(linear), jnp.float32))
+        self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
+        self.outputs = Linear(features, outputs_of(heads), rngs=rngs)
+
+    def features(
+        self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
+    ) -> Float[Array, "B f"]:
+        """What all heads read."""
+        raise NotImplementedError
+
+    def __call__(
+        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None = None
+    ) -> dict[str, Array]:
+        """Head outputs. `keys`, one a row, turn dropout on."""
+        # As SPT: accelerators would otherwise round the factors of float32 products.
+        with jax.default_matmul_precision("highest"):
+            signal = spectrum * self.input_scale[...] + self.input_offset[...]
+            return by_name(self.outputs(self.features(signal, atomic_number, keys)), self.specs)
+
+
+class MLP(Peer):
+    """`depth` times Dropout(ReLU(Linear)), the MLP of Gorishniy et al. (arXiv 2106.11959, section 3.1)."""
+
+    def __init__(
+        self,
+        config: PeerConfig,
+        heads: tuple[HeadSpec, ...],
+        energy: np.ndarray,
+        mean: np.ndarray,
+        std: np.ndarray,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(config, heads, energy, mean, std, config.width, rngs=rngs)
+        d = config.width
+        # A learnt vector for each element, added to the first layer, is that layer's map of a one-hot element.
+        self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
+        self.layers = nnx.List([Linear(len(energy) if i == 0 else d, d, rngs=rngs) for i in range(config.depth)])
+
+    def features(
+        self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
+    ) -> Float[Array, "B f"]:
+        x = signal
+        for i, layer in enumerate(self.layers):
+            x = layer(x) + self.element(atomic_number) if i == 0 else layer(x)
+            x = drop(jax.nn.relu(x), self.config.dropout, keys, i)
+        return x
+
+
+class CNN(Peer):
+    """`depth` residual blocks x + Conv(GELU(LayerNorm(x))), each followed by a mean over pairs of energies.
+
+    A plain 1-D network of no paper. What is left of the energy axis is flattened, not averaged: where a feature
+    stands tells an oxidation state. Sequences are (L, B, d) as in SPT, and a convolution is one matrix product.
+    """
+
+    def __init__(
+        self,
+        config: PeerConfig,
+        heads: tuple[HeadSpec, ...],
+        energy: np.ndarray,
+        mean: np.ndarray,
+        std: np.ndarray,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        d, length = config.width, len(energy)
+        super().__init__(config, heads, energy, mean, std, 4 * d, rngs=rngs)
+        self.embed = Linear(config.kernel, d, rngs=rngs)
+        self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
+        self.norms = nnx.List([nnx.LayerNorm(d, rngs=rngs) for _ in range(config.depth)])
+        self.convolutions = nnx.List([Linear(config.kernel * d, d, rngs=rngs) for _ in range(config.depth)])
+        for _ in range(config.depth):
+            length = -(-length // 2)
+        self.norm = nnx.LayerNorm(d, rngs=rngs)
+        self.shared = Linear(length * d, 4 * d, rngs=rngs)
+
+    def features(
+        self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
+    ) -> Float[Array, "B f"]:
+        rate, reach = self.config.dropout, self.config.kernel // 2
+        x = self.embed(jnp.stack(windows(signal.T, reach), axis=-1)) + self.element(atomic_number)
+        for i, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
+            update = convolution(jnp.concatenate(windows(jax.nn.gelu(norm(x)), reach), axis=-1))
+            x = halved(x + drop(update, rate, keys, i, axis=1))
+        flat = self.norm(x).swapaxes(0, 1).reshape(signal.shape[0], -1)
+        return drop(jax.nn.gelu(self.shared(flat)), rate, keys, len(self.norms))
+
+
+def halved(x: Float[Array, "L B d"]) -> Float[Array, "M B d"]:
+    """Mean of neighbouring pairs, M = ceil(L / 2); an odd last point stays as it is."""
+    pairs = x[: len(x) // 2 * 2].reshape(len(x) // 2, 2, *x.shape[1:]).mean(axis=1)
+    return jnp.concatenate([pairs, x[-1:]]) if len(x) % 2 else pairs
