@@ -142,7 +142,7 @@ class PromptAttention(nnx.Module):
         key, value = by_head(self.key(x), self.heads), by_head(self.value(x), self.heads)
         score = jnp.einsum("phc,bnhc->bhpn", query, key) / math.sqrt(query.shape[-1])
         weights = drop(jax.nn.softmax(strongest(score, self.kept), axis=-1), rate, keys, site)
-        mixed = jnp.einsum("bhpn,bnhc->bphc", weights, value).reshape(len(x), -1, x.shape[-1])
+        mixed = jnp.einsum("bhpn,bnhc->bphc", weights, value).reshape(x.shape[0], -1, x.shape[-1])
         return self.out(jnp.exp(jnp.minimum(mixed, LARGEST_EXPONENT)) if self.product else mixed)
 
 
