@@ -1,4 +1,4 @@
-"""Pure functions of (energy, mu) arrays: checks, normalisation, the energy grid.
+"""Pure functions of (energy, mu) arrays: checks, normalisation, the energy grid, and what an instrument does to mu.
 
 The same functions prepare training spectra and spectra given to `predict`, so a model never
 sees an input that was treated otherwise than its training data.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import gaussian_filter1d
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import EnergyGrid
@@ -58,9 +59,14 @@ def remove_pre_edge(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray)
     return mu - (slope * (energy - grid_energy[0]) + offset)
 
 
+def post_edge(mu: np.ndarray) -> np.ndarray:
+    """(..., L) mu on the grid -> its part above the edge, whose mean is the edge step."""
+    return mu[..., int(mu.shape[-1] * (1 - POST_EDGE_FRACTION)) :]
+
+
 def edge_step(mu: np.ndarray) -> float:
     """Mean of (L,) mu over the post-edge part of the grid; raises SpectrumError where there is no edge."""
-    post = mu[int(len(mu) * (1 - POST_EDGE_FRACTION)) :]
+    post = post_edge(mu)
     step = float(post.mean())
     if not step > 0:
         raise SpectrumError("no edge step", f"mean mu above the edge is {step:.3g}")
@@ -115,3 +121,21 @@ def all_to_grid(
             except SpectrumError as error:
                 found[i] = error
     return found
+
+
+def shifted(mu: np.ndarray, grid: EnergyGrid, shift: float) -> np.ndarray:
+    """(N, L) mu with the energy axis calibrated `shift` eV too high; the end values are held where mu is not known."""
+    energy = grid.relative()
+    return PchipInterpolator(energy, mu, axis=1)(np.clip(energy - shift, energy[0], energy[-1]))
+
+
+def broadened(mu: np.ndarray, grid: EnergyGrid, sigma: float) -> np.ndarray:
+    """(N, L) mu seen with a Gaussian energy resolution of standard deviation `sigma` eV; end values held outside."""
+    return gaussian_filter1d(np.asarray(mu, float), sigma / grid.step, axis=1, mode="nearest", truncate=6)
+
+
+def resampled(mu: np.ndarray, grid: EnergyGrid, step: float) -> np.ndarray:
+    """(N, L) mu measured every `step` eV only, and at the end of the grid, then brought back as `to_grid` does."""
+    energy = grid.relative()
+    measured = np.append(np.arange(energy[0], energy[-1] - 1e-6, step), energy[-1])
+    return PchipInterpolator(measured, PchipInterpolator(energy, mu, axis=1)(measured), axis=1)(energy)

@@ -1,0 +1,160 @@
+"""Do probabilities mean what they say, and how wide is an interval that holds the truth: measured, and mended.
+
+Both are fitted on answers for the validation split, of any model, and change no decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from data_pipelines.schema import DESCRIPTORS, Batch, descriptor
+from spt_jax.tasks import Answers
+
+BINS = 15
+# Trees say 0 for a class that no leaf holds; its logit must be finite.
+FLOOR = 1e-6
+TEMPERATURES = (0.05, 20.0)
+
+
+def ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599): |accuracy - confidence| in 15 bins of equal width.
+
+    probabilities: (N, C). labels: (N,) class indices. The confidence is the probability of the most likely class;
+    bins count by their share of the rows.
+    """
+    confidence, hit = _top(probabilities, labels)
+    return _gap(confidence, hit, _equal_width(confidence))
+
+
+def adaptive_ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The same in 15 bins of equally many rows (Nixon et al. 2019, arXiv 1904.01685): no bin is nearly empty."""
+    confidence, hit = _top(probabilities, labels)
+    rank = np.argsort(np.argsort(confidence, kind="stable"), kind="stable")
+    return _gap(confidence, hit, rank * BINS // len(rank))
+
+
+def classwise_ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the classes that occur of |frequency - probability| in bins of that class's probability.
+
+    Kull et al. 2019, arXiv 1910.12656, who average over all classes: here most never occur and would hide the rest.
+    """
+    gaps = [_gap(p := probabilities[:, c], labels == c, _equal_width(p)) for c in np.unique(labels).astype(int)]
+    return float(np.mean(gaps))
+
+
+def _top(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+
+
+def _equal_width(confidence: np.ndarray) -> np.ndarray:
+    """(N,) bins ((b - 1) / BINS, b / BINS]; float32 probabilities may exceed 1 by a rounding."""
+    return np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(int)
+
+
+def _gap(confidence: np.ndarray, hit: np.ndarray, bins: np.ndarray) -> float:
+    difference = np.bincount(bins, weights=hit - confidence.astype(np.float64), minlength=BINS)
+    return float(np.abs(difference).sum() / len(bins))
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the least negative log-likelihood of (N,) class indices: above 1 where over-confident."""
+    logits, labels = _logits(probabilities), labels.astype(int)
+
+    def loss(log_t: float) -> float:
+        return -log_softmax(logits / np.exp(log_t), axis=1)[np.arange(len(labels)), labels].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
+
+
+def with_temperature(probabilities: np.ndarray, t: float) -> np.ndarray:
+    """(N, C) softmax of the logits over `t` (Guo et al. 2017). The most likely class stays."""
+    return softmax(_logits(probabilities) / t, axis=1)
+
+
+def _logits(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, FLOOR, dtype=np.float64))
+
+
+def conformal_halfwidth(residuals: np.ndarray, coverage: float, groups: np.ndarray | None = None) -> float:
+    """Half the width of an interval about a prediction that holds the truth with probability >= `coverage`.
+
+    residuals: (N,) truth - prediction on data that the model was not fitted to. Split conformal prediction (Lei et al.
+    2018, arXiv 1604.04173): the ceil((N + 1) coverage)-th smallest residual. That asks for exchangeable rows. Sites of
+    one material are alike, and a material that is asked for is a new one: materials are exchangeable, sites are
+    not. With `groups`, (N,) names of materials, each material counts once, its sites sharing its weight (Lee, Barber
+    and Willett 2023, arXiv 2306.06342); the promise is then for a random site of a new material.
+
+    Infinite where there are too few to promise it: below coverage / (1 - coverage) materials.
+    """
+    size = np.abs(np.asarray(residuals, np.float64))
+    order = np.argsort(size)
+    weights = np.ones(len(size)) if groups is None else _weights(groups)
+    # The one to come counts as well, and its residual may be any.
+    needed = coverage * (weights.sum() + 1)
+    enough = np.cumsum(weights[order]) >= needed - 1e-9
+    return float(size[order][enough.argmax()]) if enough.any() else np.inf
+
+
+def coverage(residuals: np.ndarray, halfwidth: float, groups: np.ndarray | None = None) -> float:
+    """Share of (N,) residuals within the halfwidth; with `groups`, the mean over materials of the share of each."""
+    within = np.abs(np.asarray(residuals, np.float64)) <= halfwidth
+    return float(np.average(within, weights=None if groups is None else _weights(groups)))
+
+
+def _weights(groups: np.ndarray) -> np.ndarray:
+    """(N,) 1 / rows of the same group."""
+    _, group, rows = np.unique(groups, return_inverse=True, return_counts=True)
+    return 1 / rows[group]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` found, by descriptor; none where the validation split has no labels, or too few materials.
+
+    temperature: divides the logits of a class descriptor. halfwidth: in the unit of a regression; value +- halfwidth
+    holds the truth at a random site of a new material with probability `coverage`.
+    """
+
+    coverage: float
+    temperature: dict[str, float]
+    halfwidth: dict[str, float]
+
+    def apply(self, answers: Answers) -> Answers:
+        """The same answers with calibrated probabilities; values stay."""
+        scaled = {n: with_temperature(answers[n], t) for n, t in self.temperature.items() if n in answers}
+        return {**answers, **scaled}
+
+    def intervals(self, answers: Answers) -> dict[str, np.ndarray]:
+        """(N, 2) lowest and highest value of each regression, within what is plausible."""
+        found = {}
+        for name, halfwidth in self.halfwidth.items():
+            if name in answers:
+                ends = answers[name][:, None] + np.array([-halfwidth, halfwidth])
+                found[name] = np.clip(ends, *descriptor(name).plausible)
+        return found
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict) -> Calibration:
+        return cls(**document)
+
+
+def calibrate(answers: Answers, batch: Batch, materials: tuple[str, ...], coverage: float = 0.9) -> Calibration:
+    """Temperatures and halfwidths from a model's answers on the validation split; `materials` of its N rows."""
+    temperature, halfwidth, names = {}, {}, np.array(materials)
+    for column, d in enumerate(DESCRIPTORS):
+        present = np.asarray(batch.mask[:, column])
+        if d.name not in answers or not present.any():
+            continue
+        found, labels = answers[d.name][present], batch.labels[present, column]
+        if d.kind == "class":
+            temperature[d.name] = fit_temperature(found, labels)
+        elif np.isfinite(width := conformal_halfwidth(labels - found, coverage, names[present])):
+            halfwidth[d.name] = width
+    return Calibration(coverage, temperature, halfwidth)
