@@ -22,11 +22,15 @@ def class_prior(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(labels.astype(int), minlength=classes) / len(labels)
 
 
-def decide(probabilities: np.ndarray, prior: np.ndarray, alpha: float) -> np.ndarray:
-    """(N, C) probabilities -> (N,) class indices: argmax of p / prior^alpha. A class never seen is never chosen."""
+def weights(prior: np.ndarray, alpha: float) -> np.ndarray:
+    """(C,) prior^-alpha, the factors of the probabilities; 0 for a class never seen, so that it is never chosen."""
     seen = prior > 0
-    weight = np.where(seen, np.where(seen, prior, 1.0) ** -alpha, 0.0)
-    return (probabilities * weight).argmax(axis=1)
+    return np.where(seen, np.where(seen, prior, 1.0) ** -alpha, 0.0)
+
+
+def decide(probabilities: np.ndarray, prior: np.ndarray, alpha: float) -> np.ndarray:
+    """(N, C) probabilities -> (N,) class indices: argmax of p / prior^alpha."""
+    return (probabilities * weights(prior, alpha)).argmax(axis=1)
 
 
 def fit_alpha(

@@ -1,0 +1,92 @@
+"""SPT against its competitors on a dataset, as one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from data_pipelines.errors import UserError
+from spt_jax.commands.screen import console, errors
+from spt_jax.config import PRESETS
+
+
+@dataclass(frozen=True)
+class Study:
+    """Train SPT, one expert per descriptor, and eight other models on a dataset, and compare them.
+
+    Decision Tree, Random Forest, Extra Trees, XGBoost (extra `baselines`), MLP, CNN, FT-Transformer and AMFormer see
+    the same spectra, splits, seeds and number of settings to choose from. Leaves OUT/report.html, study.json, scores.csv
+    and robustness.csv. Every finished fit is kept: after a stop the same command goes on.
+    """
+
+    data: tyro.conf.Positional[Path]
+    """Dataset folder made by `spt-jax prepare`."""
+    out: Path
+    """Folder for the fits and the report."""
+    preset: str = "base"
+    """Preset of SPT, and the training schedule of all networks."""
+    quick: bool = False
+    """One setting, two seeds and little training: minutes, to see what a study gives; it proves nothing."""
+
+    def run(self) -> None:
+        from data_pipelines.loading import Dataset
+        from spt_jax.study.plan import full, quick
+        from spt_jax.study.run import study
+
+        if self.preset not in PRESETS:
+            raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
+        if find_spec("xgboost") is None:
+            raise UserError("a study needs the extra `baselines`: pip install 'spt-jax[baselines]'")
+        plan = (quick if self.quick else full)(PRESETS[self.preset]())
+        with JobsLine() as line:
+            result = study(Dataset(self.data), self.out, plan, line)
+        for kind, of_kind in result["sites"].items():
+            console.print(_table(kind, of_kind, result["models"]))
+        print(f"Report: {self.out}/report.html")
+
+
+class JobsLine:
+    """One live line on a terminal: which fit, how many are done, and its epoch; a line per fit in a log file."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (BarColumn(bar_width=16), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self.progress = Progress(*columns, console=errors)
+        self.bar = self.progress.add_task("", total=None)
+        self.told = ""
+
+    def __enter__(self) -> JobsLine:
+        if errors.is_terminal:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if errors.is_terminal:
+            self.progress.stop()
+
+    def __call__(self, title: str, done: int, total: int, line: dict | None) -> None:
+        epoch = f", epoch {line['epoch']}/{line['epochs']}, loss {line['loss']:.3f}" if line else ""
+        self.progress.update(self.bar, completed=done, total=total, description=title + epoch)
+        if not errors.is_terminal and title != self.told:
+            errors.print(f"{done}/{total} {title}", highlight=False)
+            self.told = title
+
+
+def _table(kind: str, of_kind: dict, models: list[str]) -> Table:
+    """Mean score over seeds, a model to a row."""
+    title = f"{kind} sites, {of_kind['n']} test spectra: macro-F1 of classes, R² of values, mean over seeds"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    names = list(dict.fromkeys(name for scores in of_kind["scores"].values() for name in scores))
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    for model in models:
+        scores = of_kind["scores"][model]
+        table.add_row(model, *(f"{scores[name]['mean']:.3f}" if name in scores else "" for name in names))
+    return table

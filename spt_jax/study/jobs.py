@@ -1,0 +1,143 @@
+"""One fit of a study: train a model with one seed, and keep what it answers, so that a stop costs one fit at most.
+
+STUDY/jobs/NAME/run          the run folder of a network, which goes on where it stopped
+STUDY/jobs/NAME/answers.npz  answers on validation, test and every perturbed test set
+STUDY/jobs/NAME/job.json     what was fitted and how long it took; written last, so a job that has one is done
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.files import write_atomic
+from data_pipelines.loading import Dataset
+from spt_jax.analysis.metrics import main_score, score_answers
+from spt_jax.analysis.perturb import PERTURBATIONS, perturb
+from spt_jax.config import Config
+from spt_jax.peers.trees import TreeSettings, fit_trees
+from spt_jax.tasks import Answers, Predictor
+
+Settings = Config | TreeSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """model: its name in tables. experts: one network per descriptor instead of one for all. seed: of the fit.
+
+    view: what the data are, where not the dataset as it is.
+    """
+
+    model: str
+    settings: Settings
+    seed: int
+    experts: bool = False
+    view: str = ""
+
+    @property
+    def name(self) -> str:
+        """A folder name that belongs to these settings alone."""
+        text = json.dumps([asdict(self.settings), self.experts], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        words = (self.model, self.view, f"seed{self.seed}", digest)
+        return "-".join(word.lower().replace(" ", "_") for word in words if word)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished job. seconds: of fitting. validation: main score by descriptor, `score` their mean."""
+
+    job: Job
+    folder: Path
+    seconds: float
+    validation: dict[str, float | None]
+
+    @property
+    def score(self) -> float:
+        return float(np.mean([value for value in self.validation.values() if value is not None]))
+
+    def answers(self, split: str) -> Answers:
+        """Answers on "validation" or "test", or on all PERTURBATIONS of the test split, with these in front."""
+        with np.load(self.folder / "answers.npz") as stored:
+            found = {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{split}/")}
+        return {name: each.astype(np.float32) for name, each in found.items()}
+
+
+def run_job(job: Job, dataset: Dataset, out: Path, report: Callable[[dict], None], perturbed: bool = True) -> Done:
+    """Fit and record, or read what an earlier call recorded."""
+    folder = out / "jobs" / job.name
+    record = folder / "job.json"
+    if not record.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        predictor, seconds = fit(job, dataset, folder / "run", report)
+        validation = dataset.split("validation").batch
+        test = dataset.split("test").batch
+        answers = {
+            "validation": predictor(validation.spectrum, validation.atomic_number),
+            "test": predictor(test.spectrum, test.atomic_number),
+        }
+        if perturbed:
+            answers["perturbed"] = on_perturbed(predictor, dataset)
+        stored = io.BytesIO()
+        named = {f"{split}/{name}": each for split, found in answers.items() for name, each in found.items()}
+        np.savez_compressed(stored, **named)
+        write_atomic(folder / "answers.npz", stored.getvalue())
+        scores = {name: main_score(s) for name, s in score_answers(answers["validation"], validation).items()}
+        document = {
+            "model": job.model,
+            "seed": job.seed,
+            "view": job.view,
+            "experts": job.experts,
+            "settings": asdict(job.settings),
+            "seconds": round(seconds, 2),
+            "validation": scores,
+        }
+        write_atomic(record, json.dumps(document, indent=1) + "\n")
+    document = json.loads(record.read_text(encoding="utf-8"))
+    return Done(job, folder, document["seconds"], document["validation"])
+
+
+def fit(job: Job, dataset: Dataset, run: Path, report: Callable[[dict], None]) -> tuple[Predictor, float]:
+    """The fitted model, and the seconds of fitting: of a network those of all its epochs, compilation included."""
+    if isinstance(job.settings, TreeSettings):
+        began = time.perf_counter()
+        names = tuple(name for name, split in dataset.card["descriptors"].items() if split)
+        predictor = fit_trees(job.settings, dataset.split("train").batch, job.seed, names)
+        return predictor, time.perf_counter() - began
+
+    from spt_jax.inference.run import load_run
+    from spt_jax.training.ensemble import train_members
+    from spt_jax.training.loop import LOG, train
+
+    config = replace(job.settings, train=replace(job.settings.train, seed=job.seed))
+    if job.experts:
+        train_members(config, dataset, run, report=report)
+        members = json.loads((run / "config.json").read_text(encoding="utf-8"))["ensemble"]["members"]
+        predictors = [load_run(run / name).answers for name in members]
+    else:
+        train(config, dataset, run, report)
+        predictors = [load_run(run).answers]
+    lines = (run / LOG).read_text(encoding="utf-8").splitlines()
+
+    def answers(spectrum: np.ndarray, atomic_number: np.ndarray) -> Answers:
+        return {name: each for p in predictors for name, each in p(spectrum, atomic_number).items()}
+
+    return answers, sum(json.loads(line)["seconds"] for line in lines)
+
+
+def on_perturbed(predictor: Predictor, dataset: Dataset) -> Answers:
+    """Answers on every perturbation of the test split, (P, N, ...); probabilities in half precision."""
+    test = dataset.split("test").batch
+    found: dict[str, list[np.ndarray]] = {}
+    for case in PERTURBATIONS:
+        spectrum = perturb(test.spectrum, dataset.grid, case, seed=0)
+        for name, each in predictor(spectrum, test.atomic_number).items():
+            found.setdefault(name, []).append(each.astype(np.float16 if each.ndim == 2 else np.float32))
+    return {name: np.stack(each) for name, each in found.items()}

@@ -1,0 +1,226 @@
+"""A study as one self-contained page, and its scores as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from html import escape
+
+import numpy as np
+
+from data_pipelines.html_page import page, table
+from data_pipelines.loading import Dataset
+from data_pipelines.schema import DESCRIPTORS, descriptor
+from spt_jax.analysis.figures import confusions, parities, roc_curves, svg
+from spt_jax.analysis.intervals import critical_difference_figure
+from spt_jax.study import figures
+from spt_jax.study.tables import EXPERTS, SPT, Model
+
+PAPER = {
+    "non-O": {"OS": "0.969", "CN": "0.98", "CN2": "0.811", "OCN": "0.983", "PSGO": "0.523", "NNRS": "0.764"}
+    | {"MOOD": "0.690"},
+    "O": {"CN": "0.951", "CN2": "0.827", "PSGO": "0.620", "NNRS": "0.846", "NNOSM": "0.938"},
+}
+"""The joint model of arXiv 2603.27684 on its own FEFF10 spectra of Li-Co-Mn-Ni-O and LFP; the better of two values."""
+
+
+def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict | None) -> str:
+    """The page. maps: places of the test spectra and their colourings; None where UMAP is not installed."""
+    test = dataset.split("test")
+    spt = models[0]
+    sections = []
+    for kind, of_kind in document["sites"].items():
+        sections += [(f"{kind}: scores", _scores_note(document, of_kind), _scores_table(document, kind, of_kind))]
+        sections += [
+            (
+                f"{kind}: at a glance",
+                "Each axis from 0 to the best score of any model, written at its end.",
+                svg(figures.radar(of_kind)),
+            )
+        ]
+        if of_kind["against"]:
+            note = (
+                "SPT minus the competitor that does best <em>on the test split</em> at each descriptor, so chosen "
+                "against SPT; 95 % intervals from a bootstrap over materials. Single: mean over seeds; ensemble: mean "
+                "answers of the seeds of each."
+            )
+            sections.append((f"{kind}: against the best", note, svg(figures.against(of_kind))))
+        if of_kind["ranks"]:
+            note = (
+                f"Mean rank over {of_kind['ranks']['cases']} descriptors and seeds; a bar joins models that Nemenyi's "
+                "test does not tell apart. It takes the cases as independent, which they are not quite."
+            )
+            drawn = critical_difference_figure(of_kind["ranks"]["mean"], of_kind["ranks"]["distance"])
+            sections.append((f"{kind}: ranks", note, svg(drawn)))
+        if EXPERTS in document["models"]:
+            note = "One model for all descriptors, against one model for each. Dots: seeds."
+            drawn = figures.joint_and_experts(document, of_kind)
+            sections.append((f"{kind}: joint and experts", note, svg(drawn)))
+        sections.append((f"{kind}: robustness", ROBUST, _robustness(document, of_kind)))
+    first = spt.raw[0][1]
+    sections += [
+        (
+            "Classes",
+            "SPT, first seed, most likely class. Rows: label; columns: prediction.",
+            svg(confusions(first, test)),
+        ),
+        ("ROC", "SPT, first seed: each class with five sites or more against the rest.", svg(roc_curves(first, test))),
+        ("Values", "SPT, first seed: label against prediction, Å (NNOSM: charge).", svg(parities(first, test))),
+        ("Calibration", _calibration_note(), _calibration_table(document)),
+    ]
+    if maps:
+        note = (
+            "UMAP of what the shared layer of SPT makes of each test spectrum (first seed). Grey: no label. "
+            "Distances between far groups mean little."
+        )
+        sections.append(("Maps", note, svg(figures.maps(maps["place"], maps["colourings"]))))
+    else:
+        sections.append(("Maps", "UMAP maps need the extra: <code>pip install 'spt-jax[study]'</code>.", ""))
+    if document.get("other_split"):
+        sections.append(("Split by site", _site_note(), _site_table(document)))
+    top = f'<p class="note">{escape(_top(document))}</p>'
+    return page("SPT and its competitors", top, sections)
+
+
+def scores_csv(document: dict) -> str:
+    """One line per model, kind of site, descriptor and seed."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    keys = ("f1_macro", "f1_weighted", "accuracy", "r2", "rmse", "mae")
+    lines.writerow(("sites", "model", "descriptor", "seed", "n", *keys))
+    for kind, of_kind in document["sites"].items():
+        for model, scores in of_kind["scores"].items():
+            for name, each in scores.items():
+                for seed, one in zip(document["seeds"], each["all"], strict=False):
+                    lines.writerow((kind, model, name, seed, one["n"], *(one.get(key, "") for key in keys)))
+    return text.getvalue()
+
+
+def robustness_csv(document: dict) -> str:
+    """One line per model, kind of site, descriptor and perturbation: the mean score over seeds."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("sites", "model", "descriptor", "perturbation", "size", "score"))
+    for kind, of_kind in document["sites"].items():
+        for model, by_name in of_kind["robustness"].items():
+            for name, values in by_name.items():
+                for case, value in zip(document["perturbations"], values, strict=True):
+                    lines.writerow((kind, model, name, case["kind"], case["size"], "" if value is None else value))
+    return text.getvalue()
+
+
+def _top(document: dict) -> str:
+    counts = ", ".join(f"{name} {count:,}" for name, count in document["examples"].items())
+    return (
+        f"Spectra: {counts}; dataset {document['dataset']}. {len(document['seeds'])} seeds each, all models on the same "
+        "inputs, splits and number of settings tried; settings and decision rules chosen on the validation split."
+    )
+
+
+def _scores_note(document: dict, of_kind: dict) -> str:
+    return (
+        f"{of_kind['n']:,} test sites. Macro-F1 of classes, R² of values: mean ± standard deviation over seeds, below it "
+        "the ensemble of the seeds. In bold the best single model. Paper: the joint model of arXiv 2603.27684 on other "
+        "spectra and a split that is not said to keep materials apart; compare orders, not digits."
+    )
+
+
+def _scores_table(document: dict, kind: str, of_kind: dict) -> str:
+    rows = []
+    for d in DESCRIPTORS:
+        cells, best = [], None
+        present = {m: s[d.name] for m, s in of_kind["scores"].items() if d.name in s}
+        if not present:
+            continue
+        best = max(present, key=lambda m: present[m]["mean"])
+        for model in document["models"]:
+            each = present.get(model)
+            if not each:
+                cells.append("")
+                continue
+            spread = "" if each["spread"] is None else f"<small> ± {each['spread']:.3f}</small>"
+            text = f"{each['mean']:.3f}"
+            text = f"<b>{text}</b>" if model == best else text
+            cells.append(f"{text}{spread}<br><small>{each['ensemble']:.3f}</small>")
+        metric = "F1" if d.kind == "class" else "R²"
+        rows.append([d.name, metric, *cells, PAPER[kind].get(d.name, "")])
+    return table(["", "", *document["models"], "paper"], rows)
+
+
+ROBUST = (
+    "Test spectra with noise, a wrong energy axis, worse resolution, coarser points, or a range that was not measured "
+    "(filled with the nearest value). Mean over seeds; scores below 0 are drawn at 0."
+)
+
+
+def _robustness(document: dict, of_kind: dict) -> str:
+    models = [name for name in document["models"] if name != EXPERTS]
+    cases = document["perturbations"]
+    kinds = list(dict.fromkeys(case["kind"] for case in cases))
+    strongest = [
+        max((i for i, case in enumerate(cases) if case["kind"] == kind), key=lambda i: cases[i]["size"])
+        for kind in kinds
+    ]
+    rows = []
+    for model in models:
+        cells = []
+        for i in strongest:
+            pairs = [(v[0], v[i]) for v in of_kind["robustness"][model].values() if None not in (v[0], v[i])]
+            cells.append(f"{np.mean([after - before for before, after in pairs]):+.3f}")
+        rows.append([model, *cells])
+    heads = [f"{cases[i]['kind']} {cases[i]['size']:g}" for i in strongest]
+    caption = '<p class="note">Change of the score by the strongest of each kind, mean over descriptors:</p>'
+    pictures = svg(figures.noise(document, of_kind, models)) + svg(
+        figures.other_perturbations(document, of_kind, models)
+    )
+    return f"{pictures}{caption}{table(['', *heads], rows)}"
+
+
+def _calibration_note() -> str:
+    return (
+        "Expected calibration error of the most likely class (15 bins) as it is, then with one temperature per "
+        "descriptor; and how many sites, and sites of a random material, lie within intervals meant for 90 %. All fitted "
+        "on the validation split. Mean over seeds."
+    )
+
+
+def _calibration_table(document: dict) -> str:
+    rows = []
+    for model, found in document["calibration"].items():
+        for name, n in found.items():
+            if "ece" in n:
+                rows.append(
+                    [model, name, f"{n['ece_raw']:.3f}", f"{n['ece']:.3f}", f"{n['temperature']:.2f}", "", "", ""]
+                )
+            else:
+                unit = descriptor(name).unit
+                width = f"± {n['halfwidth']:.3f} {unit}"
+                cover = [f"{100 * n[key]:.1f} %" for key in ("coverage_sites", "coverage_materials")]
+                rows.append([model, name, "", "", "", width, *cover])
+    heads = ["", "", "error", "with temperature", "temperature", "90 % interval", "sites in it", "by material"]
+    shown = [row for row in rows if row[0] in (SPT, EXPERTS)]
+    rest = [row for row in rows if row[0] not in (SPT, EXPERTS)]
+    return f"{table(heads, shown)}<details><summary>Competitors</summary>{table(heads, rest)}</details>"
+
+
+def _site_note() -> str:
+    return (
+        "The same models on a split by site, where other sites of the same crystals were trained on: the gap is what a "
+        "random split flatters, not what the model knows of a new material."
+    )
+
+
+def _site_table(document: dict) -> str:
+    rows = []
+    for model, scores in document["other_split"].items():
+        for name, each in scores.items():
+            rows.append(
+                [
+                    model,
+                    name,
+                    f"{each['material']:.3f}",
+                    f"{each['site']:.3f}",
+                    f"{each['site'] - each['material']:+.3f}",
+                ]
+            )
+    return table(["", "", "by material", "by site", "gap"], rows)

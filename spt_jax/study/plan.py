@@ -1,0 +1,83 @@
+"""What a study fits. Every model gets the same number of settings to choose from, on the validation split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from spt_jax.config import PEERS, Config, ModelConfig
+from spt_jax.peers.trees import TREES
+from spt_jax.study.jobs import Settings
+from spt_jax.study.tables import SPT
+
+NAMES = {
+    "mlp": "MLP",
+    "cnn": "CNN",
+    "ft_transformer": "FT-Transformer",
+    "amformer": "AMFormer",
+    "decision_tree": "Decision Tree",
+    "random_forest": "Random Forest",
+    "extra_trees": "Extra Trees",
+    "xgboost": "XGBoost",
+}
+# Slowest last, so that a study that is stopped has most of its models.
+TREE_ORDER = ("decision_tree", "extra_trees", "random_forest", "xgboost")
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """A model and the settings it may choose from."""
+
+    model: str
+    candidates: tuple[Settings, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The models, SPT first, and how many seeds each is fitted with.
+
+    experts: also one SPT per descriptor. split_by_site: models tried on that split too.
+    """
+
+    competitors: tuple[Competitor, ...]
+    seeds: int
+    experts: bool = True
+    split_by_site: tuple[str, ...] = (SPT, NAMES["extra_trees"])
+
+
+def full(preset: Config) -> Plan:
+    """Three settings each and three seeds."""
+    spt = tuple(replace(preset, model=model) for model in _spt_candidates(preset.model))
+    networks = tuple(
+        Competitor(NAMES[kind], tuple(Config(model, preset.train) for model in (peer, *_peer_variants(kind))))
+        for kind, peer in PEERS.items()
+    )
+    trees = tuple(Competitor(NAMES[kind], (TREES[kind], *_tree_variants(kind))) for kind in TREE_ORDER)
+    return Plan((Competitor(SPT, spt), *networks, *trees), seeds=3)
+
+
+def quick(preset: Config) -> Plan:
+    """One setting and two seeds each, trained briefly: shows what a study gives, proves nothing."""
+    train = replace(preset.train, epochs=min(preset.train.epochs, 6), warmup_epochs=1.0, validate_every=3)
+    spt = Config(replace(preset.model, width=24), train)
+    networks = tuple(Competitor(NAMES[kind], (Config(peer, train),)) for kind, peer in PEERS.items())
+    trees = tuple(Competitor(NAMES[kind], (replace(TREES[kind], trees=50),)) for kind in TREE_ORDER)
+    return Plan((Competitor(SPT, (spt,)), *networks, *trees), seeds=2)
+
+
+def _spt_candidates(model: ModelConfig) -> tuple[ModelConfig, ...]:
+    return model, replace(model, dropout=model.dropout + 0.1), replace(model, attention="gatv2")
+
+
+def _peer_variants(kind: str) -> tuple:
+    peer = PEERS[kind]
+    return replace(peer, dropout=peer.dropout + 0.1), replace(peer, dropout=peer.dropout + 0.2)
+
+
+def _tree_variants(kind: str) -> tuple:
+    tree = TREES[kind]
+    match kind:
+        case "decision_tree":
+            return replace(tree, min_leaf=15), replace(tree, balanced=True)
+        case "xgboost":
+            return replace(tree, depth=4), replace(tree, learning_rate=0.05)
+    return replace(tree, max_features=0.3), replace(tree, max_features=0.3, balanced=True)

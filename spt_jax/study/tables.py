@@ -1,0 +1,245 @@
+"""From the answers of all fits to the numbers of a study: one JSON document, from which page and CSV follow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from data_pipelines.loading import Dataset, Split
+from data_pipelines.resplit import take
+from data_pipelines.schema import DESCRIPTORS, SITE_KINDS, Batch, site_kind
+from spt_jax.analysis import calibration
+from spt_jax.analysis.decide import class_prior, fit_alpha, weights
+from spt_jax.analysis.intervals import average_ranks, critical_distance, difference, draws, resampled_scores
+from spt_jax.analysis.metrics import main_score, score_answers
+from spt_jax.analysis.perturb import PERTURBATIONS
+from spt_jax.study.jobs import Done
+from spt_jax.tasks import Answers
+
+SPT = "SPT"
+EXPERTS = "SPT experts"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One fit, or the mean of all seeds of a model, with its class decisions already made.
+
+    Probabilities are divided by a power of the training frequency, so that their argmax is the decision; the power is
+    0 but where another is surely better on the validation split (`decide.fit_alpha`), for every model alike.
+    """
+
+    validation: Answers
+    test: Answers
+    alpha: dict[str, float]
+
+
+class Model:
+    """All fits of one model. `members`: one per seed; `ensemble`: their mean answers."""
+
+    def __init__(self, name: str, fits: list[Done], dataset: Dataset):
+        self.name, self.fits, self.dataset = name, fits, dataset
+        self.train, self.validation = dataset.split("train").batch, dataset.split("validation")
+
+    @cached_property
+    def raw(self) -> list[tuple[Answers, Answers]]:
+        """Answers of each seed on validation and test."""
+        return [(fit.answers("validation"), fit.answers("test")) for fit in self.fits]
+
+    @cached_property
+    def members(self) -> list[Member]:
+        return [self._member(*answers) for answers in self.raw]
+
+    @cached_property
+    def ensemble(self) -> Member:
+        return self._member(*(mean(list(answers)) for answers in zip(*self.raw, strict=True)))
+
+    def perturbed(self) -> list[Answers]:
+        """Decided answers of each seed on every perturbed test split, perturbations in front."""
+        return [
+            self._decided(fit.answers("perturbed"), m.alpha) for fit, m in zip(self.fits, self.members, strict=True)
+        ]
+
+    def _member(self, validation: Answers, test: Answers) -> Member:
+        alpha = {}
+        for column, d in enumerate(DESCRIPTORS):
+            known = self.validation.batch.mask[:, column]
+            if d.kind == "class" and d.name in validation and known.any():
+                labels = self.validation.batch.labels[known, column].astype(int)
+                names = np.array(self.validation.materials)[known]
+                alpha[d.name] = fit_alpha(validation[d.name][known], labels, self._prior(column), names)
+        return Member(self._decided(validation, alpha), self._decided(test, alpha), alpha)
+
+    def _decided(self, answers: Answers, alpha: dict[str, float]) -> Answers:
+        factor = {
+            d.name: weights(self._prior(column), alpha[d.name])
+            for column, d in enumerate(DESCRIPTORS)
+            if d.name in alpha
+        }
+        return {name: each * factor.get(name, 1) for name, each in answers.items()}
+
+    def _prior(self, column: int) -> np.ndarray:
+        return class_prior(self.train.labels[self.train.mask[:, column], column], len(DESCRIPTORS[column].classes))
+
+
+def mean(answers: list[Answers]) -> Answers:
+    return {name: np.mean([each[name] for each in answers], axis=0) for name in answers[0]}
+
+
+def document(models: list[Model], dataset: Dataset) -> dict:
+    """All numbers by kind of site; `models` are SPT, its experts, and the competitors."""
+    test = dataset.split("test")
+    kinds = np.array([site_kind(absorber.split()[0]) for absorber in test.absorbers])
+    return {
+        "dataset": dataset.fingerprint,
+        "examples": {name: part["examples"] for name, part in dataset.card["splits"].items()},
+        "models": [model.name for model in models],
+        "seeds": [fit.job.seed for fit in models[0].fits],
+        "perturbations": [asdict(case) for case in PERTURBATIONS],
+        "cost": {model.name: [fit.seconds for fit in model.fits] for model in models},
+        "sites": {kind: _of_kind(models, test, kinds == kind) for kind in SITE_KINDS if (kinds == kind).any()},
+        "calibration": {model.name: _calibration(model, dataset) for model in models},
+    }
+
+
+def _of_kind(models: list[Model], test: Split, rows: np.ndarray) -> dict:
+    split = take(test, rows)
+    scores = {model.name: _scores(model, split.batch, rows) for model in models}
+    shared = [d.name for d in DESCRIPTORS if all(d.name in each["descriptors"] for each in scores.values())]
+    return {
+        "n": int(rows.sum()),
+        "scores": {name: each["descriptors"] for name, each in scores.items()},
+        "robustness": {model.name: _robustness(model, split, rows) for model in models},
+        "against": _against(models, scores, split, rows, shared),
+        "ranks": _ranks(scores, shared),
+    }
+
+
+def _scores(model: Model, batch: Batch, rows: np.ndarray) -> dict:
+    """Scores by descriptor: of each seed, their mean and spread, of the ensemble, and without the decision rule."""
+    found: dict[str, dict] = {}
+    members = [score_answers(_rows(m.test, rows), batch) for m in model.members]
+    ensemble = score_answers(_rows(model.ensemble.test, rows), batch)
+    plain = [score_answers(_rows(test, rows), batch) for _, test in model.raw]
+    for column, d in enumerate(DESCRIPTORS):
+        if d.name not in ensemble or main_score(ensemble[d.name]) is None:
+            continue
+        each = [main_score(scores[d.name]) for scores in members]
+        found[d.name] = {
+            "kind": d.kind,
+            "n": ensemble[d.name]["n"],
+            "seeds": each,
+            "mean": float(np.mean(each)),
+            "spread": float(np.std(each, ddof=1)) if len(each) > 1 else None,
+            "ensemble": main_score(ensemble[d.name]),
+            "most_likely": float(np.mean([main_score(scores[d.name]) for scores in plain])),
+            "all": [scores[d.name] for scores in members],
+        }
+        if d.kind == "class":
+            known = batch.mask[:, column]
+            areas = [_auc(test[d.name][rows][known], batch.labels[known, column]) for _, test in model.raw]
+            found[d.name]["auc"] = float(np.mean(areas)) if None not in areas else None
+    return {"descriptors": found}
+
+
+def _auc(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
+    """Mean area under the ROC curve of each class that occurs, against the rest."""
+    present = [c for c in np.unique(labels).astype(int) if 0 < (labels == c).sum() < len(labels)]
+    return float(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in present])) if present else None
+
+
+def _robustness(model: Model, split: Split, rows: np.ndarray) -> dict[str, list[float | None]]:
+    """Main score on each perturbed test split, mean over the seeds; None where there is none."""
+    by_seed, found = model.perturbed(), {}
+    for column, d in enumerate(DESCRIPTORS):
+        known = split.batch.mask[:, column]
+        if d.name not in by_seed[0] or not known.any():
+            continue
+        truth, names = split.batch.labels[known, column], np.array(split.materials)[known]
+        once = np.ones((1, len(np.unique(names))))
+
+        def scored(values: np.ndarray, d=d, known=known, truth=truth, names=names, once=once) -> float:
+            values = values[known]
+            values = values.argmax(axis=-1) if d.kind == "class" else values
+            return float(resampled_scores(d, truth, values, names, once)[0])
+
+        each = np.mean([[scored(case) for case in answers[d.name][:, rows]] for answers in by_seed], axis=0)
+        found[d.name] = [float(value) if np.isfinite(value) else None for value in each]
+    return found
+
+
+def _against(models: list[Model], scores: dict, split: Split, rows: np.ndarray, shared: list[str]) -> dict:
+    """SPT minus the competitor with the best test score of each descriptor, single models and ensembles apart.
+
+    Paired: on each resample of the materials the mean score of SPT's seeds less that of the competitor's.
+    """
+    spt, rivals = models[0], [model for model in models if model.name not in (SPT, EXPERTS)]
+    found = {}
+    if not rivals:
+        return found
+    for column, d in enumerate(DESCRIPTORS):
+        if d.name not in shared:
+            continue
+        known = split.batch.mask[:, column]
+        truth, names = split.batch.labels[known, column], np.array(split.materials)[known]
+        drawn = draws(names)
+
+        def resampled(member: Member, d=d, known=known, truth=truth, names=names, drawn=drawn) -> np.ndarray:
+            answers = member.test[d.name][rows][known]
+            return resampled_scores(d, truth, answers.argmax(-1) if d.kind == "class" else answers, names, drawn)
+
+        best = max(rivals, key=lambda model, d=d: scores[model.name]["descriptors"][d.name]["mean"])
+        own, other = (scores[model.name]["descriptors"][d.name] for model in (spt, best))
+        single = [np.mean([resampled(member) for member in model.members], axis=0) for model in (spt, best)]
+        together = [resampled(model.ensemble) for model in (spt, best)]
+        found[d.name] = {
+            "best": best.name,
+            "single": asdict(difference([own["mean"], other["mean"]], single)),
+            "ensemble": asdict(difference([own["ensemble"], other["ensemble"]], together)),
+            "interval": [float(q) for q in np.nanquantile(single[0], (0.025, 0.975))],
+        }
+    return found
+
+
+def _ranks(scores: dict, shared: list[str]) -> dict:
+    """Mean rank of each model over descriptors and seeds, and the distance at which two are told apart."""
+    cases = {
+        name: [value for d in shared for value in each["descriptors"][d]["seeds"]] for name, each in scores.items()
+    }
+    count = len(next(iter(cases.values())))
+    if count == 0 or len(cases) < 2:
+        return {}
+    return {"mean": average_ranks(cases), "distance": critical_distance(len(cases), count), "cases": count}
+
+
+def _calibration(model: Model, dataset: Dataset) -> dict[str, dict]:
+    """By descriptor, mean over seeds: calibration error before and after temperature, or coverage of 90 % intervals."""
+    validation, test = dataset.split("validation"), dataset.split("test")
+    found: dict[str, list[dict]] = {}
+    for before, after in model.raw:
+        fitted = calibration.calibrate(before, validation.batch, validation.materials)
+        scaled, names = fitted.apply(after), np.array(test.materials)
+        for column, d in enumerate(DESCRIPTORS):
+            known = test.batch.mask[:, column]
+            labels = test.batch.labels[known, column]
+            if d.name in fitted.temperature and known.any():
+                numbers = {"temperature": fitted.temperature[d.name]}
+                for key, each in (("ece_raw", after), ("ece", scaled)):
+                    numbers[key] = calibration.ece(each[d.name][known], labels.astype(int))
+            elif d.name in fitted.halfwidth and known.any():
+                residuals, width = labels - after[d.name][known], fitted.halfwidth[d.name]
+                numbers = {
+                    "halfwidth": width,
+                    "coverage_sites": calibration.coverage(residuals, width),
+                    "coverage_materials": calibration.coverage(residuals, width, names[known]),
+                }
+            else:
+                continue
+            found.setdefault(d.name, []).append(numbers)
+    return {name: {key: float(np.mean([n[key] for n in each])) for key in each[0]} for name, each in found.items()}
+
+
+def _rows(answers: Answers, rows: np.ndarray) -> Answers:
+    return {name: each[rows] for name, each in answers.items()}

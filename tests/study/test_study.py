@@ -1,0 +1,136 @@
+"""A small study on the embedded library: every number there, finished fits kept, wrong folders refused."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import RunError
+from data_pipelines.loading import Dataset
+from data_pipelines.resplit import thinned
+from data_pipelines.schema import site_kind
+from spt_jax.analysis.metrics import main_score, score_answers
+from spt_jax.analysis.perturb import PERTURBATIONS
+from spt_jax.config import Config, ModelConfig, TrainConfig
+from spt_jax.inference.run import load_run
+from spt_jax.peers.trees import TreeSettings
+from spt_jax.quickstart import LIBRARY
+from spt_jax.study import jobs
+from spt_jax.study.jobs import Job, run_job
+from spt_jax.study.plan import Competitor, Plan, full, quick
+from spt_jax.study.run import study
+from spt_jax.study.tables import SPT, Model
+
+SMALL = Config(
+    ModelConfig(width=16, blocks=1, bands=2, highest_band=4, readout_channels=2, hidden=16),
+    TrainConfig(descriptors=("CN", "MBL"), epochs=1, batch_size=64, warmup_epochs=0.5),
+)
+FOREST = TreeSettings("extra_trees", trees=5)
+# Trees in the place of SPT: whatever fits it, a model is its answers.
+PLAN = Plan(
+    (
+        Competitor(SPT, (replace(FOREST, trees=20),)),
+        Competitor("Extra Trees", (FOREST, replace(FOREST, balanced=True))),
+        Competitor("Decision Tree", (TreeSettings("decision_tree"),)),
+    ),
+    seeds=2,
+    experts=False,
+    split_by_site=("Extra Trees",),
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    told = []
+    result = study(Dataset(LIBRARY), out, PLAN, lambda *line: told.append(line))
+    return out, result, told
+
+
+def test_the_document_has_every_model_seed_and_perturbation(done):
+    out, result, told = done
+    assert result == json.loads((out / "study.json").read_text())
+    assert result["models"] == [SPT, "Extra Trees", "Decision Tree"]
+    for of_kind in result["sites"].values():
+        for model in result["models"]:
+            scores = of_kind["scores"][model]
+            assert {"CN", "MBL"} <= scores.keys()
+            assert all(len(each["seeds"]) == 2 for each in scores.values())
+            assert all(len(values) == len(PERTURBATIONS) for values in of_kind["robustness"][model].values())
+        # Noise of size 0 is the spectrum as it is.
+        for name, each in of_kind["scores"]["Extra Trees"].items():
+            assert of_kind["robustness"]["Extra Trees"][name][0] == pytest.approx(each["mean"], abs=0.02)
+        for name, each in of_kind["against"].items():
+            rivals = {model: of_kind["scores"][model][name]["mean"] for model in result["models"][1:]}
+            assert each["best"] == max(rivals, key=rivals.get)
+            assert each["single"]["score"] == pytest.approx(of_kind["scores"][SPT][name]["mean"] - max(rivals.values()))
+    assert told[-1][1] == told[-1][2], "all jobs that were announced are done"
+
+
+def test_scores_are_those_of_the_stored_answers(done):
+    out, result, _ = done
+    dataset = Dataset(LIBRARY)
+    model = Model("Extra Trees", [fit_of(out, "extra_trees-seed1")], dataset)
+    test = dataset.split("test")
+    rows = np.array([site_kind(absorber.split()[0]) == "non-O" for absorber in test.absorbers])
+    batch = type(test.batch)(*(field[rows] for field in test.batch))
+    answers = {name: each[rows] for name, each in model.members[0].test.items()}
+    for name, scores in score_answers(answers, batch).items():
+        stored = result["sites"]["non-O"]["scores"]["Extra Trees"]
+        if name in stored:
+            assert stored[name]["seeds"][1] == pytest.approx(main_score(scores))
+
+
+def test_a_second_call_fits_nothing(done, monkeypatch):
+    out, result, _ = done
+    monkeypatch.setattr(jobs, "fit", lambda *_: pytest.fail("fitted again"))
+    assert study(Dataset(LIBRARY), out, PLAN, lambda *_: None) == result
+
+
+def test_page_and_tables_are_whole(done):
+    out, *_ = done
+    page = (out / "report.html").read_text()
+    assert page.endswith("</html>\n")
+    assert "nan" not in page.lower().replace("nanometre", "")
+    lines = list(csv.DictReader((out / "scores.csv").open()))
+    assert {line["seed"] for line in lines} == {"0", "1"}
+    assert len(list(csv.DictReader((out / "robustness.csv").open()))) % len(PERTURBATIONS) == 0
+
+
+def test_a_folder_of_another_dataset_is_refused(done):
+    out, *_ = done
+    with pytest.raises(RunError, match="another dataset"):
+        study(thinned(Dataset(LIBRARY), 0.5), out, PLAN, lambda *_: None)
+
+
+def test_a_network_and_its_experts_are_jobs_like_any_other(tmp_path):
+    dataset = thinned(Dataset(LIBRARY), 0.5)
+    joint, experts = (Job(SPT, SMALL, 0, experts=each) for each in (False, True))
+    assert joint.name != experts.name
+    found = [run_job(job, dataset, tmp_path, lambda _: None, perturbed=False) for job in (joint, experts)]
+    test = dataset.split("test").batch
+    for done in found:
+        assert done.seconds > 0
+        answers = done.answers("test")
+        assert answers.keys() == {"CN", "MBL"}
+        assert len(answers["MBL"]) == len(test.spectrum)
+    members = [load_run(found[1].folder / "run" / name) for name in ("CN", "MBL")]
+    for model, name in zip(members, ("CN", "MBL"), strict=True):
+        np.testing.assert_array_equal(
+            model.answers(test.spectrum, test.atomic_number)[name], found[1].answers("test")[name]
+        )
+
+
+def test_every_model_tries_as_many_settings():
+    for plan in (full(SMALL), quick(SMALL)):
+        assert len({len(c.candidates) for c in plan.competitors}) == 1
+        assert all(len(set(c.candidates)) == len(c.candidates) for c in plan.competitors)
+
+
+def fit_of(out, start):
+    (folder,) = (folder for folder in (out / "jobs").iterdir() if folder.name.startswith(start))
+    stored = json.loads((folder / "job.json").read_text())
+    job = jobs.Job(stored["model"], TreeSettings(**stored["settings"]), stored["seed"])
+    return jobs.Done(job, folder, stored["seconds"], stored["validation"])
