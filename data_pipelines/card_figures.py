@@ -35,31 +35,31 @@ RC = {
 @matplotlib.rc_context(RC)
 def element(energy: np.ndarray, mu: np.ndarray) -> str:
     """Bands of 50 and 90 % of the spectra, some of them, and their mean. energy: (L,) eV. mu: (N, L)."""
-    figure, axes = _panel()
+    figure, axes = panel()
     if len(mu) >= FEW:
         _bands(axes, energy, mu, BLUE)
     shown = mu[np.linspace(0, len(mu) - 1, min(len(mu), CURVES)).astype(int)]
     axes.plot(energy, shown.T, color=INK, linewidth=0.4, alpha=0.5)
     axes.plot(energy, mu.mean(axis=0), color=BLUE, linewidth=1.8)
     axes.set(xlabel=ENERGY, ylabel="μ / edge step", xlim=(energy[0], energy[-1]))
-    return _svg(figure)
+    return as_svg(figure)
 
 
 @matplotlib.rc_context(RC)
 def outlier(energy: np.ndarray, mu: np.ndarray, spectrum: np.ndarray, neighbour: np.ndarray) -> str:
     """A spectrum, its nearest of another material, and behind them all of their absorber, mu: (N, L)."""
-    figure, axes = _panel()
+    figure, axes = panel()
     _bands(axes, energy, mu, GREY)
     axes.plot(energy, neighbour, color=BLUE, linewidth=1)
     axes.plot(energy, spectrum, color=ORANGE, linewidth=1.5)
     axes.set(xlabel=ENERGY, ylabel="μ / edge step", xlim=(energy[0], energy[-1]))
-    return _svg(figure)
+    return as_svg(figure)
 
 
 @matplotlib.rc_context(RC)
 def labels(row: Descriptor, values: dict[SiteKind, np.ndarray]) -> str:
     """Histogram of a descriptor, in per cent of the labelled sites of each kind. values: (N,) each, none empty."""
-    figure, axes = _panel()
+    figure, axes = panel()
     together = np.concatenate(list(values.values()))
     if row.kind == "class":
         place = np.searchsorted(row.classes, together)
@@ -80,13 +80,13 @@ def labels(row: Descriptor, values: dict[SiteKind, np.ndarray]) -> str:
             axes.stairs(share, edges, color=KIND_COLOUR[kind])
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
     axes.set(xlabel=f"{row.name} ({row.unit})" if row.unit else row.name, ylabel="% of labelled sites")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 @matplotlib.rc_context(RC)
 def distances(distance: np.ndarray, tolerance: float) -> str:
     """How many spectra are how far from their nearest; those below `tolerance` stand out. distance: (N,), finite."""
-    figure, axes = _panel(4.2, 2.8)
+    figure, axes = panel(4.2, 2.8)
     drawn = np.maximum(distance, NEAREST_DRAWN)
     # Ten bins to a decade, and the tolerance is the edge of one.
     tenths = 10 * np.log10(np.array([drawn.min(), drawn.max()]) / tolerance)
@@ -98,7 +98,7 @@ def distances(distance: np.ndarray, tolerance: float) -> str:
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=np.where(near, ORANGE, BLUE))
     axes.axvline(tolerance, color=INK, linewidth=1, linestyle="--")
     axes.set(xscale="log", xlabel="max |Δμ| to the nearest of another material, edge steps", ylabel="spectra")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def _bands(axes: Axes, energy: np.ndarray, mu: np.ndarray, colour: str) -> None:
@@ -107,8 +107,8 @@ def _bands(axes: Axes, energy: np.ndarray, mu: np.ndarray, colour: str) -> None:
     axes.fill_between(energy, lower, upper, color=colour, alpha=0.35, linewidth=0)
 
 
-def _panel(width: float = 3.7, height: float = 2.5) -> tuple[Figure, Axes]:
-    """Inches. The margins are fixed: axes of one size stand in line, and finding a layout would double the time."""
+def panel(width: float = 3.7, height: float = 2.5) -> tuple[Figure, Axes]:
+    """One picture, in inches. The margins are fixed: axes of one size stand in line, and finding a layout would double the time."""
     figure = Figure(figsize=(width, height))
     left, bottom = 0.55 / width, 0.44 / height
     axes = figure.add_axes((left, bottom, 1 - left - 0.1 / width, 1 - bottom - 0.1 / height))
@@ -117,7 +117,8 @@ def _panel(width: float = 3.7, height: float = 2.5) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """The picture as an element of a page."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()

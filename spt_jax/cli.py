@@ -15,6 +15,7 @@ import tyro
 from data_pipelines.errors import UserError
 from spt_jax.commands.data_card import DataCard
 from spt_jax.commands.datasets import Prepare, Verify
+from spt_jax.commands.explain import Explain
 from spt_jax.commands.feff import Feff
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import errors
@@ -34,6 +35,7 @@ spt-jax: from X-ray absorption spectra to local structure.
   spt-jax train PRESET --data DATASET --out RUN     train a model
   spt-jax ensemble PRESET --data DATASET --out DIR  experts, or several seeds, at once
   spt-jax evaluate RUN --data DATASET --split test  scores per descriptor
+  spt-jax explain RUN --data DATASET                which energies and bands it looks at
   spt-jax predict RUN FILE...                       descriptors of spectra
   spt-jax export RUN --out FILE                     the model in one file
 
@@ -50,6 +52,7 @@ COMMANDS = {
     "train": Train,
     "ensemble": Ensemble,
     "evaluate": Evaluate,
+    "explain": Explain,
     "predict": Predict,
     "export": Export,
 }

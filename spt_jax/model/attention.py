@@ -125,9 +125,14 @@ class BandedAttention(nnx.Module):
         return banded_softmax(jnp.stack([_dot(each, direction) for each in activated]))
 
     def __call__(self, h: Float[Array, "L B d"]) -> Float[Array, "L B d"]:
+        return self.attend(h)[0]
+
+    def attend(self, h: Float[Array, "L B d"]) -> tuple[Float[Array, "L B d"], Float[Array, "W L B H"]]:
+        """What attention makes of h, and its weights."""
         value = self._by_head(self.value(h))
-        mixed = banded_sum(self.weights(h).astype(value.dtype), value)
-        return self.out(mixed.reshape(h.shape))
+        weights = self.weights(h)
+        mixed = banded_sum(weights.astype(value.dtype), value)
+        return self.out(mixed.reshape(h.shape)), weights
 
     def _by_head(self, x: Float[Array, "L B e"]) -> Float[Array, "L B H c"]:
         return x.reshape(*x.shape[:2], self.heads, -1)

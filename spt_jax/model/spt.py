@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,17 @@ EMBEDDING_KERNEL = 5
 
 class Constant(nnx.Variable):
     """An array that belongs to the model but is not trained: the band input map."""
+
+
+class Inside(NamedTuple):
+    """What one block did with each spectrum, computed on the way in any case; whoever does not ask pays nothing.
+
+    shares: (B, k), the weight of each chosen band in the fusion, summing to one. attention: (W, L, B, H), of each
+    energy to its window, summing to one; None in a network without attention.
+    """
+
+    shares: Array
+    attention: Array | None
 
 
 class BandBlock(nnx.Module):
@@ -58,10 +70,11 @@ class BandBlock(nnx.Module):
 
     def __call__(
         self, h: Float[Array, "L B d"], bands: Int[Array, "B k"], spectra: tuple[Array, ...] | None = None
-    ) -> Float[Array, "L B d"]:
+    ) -> tuple[Float[Array, "L B d"], Float[Array, "B k"]]:
+        """What the bands add to the sequence, and the share of each in it."""
         periods = period(bands, len(h))
         if self.plan is None:
-            convolved, times = tap_convolutions(h, self.weights[...], periods), None
+            convolved, same = tap_convolutions(h, self.weights[...], periods), None
         else:
             cached = iter(self.weight_spectra() if spectra is None else spectra)
             convolved = [
@@ -69,15 +82,21 @@ class BandBlock(nnx.Module):
                 for grid, form in self.plan
             ]
             planned = np.array([grid.period for grid, _ in self.plan])
-            times = (periods[:, :, None] == planned).sum(axis=1)
+            same = periods[:, :, None] == planned
         features = [jax.nn.gelu(each + self.bias[...].astype(h.dtype)) for each in convolved]
         context = self.project(jax.nn.gelu(self.context(h.mean(axis=0))))
         query = context + self.query[...].astype(h.dtype)
         keys = self.key(jnp.stack([each.mean(axis=0) for each in features]))
         score = jnp.einsum("bd,kbd->bk", query, keys).astype(jnp.float32) / math.sqrt(h.shape[-1])
-        share = (jax.nn.softmax(score, axis=-1) if times is None else masked_shares(score, times)).astype(h.dtype)
+        if same is None:
+            share = of_band = jax.nn.softmax(score, axis=-1)
+        else:
+            times = same.sum(axis=1)
+            share = masked_shares(score, times)
+            of_band = (same * (share / jnp.maximum(times, 1))[:, None]).sum(axis=-1)
+        share = share.astype(h.dtype)
         fused = sum(share[:, i, None] * each for i, each in enumerate(features))
-        return self.out(fused)
+        return self.out(fused), of_band
 
 
 def masked_shares(score: Float[Array, "B S"], times: Int[Array, "B S"]) -> Float[Array, "B S"]:
@@ -153,23 +172,31 @@ class SPT(nnx.Module):
         """Head outputs, and "bands": (B, blocks, k), the frequencies chosen. `keys`, one a row, turn dropout on."""
         # Accelerators would otherwise round the factors of float32 products.
         with jax.default_matmul_precision("highest" if self.config.dtype == "float32" else "default"):
-            return self._apply(spectrum, atomic_number, keys, spectra)
+            return self._apply(spectrum, atomic_number, keys, spectra)[0]
 
-    def _apply(self, spectrum, atomic_number, keys, spectra) -> dict[str, Array]:
+    def explained(
+        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], bands: Int[Array, "B N k"] | None = None
+    ) -> tuple[dict[str, Array], tuple[Inside, ...]]:
+        """What `__call__` gives, and what each of the N blocks did. `bands` take the place of the spectrum's choice."""
+        with jax.default_matmul_precision("highest" if self.config.dtype == "float32" else "default"):
+            return self._apply(spectrum, atomic_number, None, None, bands)
+
+    def _apply(self, spectrum, atomic_number, keys, spectra, given=None) -> tuple[dict[str, Array], tuple[Inside, ...]]:
         signal = self.band_input(spectrum).astype(self.config.dtype)
         h = self._embed(signal)
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
         fixed = (self.position[...][:, None] + self.element(atomic_number)).astype(h.dtype)
-        chosen = []
+        chosen, inside = [], []
         for i in range(len(self.band_blocks)):
-            bands = self.band_blocks[i].bands(h)
+            bands = self.band_blocks[i].bands(h) if given is None else given[:, i]
             chosen.append(bands)
             if i == 0:
                 h = h + fixed
             block = partial(self._block, i, None if spectra is None else spectra[i])
-            h = (jax.checkpoint(block) if self.config.remat else block)(h, bands, keys)
+            h, seen = (jax.checkpoint(block) if self.config.remat else block)(h, bands, keys)
+            inside.append(seen)
         outputs = self.heads(self.norm(h), signal, self.config.dropout, keys)
-        return {**outputs, "bands": jnp.stack(chosen, axis=1)}
+        return {**outputs, "bands": jnp.stack(chosen, axis=1)}, tuple(inside)
 
     def _embed(self, signal: Float[Array, "B L"]) -> Float[Array, "L B d"]:
         """Inside, sequences are (L, B, d): the DFT along energy is one matrix product, and a neighbour a slab away."""
@@ -177,10 +204,11 @@ class SPT(nnx.Module):
         padded = jnp.pad(signal.T, ((reach, reach), (0, 0)), mode="edge")
         return self.embed(jnp.stack([padded[j : j + length] for j in range(EMBEDDING_KERNEL)], axis=-1))
 
-    def _block(self, i: int, spectra, h, bands, keys) -> Float[Array, "L B d"]:
+    def _block(self, i: int, spectra, h, bands, keys) -> tuple[Float[Array, "L B d"], Inside]:
         """Folding, then attention, each added to what it was given."""
-        update = self.band_blocks[i](self.band_norms[i](h), bands, spectra)
+        update, shares = self.band_blocks[i](self.band_norms[i](h), bands, spectra)
         h = h + drop(update, self.config.dropout, keys, 2 * i, axis=1)
-        if self.graphs:
-            h = h + drop(self.graphs[i](self.graph_norms[i](h)), self.config.dropout, keys, 2 * i + 1, axis=1)
-        return h
+        if not self.graphs:
+            return h, Inside(shares, None)
+        update, attention = self.graphs[i].attend(self.graph_norms[i](h))
+        return h + drop(update, self.config.dropout, keys, 2 * i + 1, axis=1), Inside(shares, attention)
