@@ -62,8 +62,8 @@ class Coordination:
         return (
             f"CN {FEW} against {MANY}, {self.sites} sites: the pre-edge ({self.start_ev:.1f} to {self.stop_ev:.1f} eV, "
             f"{self.points} points) holds {self.share:.1%} of |attribution|, {self.even:.1%} if even; without it "
-            f"accuracy {self.accuracy:.3f} loses {self.loss:.3f} ± {self.error:.3f}, without as much far above the edge "
-            f"{self.far:.3f} (at most {self.farthest:.3f}). {self._reason()}{verdict(self.confirmed)}"
+            f"accuracy {self.accuracy:.3f} loses {self.loss:.3f}, without as much far above the edge {self.far:.3f} (at "
+            f"most {self.farthest:.3f}): {self.loss - self.far:.3f} ± {self.error:.3f} more. {self._reason()}{verdict(self.confirmed)}"
         )
 
     def _reason(self) -> str:
