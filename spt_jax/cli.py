@@ -20,6 +20,7 @@ from spt_jax.commands.feff import Feff
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import errors
 from spt_jax.commands.structures import Structures
+from spt_jax.commands.study import Study
 from spt_jax.commands.training import Ensemble, Quickstart, Train
 from spt_jax.config import PRESETS
 
@@ -35,6 +36,7 @@ spt-jax: from X-ray absorption spectra to local structure.
   spt-jax train PRESET --data DATASET --out RUN     train a model
   spt-jax ensemble PRESET --data DATASET --out DIR  experts, or several seeds, at once
   spt-jax evaluate RUN --data DATASET --split test  scores per descriptor
+  spt-jax study DATASET --out DIR [--quick]         against trees and other networks
   spt-jax explain RUN --data DATASET                which energies and bands it looks at
   spt-jax predict RUN FILE...                       descriptors of spectra
   spt-jax export RUN --out FILE                     the model in one file
@@ -52,6 +54,7 @@ COMMANDS = {
     "train": Train,
     "ensemble": Ensemble,
     "evaluate": Evaluate,
+    "study": Study,
     "explain": Explain,
     "predict": Predict,
     "export": Export,

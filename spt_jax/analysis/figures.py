@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import matplotlib
@@ -106,11 +105,3 @@ def _grid(answers: Answers, split: Split, kind: str, draw: Draw) -> Figure:
         draw(axes, d, batch.labels[present, column], answers[d.name][present], kinds[present])
         axes.set_title(f"{d.name} ({d.unit})" if d.unit else d.name, fontsize=11)
     return figure
-
-
-def svg(figure: Figure) -> str:
-    """The figure as an element of a page."""
-    text = io.StringIO()
-    with matplotlib.rc_context(RC):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -10,10 +10,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_pipelines.card_figures import BLUE, ORANGE, RC
+from data_pipelines.card_figures import BLUE, ORANGE, RC, as_svg
 from data_pipelines.files import write_atomic
 from spt_jax.analysis.evaluate import Evaluation
-from spt_jax.analysis.figures import confusions, parities, svg
+from spt_jax.analysis.figures import confusions, parities
 from spt_jax.blueprint import Blueprint
 from spt_jax.config import ModelConfig
 from spt_jax.tasks import answers_of
@@ -39,10 +39,10 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> Non
         (
             "Learning curves",
             "Loss 1 is what a constant guess costs; the score is the mean of macro-F1 and R².",
-            svg(_curves(log)),
+            as_svg(_curves(log)),
         ),
-        ("Classes", "Rows: label; columns: prediction; numbers: sites.", svg(confusions(answers, evaluation.split))),
-        ("Values", "Label against prediction, Å (NNOSM: charge).", svg(parities(answers, evaluation.split))),
+        ("Classes", "Rows: label; columns: prediction; numbers: sites.", as_svg(confusions(answers, evaluation.split))),
+        ("Values", "Label against prediction, Å (NNOSM: charge).", as_svg(parities(answers, evaluation.split))),
     ]
     model = blueprint.model
     if isinstance(model, ModelConfig):
@@ -51,7 +51,7 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> Non
             f"{model.band_mode}, band input {model.band_input}). Frequency f folds the spectrum at a period of its "
             "length / f."
         )
-        sections.append(("Chosen bands", note, svg(_bands(evaluation, model.highest_band))))
+        sections.append(("Chosen bands", note, as_svg(_bands(evaluation, model.highest_band))))
     body = "".join(
         f'<h2>{html.escape(title)}</h2><p class="note">{html.escape(note)}</p>{content}'
         for title, note, content in sections

@@ -19,8 +19,8 @@ from spt_jax.config import PRESETS
 class Study:
     """Train SPT, one expert per descriptor, and eight other models on a dataset, and compare them.
 
-    Decision Tree, Random Forest, Extra Trees, XGBoost (extra `baselines`), MLP, CNN, FT-Transformer and AMFormer see
-    the same spectra, splits, seeds and number of settings to choose from. Leaves OUT/report.html, study.json, scores.csv
+    Decision Tree, Random Forest, Extra Trees, XGBoost, MLP, CNN, FT-Transformer and AMFormer see
+    the same spectra, splits, seeds and number of settings to choose from (extra `study`). Leaves OUT/report.html, study.json, scores.csv
     and robustness.csv. Every finished fit is kept: after a stop the same command goes on.
     """
 
@@ -41,7 +41,7 @@ class Study:
         if self.preset not in PRESETS:
             raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
         if find_spec("xgboost") is None:
-            raise UserError("a study needs the extra `baselines`: pip install 'spt-jax[baselines]'")
+            raise UserError("a study needs the extra `study`: pip install 'spt-jax[study]'")
         plan = (quick if self.quick else full)(PRESETS[self.preset]())
         with JobsLine() as line:
             result = study(Dataset(self.data), self.out, plan, line)

@@ -65,8 +65,12 @@ class Heads(nnx.Module):
     def __call__(
         self, h: Float[Array, "L B d"], signal: Float[Array, "B L"], dropout: float, keys: Array | None
     ) -> dict[str, Float[Array, "B"] | Float[Array, "B C"]]:
-        batch = h.shape[1]
-        readout = self.reduce(h).swapaxes(0, 1).reshape(batch, -1)
+        return by_name(self.outputs(self.hidden(h, signal, dropout, keys).astype(jnp.float32)), self.specs)
+
+    def hidden(
+        self, h: Float[Array, "L B d"], signal: Float[Array, "B L"], dropout: float, keys: Array | None
+    ) -> Float[Array, "B H"]:
+        """The layer that all descriptors share."""
+        readout = self.reduce(h).swapaxes(0, 1).reshape(h.shape[1], -1)
         features = drop(jnp.concatenate([readout, h.mean(axis=0), signal], axis=-1), dropout, keys, HEADS)
-        hidden = drop(jax.nn.gelu(self.shared(features)), dropout, keys, HEADS + 1)
-        return by_name(self.outputs(hidden.astype(jnp.float32)), self.specs)
+        return drop(jax.nn.gelu(self.shared(features)), dropout, keys, HEADS + 1)

@@ -181,7 +181,18 @@ class SPT(nnx.Module):
         with jax.default_matmul_precision("highest" if self.config.dtype == "float32" else "default"):
             return self._apply(spectrum, atomic_number, None, None, bands)
 
+    def hidden(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> Float[Array, "B H"]:
+        """The layer that all heads share: what the network makes of a spectrum."""
+        with jax.default_matmul_precision("highest" if self.config.dtype == "float32" else "default"):
+            h, signal, *_ = self._encode(spectrum, atomic_number, None, None)
+            return self.heads.hidden(h, signal, self.config.dropout, None)
+
     def _apply(self, spectrum, atomic_number, keys, spectra, given=None) -> tuple[dict[str, Array], tuple[Inside, ...]]:
+        h, signal, chosen, inside = self._encode(spectrum, atomic_number, keys, spectra, given)
+        return {**self.heads(h, signal, self.config.dropout, keys), "bands": chosen}, inside
+
+    def _encode(self, spectrum, atomic_number, keys, spectra, given=None):
+        """All but the heads: the sequence (L, B, d), the band input, the bands, and what each block did."""
         signal = self.band_input(spectrum).astype(self.config.dtype)
         h = self._embed(signal)
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
@@ -195,8 +206,7 @@ class SPT(nnx.Module):
             block = partial(self._block, i, None if spectra is None else spectra[i])
             h, seen = (jax.checkpoint(block) if self.config.remat else block)(h, bands, keys)
             inside.append(seen)
-        outputs = self.heads(self.norm(h), signal, self.config.dropout, keys)
-        return {**outputs, "bands": jnp.stack(chosen, axis=1)}, tuple(inside)
+        return self.norm(h), signal, jnp.stack(chosen, axis=1), tuple(inside)
 
     def _embed(self, signal: Float[Array, "B L"]) -> Float[Array, "L B d"]:
         """Inside, sequences are (L, B, d): the DFT along energy is one matrix product, and a neighbour a slab away."""

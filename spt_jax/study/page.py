@@ -8,10 +8,11 @@ from html import escape
 
 import numpy as np
 
+from data_pipelines.card_figures import as_svg
 from data_pipelines.html_page import page, table
 from data_pipelines.loading import Dataset
 from data_pipelines.schema import DESCRIPTORS, descriptor
-from spt_jax.analysis.figures import confusions, parities, roc_curves, svg
+from spt_jax.analysis.figures import confusions, parities, roc_curves
 from spt_jax.analysis.intervals import critical_difference_figure
 from spt_jax.study import figures
 from spt_jax.study.tables import EXPERTS, SPT, Model
@@ -35,7 +36,7 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
             (
                 f"{kind}: at a glance",
                 "Each axis from 0 to the best score of any model, written at its end.",
-                svg(figures.radar(of_kind)),
+                as_svg(figures.radar(of_kind)),
             )
         ]
         if of_kind["against"]:
@@ -44,28 +45,32 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
                 "against SPT; 95 % intervals from a bootstrap over materials. Single: mean over seeds; ensemble: mean "
                 "answers of the seeds of each."
             )
-            sections.append((f"{kind}: against the best", note, svg(figures.against(of_kind))))
+            sections.append((f"{kind}: against the best", note, as_svg(figures.against(of_kind))))
         if of_kind["ranks"]:
             note = (
                 f"Mean rank over {of_kind['ranks']['cases']} descriptors and seeds; a bar joins models that Nemenyi's "
                 "test does not tell apart. It takes the cases as independent, which they are not quite."
             )
             drawn = critical_difference_figure(of_kind["ranks"]["mean"], of_kind["ranks"]["distance"])
-            sections.append((f"{kind}: ranks", note, svg(drawn)))
+            sections.append((f"{kind}: ranks", note, as_svg(drawn)))
         if EXPERTS in document["models"]:
             note = "One model for all descriptors, against one model for each. Dots: seeds."
             drawn = figures.joint_and_experts(document, of_kind)
-            sections.append((f"{kind}: joint and experts", note, svg(drawn)))
+            sections.append((f"{kind}: joint and experts", note, as_svg(drawn)))
         sections.append((f"{kind}: robustness", ROBUST, _robustness(document, of_kind)))
     first = spt.raw[0][1]
     sections += [
         (
             "Classes",
             "SPT, first seed, most likely class. Rows: label; columns: prediction.",
-            svg(confusions(first, test)),
+            as_svg(confusions(first, test)),
         ),
-        ("ROC", "SPT, first seed: each class with five sites or more against the rest.", svg(roc_curves(first, test))),
-        ("Values", "SPT, first seed: label against prediction, Å (NNOSM: charge).", svg(parities(first, test))),
+        (
+            "ROC",
+            "SPT, first seed: each class with five sites or more against the rest.",
+            as_svg(roc_curves(first, test)),
+        ),
+        ("Values", "SPT, first seed: label against prediction, Å (NNOSM: charge).", as_svg(parities(first, test))),
         ("Calibration", _calibration_note(), _calibration_table(document)),
     ]
     if maps:
@@ -73,7 +78,7 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
             "UMAP of what the shared layer of SPT makes of each test spectrum (first seed). Grey: no label. "
             "Distances between far groups mean little."
         )
-        sections.append(("Maps", note, svg(figures.maps(maps["place"], maps["colourings"]))))
+        sections.append(("Maps", note, as_svg(figures.maps(maps["place"], maps["colourings"]))))
     else:
         sections.append(("Maps", "UMAP maps need the extra: <code>pip install 'spt-jax[study]'</code>.", ""))
     if document.get("other_split"):
@@ -170,7 +175,7 @@ def _robustness(document: dict, of_kind: dict) -> str:
         rows.append([model, *cells])
     heads = [f"{cases[i]['kind']} {cases[i]['size']:g}" for i in strongest]
     caption = '<p class="note">Change of the score by the strongest of each kind, mean over descriptors:</p>'
-    pictures = svg(figures.noise(document, of_kind, models)) + svg(
+    pictures = as_svg(figures.noise(document, of_kind, models)) + as_svg(
         figures.other_perturbations(document, of_kind, models)
     )
     return f"{pictures}{caption}{table(['', *heads], rows)}"
