@@ -21,6 +21,7 @@ figure { margin: 0; min-width: 0; display: flex; flex-direction: column; }
 svg { width: 100%; height: auto; display: block; margin-top: auto; }
 figcaption { font-size: 0.88rem; line-height: 1.35; color: #555; overflow-wrap: anywhere; }
 figcaption b { color: #222; } .id, figcaption span { display: inline-block; }
+.figure { max-width: 54rem; } .small.figure { max-width: 42rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; font-size: 0.9rem; margin: 0.4rem 0 1rem; }
 td, th { padding: 0.15rem 1.1rem 0.15rem 0; text-align: left; vertical-align: top; }

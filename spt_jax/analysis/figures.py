@@ -35,7 +35,7 @@ def confusions(answers: Answers, split: Split) -> Figure:
                     colour = "white" if share[i, j] > 0.6 else INK
                     axes.text(j, i, n, ha="center", va="center", fontsize=7, color=colour)
         names = [d.classes[c] for c in present]
-        step = max(1, len(names) // 12)
+        step = -(-len(names) // 12)
         axes.set_xticks(range(0, len(names), step), names[::step])
         axes.set_yticks(range(0, len(names), step), names[::step])
 

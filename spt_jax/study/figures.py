@@ -52,13 +52,14 @@ def radar(of_kind: dict) -> Figure:
 
 
 @matplotlib.rc_context(RC)
-def against(of_kind: dict) -> Figure:
+def against(of_kind: dict, seeds: int) -> Figure:
     """SPT minus the best competitor of each descriptor with its 95 % interval: single models, and ensembles of seeds."""
     rows = list(of_kind["against"].items())
     figure = Figure(figsize=(7.2, 0.9 + 0.5 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for i, (_, each) in enumerate(rows):
-        for offset, key, colour in ((-0.13, "single", BLUE), (0.13, "ensemble", ORANGE)):
+        several = (("single", BLUE, -0.13), ("ensemble", ORANGE, 0.13))
+        for key, colour, offset in several if seeds > 1 else (("single", BLUE, 0),):
             d = each[key]
             axes.plot([d["low"], d["high"]], [i + offset] * 2, color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot(d["score"], i + offset, "o", color=colour, markersize=5, label=key if i == 0 else None)
@@ -66,7 +67,8 @@ def against(of_kind: dict) -> Figure:
     axes.set_yticks(range(len(rows)), [f"{name} / {each['best']}" for name, each in rows])
     axes.invert_yaxis()
     axes.set_xlabel("score of SPT minus score of the competitor")
-    figure.legend(frameon=False, loc="outside lower right", ncols=2)
+    if seeds > 1:
+        figure.legend(frameon=False, loc="outside lower right", ncols=2)
     return figure
 
 

@@ -108,8 +108,7 @@ def fit(job: Job, dataset: Dataset, run: Path, report: Callable[[dict], None]) -
     """The fitted model, and the seconds of fitting: of a network those of all its epochs, compilation included."""
     if isinstance(job.settings, TreeSettings):
         began = time.perf_counter()
-        names = tuple(name for name, split in dataset.card["descriptors"].items() if split)
-        predictor = fit_trees(job.settings, dataset.split("train").batch, job.seed, names)
+        predictor = fit_trees(job.settings, dataset.split("train").batch, job.seed)
         return predictor, time.perf_counter() - began
 
     from spt_jax.inference.run import load_run

@@ -7,6 +7,7 @@ import io
 from html import escape
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from data_pipelines.card_figures import as_svg
 from data_pipelines.html_page import page, table
@@ -36,7 +37,7 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
             (
                 f"{kind}: at a glance",
                 "Each axis from 0 to the best score of any model, written at its end.",
-                as_svg(figures.radar(of_kind)),
+                _figure(figures.radar(of_kind), "small figure"),
             )
         ]
         if of_kind["against"]:
@@ -45,32 +46,38 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
                 "against SPT; 95 % intervals from a bootstrap over materials. Single: mean over seeds; ensemble: mean "
                 "answers of the seeds of each."
             )
-            sections.append((f"{kind}: against the best", note, as_svg(figures.against(of_kind))))
+            sections.append(
+                (
+                    f"{kind}: against the best",
+                    note,
+                    _figure(figures.against(of_kind, len(document["seeds"])), "small figure"),
+                )
+            )
         if of_kind["ranks"]:
             note = (
                 f"Mean rank over {of_kind['ranks']['cases']} descriptors and seeds; a bar joins models that Nemenyi's "
                 "test does not tell apart. It takes the cases as independent, which they are not quite."
             )
             drawn = critical_difference_figure(of_kind["ranks"]["mean"], of_kind["ranks"]["distance"])
-            sections.append((f"{kind}: ranks", note, as_svg(drawn)))
+            sections.append((f"{kind}: ranks", note, _figure(drawn)))
         if EXPERTS in document["models"]:
             note = "One model for all descriptors, against one model for each. Dots: seeds."
             drawn = figures.joint_and_experts(document, of_kind)
-            sections.append((f"{kind}: joint and experts", note, as_svg(drawn)))
+            sections.append((f"{kind}: joint and experts", note, _figure(drawn)))
         sections.append((f"{kind}: robustness", ROBUST, _robustness(document, of_kind)))
     first = spt.raw[0][1]
     sections += [
         (
             "Classes",
             "SPT, first seed, most likely class. Rows: label; columns: prediction.",
-            as_svg(confusions(first, test)),
+            _figure(confusions(first, test)),
         ),
         (
             "ROC",
             "SPT, first seed: each class with five sites or more against the rest.",
-            as_svg(roc_curves(first, test)),
+            _figure(roc_curves(first, test)),
         ),
-        ("Values", "SPT, first seed: label against prediction, Å (NNOSM: charge).", as_svg(parities(first, test))),
+        ("Values", "SPT, first seed: label against prediction, Å (NNOSM: charge).", _figure(parities(first, test))),
         ("Calibration", _calibration_note(), _calibration_table(document)),
     ]
     if maps:
@@ -78,13 +85,17 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
             "UMAP of what the shared layer of SPT makes of each test spectrum (first seed). Grey: no label. "
             "Distances between far groups mean little."
         )
-        sections.append(("Maps", note, as_svg(figures.maps(maps["place"], maps["colourings"]))))
+        sections.append(("Maps", note, _figure(figures.maps(maps["place"], maps["colourings"]))))
     else:
         sections.append(("Maps", "UMAP maps need the extra: <code>pip install 'spt-jax[study]'</code>.", ""))
     if document.get("other_split"):
         sections.append(("Split by site", _site_note(), _site_table(document)))
     top = f'<p class="note">{escape(_top(document))}</p>'
     return page("SPT and its competitors", top, sections)
+
+
+def _figure(drawn: Figure, of: str = "figure") -> str:
+    return f'<div class="{of}">{as_svg(drawn)}</div>'
 
 
 def scores_csv(document: dict) -> str:
@@ -116,16 +127,17 @@ def robustness_csv(document: dict) -> str:
 
 def _top(document: dict) -> str:
     counts = ", ".join(f"{name} {count:,}" for name, count in document["examples"].items())
+    seeds = f"{len(document['seeds'])} seeds" if len(document["seeds"]) > 1 else "One seed"
     return (
-        f"Spectra: {counts}; dataset {document['dataset']}. {len(document['seeds'])} seeds each, all models on the same "
+        f"Spectra: {counts}; dataset {document['dataset']}. {seeds} each, all models on the same "
         "inputs, splits and number of settings tried; settings and decision rules chosen on the validation split."
     )
 
 
 def _scores_note(document: dict, of_kind: dict) -> str:
     return (
-        f"{of_kind['n']:,} test sites. Macro-F1 of classes, R² of values: mean ± standard deviation over seeds, below it "
-        "the ensemble of the seeds. In bold the best single model. Paper: the joint model of arXiv 2603.27684 on other "
+        f"{of_kind['n']:,} test sites. Macro-F1 of classes, R² of values: mean ± standard deviation over seeds, and below "
+        "them the ensemble of the seeds, where there are several. In bold the best single model. Paper: the joint model of arXiv 2603.27684 on other "
         "spectra and a split that is not said to keep materials apart; compare orders, not digits."
     )
 
@@ -146,7 +158,8 @@ def _scores_table(document: dict, kind: str, of_kind: dict) -> str:
             spread = "" if each["spread"] is None else f"<small> ± {each['spread']:.3f}</small>"
             text = f"{each['mean']:.3f}"
             text = f"<b>{text}</b>" if model == best else text
-            cells.append(f"{text}{spread}<br><small>{each['ensemble']:.3f}</small>")
+            together = "" if each["spread"] is None else f"<br><small>{each['ensemble']:.3f}</small>"
+            cells.append(f"{text}{spread}{together}")
         metric = "F1" if d.kind == "class" else "R²"
         rows.append([d.name, metric, *cells, PAPER[kind].get(d.name, "")])
     return table(["", "", *document["models"], "paper"], rows)
@@ -154,7 +167,7 @@ def _scores_table(document: dict, kind: str, of_kind: dict) -> str:
 
 ROBUST = (
     "Test spectra with noise, a wrong energy axis, worse resolution, coarser points, or a range that was not measured "
-    "(filled with the nearest value). Mean over seeds; scores below 0 are drawn at 0."
+    "(filled with the nearest value). Mean over seeds; a score below 0 counts as 0."
 )
 
 
@@ -171,11 +184,11 @@ def _robustness(document: dict, of_kind: dict) -> str:
         cells = []
         for i in strongest:
             pairs = [(v[0], v[i]) for v in of_kind["robustness"][model].values() if None not in (v[0], v[i])]
-            cells.append(f"{np.mean([after - before for before, after in pairs]):+.3f}")
+            cells.append(f"{np.mean([max(after, 0) - max(before, 0) for before, after in pairs]):+.3f}")
         rows.append([model, *cells])
     heads = [f"{cases[i]['kind']} {cases[i]['size']:g}" for i in strongest]
     caption = '<p class="note">Change of the score by the strongest of each kind, mean over descriptors:</p>'
-    pictures = as_svg(figures.noise(document, of_kind, models)) + as_svg(
+    pictures = _figure(figures.noise(document, of_kind, models)) + as_svg(
         figures.other_perturbations(document, of_kind, models)
     )
     return f"{pictures}{caption}{table(['', *heads], rows)}"

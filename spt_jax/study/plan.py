@@ -35,13 +35,15 @@ class Competitor:
 class Plan:
     """The models, SPT first, and how many seeds each is fitted with.
 
-    experts: also one SPT per descriptor. split_by_site: models tried on that split too.
+    experts: also one SPT per descriptor. split_by_site: models tried on that split too. most_examples: of training,
+    fewer whole materials where there are more; 0 takes all.
     """
 
     competitors: tuple[Competitor, ...]
     seeds: int
     experts: bool = True
     split_by_site: tuple[str, ...] = (SPT, NAMES["extra_trees"])
+    most_examples: int = 0
 
 
 def full(preset: Config) -> Plan:
@@ -56,12 +58,16 @@ def full(preset: Config) -> Plan:
 
 
 def quick(preset: Config) -> Plan:
-    """One setting and two seeds each, trained briefly: shows what a study gives, proves nothing."""
-    train = replace(preset.train, epochs=min(preset.train.epochs, 6), warmup_epochs=1.0, validate_every=3)
+    """One setting and one seed each, a thousand spectra, trained briefly: shows what a study gives, proves nothing."""
+    train = replace(
+        preset.train, epochs=min(preset.train.epochs, 8), warmup_epochs=1.0, validate_every=4, batch_size=32
+    )
     spt = Config(replace(preset.model, width=24), train)
     networks = tuple(Competitor(NAMES[kind], (Config(peer, train),)) for kind, peer in PEERS.items())
     trees = tuple(Competitor(NAMES[kind], (replace(TREES[kind], trees=50),)) for kind in TREE_ORDER)
-    return Plan((Competitor(SPT, (spt,)), *networks, *trees), seeds=2)
+    return Plan(
+        (Competitor(SPT, (spt,)), *networks, *trees), 1, split_by_site=(NAMES["extra_trees"],), most_examples=1000
+    )
 
 
 def _spt_candidates(model: ModelConfig) -> tuple[ModelConfig, ...]:

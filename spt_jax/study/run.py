@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ import numpy as np
 from data_pipelines.errors import RunError
 from data_pipelines.files import write_atomic
 from data_pipelines.loading import Dataset
-from data_pipelines.resplit import by_site
+from data_pipelines.resplit import by_site, thinned
 from data_pipelines.schema import DESCRIPTORS
+from data_pipelines.splits import SPLITS
 from spt_jax.analysis.metrics import main_score, score_answers
+from spt_jax.config import Config
 from spt_jax.study.jobs import Done, Job, run_job
 from spt_jax.study.page import robustness_csv, scores_csv, write_page
 from spt_jax.study.plan import Plan
@@ -30,7 +33,11 @@ Report = Callable[[str, int, int, dict | None], None]
 
 def study(dataset: Dataset, out: Path, plan: Plan, report: Report) -> dict:
     """Leaves `out`/study.json, report.html, scores.csv and robustness.csv; returns the document."""
-    _claim(out, dataset, plan)
+    _check(dataset)
+    examples = dataset.card["splits"]["train"]["examples"]
+    if plan.most_examples and examples > plan.most_examples:
+        dataset = thinned(dataset, plan.most_examples / examples)
+    _claim(out, dataset)
     tuning = sum(len(c.candidates) for c in plan.competitors)
     total = tuning + (plan.seeds - 1) * len(plan.competitors) + len(plan.split_by_site)
     total += plan.seeds if plan.experts else 0
@@ -53,7 +60,7 @@ def study(dataset: Dataset, out: Path, plan: Plan, report: Report) -> dict:
         fits[competitor.model] = [best, *others]
         if competitor.model == SPT and plan.experts:
             experts = replace(best.job, model=EXPERTS, experts=True)
-            fits[EXPERTS] = [done(replace(experts, seed=seed)) for seed in range(plan.seeds)]
+            fits[EXPERTS] = [done(replace(experts, seed=seed), perturbed=False) for seed in range(plan.seeds)]
     models = [Model(name, found, dataset) for name, found in fits.items()]
     result = document(models, dataset)
     result["settings"] = {name: asdict(found[0].job.settings) for name, found in fits.items()}
@@ -63,7 +70,7 @@ def study(dataset: Dataset, out: Path, plan: Plan, report: Report) -> dict:
         name: _gap(done(replace(fits[name][0].job, view="by site"), sites, False), fits[name][0], sites, dataset)
         for name in plan.split_by_site
     }
-    maps = _maps(fits[SPT][0], dataset) if plan.experts else None
+    maps = _maps(fits[SPT][0], dataset)
     write_atomic(out / "study.json", json.dumps(result, indent=1) + "\n")
     write_atomic(out / "scores.csv", scores_csv(result))
     write_atomic(out / "robustness.csv", robustness_csv(result))
@@ -71,16 +78,18 @@ def study(dataset: Dataset, out: Path, plan: Plan, report: Report) -> dict:
     return result
 
 
-def _claim(out: Path, dataset: Dataset, plan: Plan) -> None:
-    """A study folder belongs to one dataset; jobs of other settings may stand beside each other."""
-    counts = {name: part["examples"] for name, part in dataset.card["splits"].items()}
-    for name in ("train", "validation", "test"):
-        if not counts.get(name):
+def _check(dataset: Dataset) -> None:
+    for name in SPLITS:
+        if not dataset.card["splits"].get(name, {}).get("examples"):
             raise RunError(f"{dataset.path}: a study needs examples in all three splits, {name} has none")
+
+
+def _claim(out: Path, dataset: Dataset) -> None:
+    """A study folder belongs to one dataset; jobs of other settings may stand beside each other."""
     path, wanted = out / "dataset.json", {"fingerprint": dataset.fingerprint}
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) != wanted:
-            raise RunError(f"{out} holds a study of another dataset; choose another --out")
+            raise RunError(f"{out} holds a study of another dataset, or a quick one; choose another --out")
         return
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(wanted) + "\n")
@@ -100,11 +109,14 @@ def _gap(by_site: Done, by_material: Done, sites: Dataset, dataset: Dataset) -> 
 
 
 def _maps(fit: Done, dataset: Dataset) -> dict | None:
-    """Places of the test spectra by what SPT's shared layer makes of them, and what they are coloured by."""
-    try:
-        from umap import UMAP
-    except ModuleNotFoundError:
+    """Places of the test spectra by what SPT's shared layer makes of them, and what they are coloured by.
+
+    None where UMAP (extra `study`) is not installed: it is heavy, and the rest of the page does not need it.
+    """
+    if find_spec("umap") is None or not isinstance(fit.job.settings, Config):
         return None
+    from umap import UMAP
+
     from spt_jax.inference.run import load_run
 
     test = dataset.split("test")

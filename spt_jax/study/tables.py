@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from data_pipelines.loading import Dataset, Split
 from data_pipelines.resplit import take
 from data_pipelines.schema import DESCRIPTORS, SITE_KINDS, Batch, site_kind
+from data_pipelines.splits import SPLITS
 from spt_jax.analysis import calibration
 from spt_jax.analysis.decide import class_prior, fit_alpha, weights
 from spt_jax.analysis.intervals import average_ranks, critical_distance, difference, draws, resampled_scores
@@ -94,7 +95,7 @@ def document(models: list[Model], dataset: Dataset) -> dict:
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in test.absorbers])
     return {
         "dataset": dataset.fingerprint,
-        "examples": {name: part["examples"] for name, part in dataset.card["splits"].items()},
+        "examples": {name: len(dataset.split(name).ids) for name in SPLITS},
         "models": [model.name for model in models],
         "seeds": [fit.job.seed for fit in models[0].fits],
         "perturbations": [asdict(case) for case in PERTURBATIONS],

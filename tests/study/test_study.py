@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from data_pipelines.resplit import thinned
 from data_pipelines.schema import site_kind
 from spt_jax.analysis.metrics import main_score, score_answers
 from spt_jax.analysis.perturb import PERTURBATIONS
+from spt_jax.cli import main
 from spt_jax.config import Config, ModelConfig, TrainConfig
 from spt_jax.inference.run import load_run
 from spt_jax.peers.trees import TreeSettings
@@ -134,3 +136,19 @@ def fit_of(out, start):
     stored = json.loads((folder / "job.json").read_text())
     job = jobs.Job(stored["model"], TreeSettings(**stored["settings"]), stored["seed"])
     return jobs.Done(job, folder, stored["seconds"], stored["validation"])
+
+
+def test_wrong_studies_get_one_line(tmp_path, capsys):
+    wrong = {
+        "unknown preset": [str(LIBRARY), "--preset", "huge"],
+        "data_card.json": [str(tmp_path), "--preset", "tiny"] if find_spec("xgboost") else None,
+        "spt-jax[study]": [str(LIBRARY)] if not find_spec("xgboost") else None,
+    }
+    for complaint, arguments in wrong.items():
+        if arguments:
+            with pytest.raises(SystemExit) as stop:
+                main(["study", *arguments, "--out", str(tmp_path / "study")])
+            message = capsys.readouterr().err
+            assert stop.value.code == 1
+            assert complaint in message and message.count("\n") == 1, message
+    assert not (tmp_path / "study").exists()
