@@ -127,12 +127,16 @@ class Heads(nn.Module):
         self.specs, channels = specs, config.readout_channels
         self.reduce = nn.Linear(config.width, channels)
         self.shared = nn.Linear(length * (channels + 1) + config.width, config.hidden)
+        self.layers = nn.ModuleList(nn.Linear(config.hidden, config.hidden) for _ in range(config.hidden_layers - 1))
         self.outputs = nn.Linear(config.hidden, sum(max(s.classes, 1) for s in specs))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, h: Tensor, signal: Tensor) -> dict[str, Tensor]:
         features = self.dropout(torch.cat([self.reduce(h).flatten(1), h.mean(dim=1), signal], dim=-1))
-        flat = self.outputs(self.dropout(gelu(self.shared(features)))).float()
+        hidden = self.dropout(gelu(self.shared(features)))
+        for layer in self.layers:
+            hidden = self.dropout(gelu(layer(hidden)))
+        flat = self.outputs(hidden).float()
         pieces = flat.split([max(s.classes, 1) for s in self.specs], dim=-1)
         return {s.name: x if s.classes else x[:, 0] for s, x in zip(self.specs, pieces, strict=True)}
 

@@ -39,9 +39,11 @@ class ModelConfig:
     """w: energy point i attends to i-w..i+w."""
     readout_channels: int = 8
     """Channels kept of each energy point for the heads."""
-    hidden: int = 384
-    """Width of the layer shared by all heads."""
-    dropout: float = 0.2
+    hidden: int = 512
+    """Width of the dense layers shared by all heads."""
+    hidden_layers: int = 3
+    """How many of them."""
+    dropout: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network; parameters and losses stay float32."""
     remat: bool = False
@@ -54,6 +56,8 @@ class ModelConfig:
             raise RunError(f"kernel must be odd, got {self.kernel}")
         if self.window < 0 or self.kernel < 1:
             raise RunError("window and kernel must not be negative")
+        if self.hidden_layers < 1:
+            raise RunError("at least one hidden layer is needed")
         if self.width % self.attention_heads:
             raise RunError(f"width ({self.width}) must be a multiple of attention_heads ({self.attention_heads})")
 

@@ -66,14 +66,15 @@ def model_cost(config: ModelConfig, length: int, outputs: int, batch: int, foldi
     d, features = config.width, length * (config.readout_channels + 1) + config.width
     sequence = 4 * length * batch * d
     once = 2 * length * (length + 5 * d + config.readout_channels * d)
-    once += 2 * features * config.hidden + 2 * config.hidden * outputs
+    dense = features * config.hidden + (config.hidden_layers - 1) * config.hidden**2
+    once += 2 * dense + 2 * config.hidden * outputs
     block = 2 * length * 2 * config.highest_band * d + 2 * (2 + config.bands) * d**2 + 2 * length * d**2
     passes = 14
     if config.attention != "none":
         scores = 2 * d if config.attention == "gatv2" else 2 * config.attention_heads
         block += 2 * length * d * (scores + 2 * d + 2 * config.window + 1)
         passes += 8
-    total = Cost(batch * once, 4 * features * config.hidden + 2 * sequence)
+    total = Cost(batch * once, 4 * dense + 2 * sequence)
     for _ in range(config.blocks):
         total += folding + Cost(batch * block, passes * sequence)
     return total

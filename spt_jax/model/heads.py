@@ -40,7 +40,7 @@ def by_name(flat: Float[Array, "B O"], specs: tuple[HeadSpec, ...]) -> dict[str,
 
 
 class Heads(nnx.Module):
-    """Energy-resolved readout shared by all descriptors, then one linear map each.
+    """Energy-resolved readout and a few dense layers shared by all descriptors, then one linear map each.
 
     The readout keeps a few channels of *every* energy point, and the input signal itself: where a feature stands
     is what tells an oxidation state, and a pooled mean would lose it.
@@ -53,6 +53,7 @@ class Heads(nnx.Module):
         width: int,
         channels: int,
         hidden: int,
+        layers: int,
         *,
         dtype: str,
         rngs: nnx.Rngs,
@@ -60,6 +61,7 @@ class Heads(nnx.Module):
         self.specs = specs
         self.reduce = Linear(width, channels, dtype=dtype, rngs=rngs)
         self.shared = Linear(length * (channels + 1) + width, hidden, dtype=dtype, rngs=rngs)
+        self.layers = nnx.List([Linear(hidden, hidden, dtype=dtype, rngs=rngs) for _ in range(layers - 1)])
         self.outputs = Linear(hidden, outputs_of(specs), dtype=jnp.float32, rngs=rngs)
 
     def __call__(
@@ -70,7 +72,10 @@ class Heads(nnx.Module):
     def hidden(
         self, h: Float[Array, "L B d"], signal: Float[Array, "B L"], dropout: float, keys: Array | None
     ) -> Float[Array, "B H"]:
-        """The layer that all descriptors share."""
+        """The last layer that all descriptors share."""
         readout = self.reduce(h).swapaxes(0, 1).reshape(h.shape[1], -1)
         features = drop(jnp.concatenate([readout, h.mean(axis=0), signal], axis=-1), dropout, keys, HEADS)
-        return drop(jax.nn.gelu(self.shared(features)), dropout, keys, HEADS + 1)
+        hidden = drop(jax.nn.gelu(self.shared(features)), dropout, keys, HEADS + 1)
+        for i, layer in enumerate(self.layers, start=HEADS + 2):
+            hidden = drop(jax.nn.gelu(layer(hidden)), dropout, keys, i)
+        return hidden

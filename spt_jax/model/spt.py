@@ -147,7 +147,9 @@ class SPT(nnx.Module):
             ]
         )
         self.norm = nnx.LayerNorm(d, dtype=dtype, rngs=rngs)
-        self.heads = Heads(heads, length, d, config.readout_channels, config.hidden, dtype=dtype, rngs=rngs)
+        self.heads = Heads(
+            heads, length, d, config.readout_channels, config.hidden, config.hidden_layers, dtype=dtype, rngs=rngs
+        )
 
     def band_input(self, spectrum: Float[Array, "B L"]) -> Float[Array, "B L"]:
         """mu -> the signal that the network sees and selects bands on."""

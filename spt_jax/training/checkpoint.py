@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from data_pipelines.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Checkpoints:
