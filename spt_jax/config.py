@@ -110,14 +110,14 @@ class TrainConfig:
     """Descriptors to learn: all (joint mode), or any subset (expert mode)."""
     input: Literal["resident", "stream"] = "resident"
     """Hold the whole training set on the device, or stream batches from disk."""
-    epochs: int = 40
+    epochs: int = 16
     batch_size: int = 64
     accumulate: int = 1
     """Pieces that a batch is computed in, one after the other: less memory, the same training."""
     share_parameters: bool = False
     """Keep on each device only its share of parameters and optimiser state, instead of all."""
     learning_rate: float = 2e-3
-    warmup_epochs: float = 3.0
+    warmup_epochs: float = 2.0
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     label_smoothing: float = 0.05

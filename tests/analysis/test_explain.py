@@ -138,7 +138,7 @@ def test_attributions_add_up_and_one_program_serves_all_questions(rng):
 
 
 def test_nothing_is_attributed_where_a_planted_network_has_no_weight(rng):
-    model, (spectra, numbers) = make(rng), some(rng, 4)
+    model, (spectra, numbers) = make(rng, hidden_layers=1), some(rng, 4)
     heads = model.network.heads
     planted = np.zeros(heads.shared.kernel[...].shape, np.float32)
     weight = np.zeros(LENGTH)
