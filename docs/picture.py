@@ -6,13 +6,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from flax import nnx
 from matplotlib.figure import Figure
 
+from data_pipelines.card_figures import BLUE, GREY, ORANGE, RC
 from data_pipelines.experiment import read_spectrum
 from data_pipelines.schema import SYMBOLS
 from spt_jax import load
-from spt_jax.analysis.report import BLUE, GREY, ORANGE, RC
 from spt_jax.model.bands import band_strength, period
 from spt_jax.model.folding import fold
 from spt_jax.quickstart import EXAMPLE
@@ -24,7 +23,7 @@ def draw(run: Path) -> Figure:
     absorber = model.absorber(found.element)
     mu = model.to_grid(found.energy, found.mu, absorber)
     energy = model.blueprint.grid.absolute(found.element)
-    signal = np.asarray(nnx.merge(*model.parts).band_input(jnp.asarray(mu[None])))[0]
+    signal = np.asarray(model.network.band_input(jnp.asarray(mu[None])))[0]
     number = np.array([SYMBOLS.index(found.element)], np.int32)
     chosen = model.outputs(mu[None], number)["bands"][0, 0]
     strength = np.asarray(band_strength(jnp.asarray(signal[:, None, None]), model.blueprint.model.highest_band))[0]
@@ -39,7 +38,7 @@ def draw(run: Path) -> Figure:
     bands.bar(frequencies, strength, color=[ORANGE if f in chosen else GREY for f in frequencies])
     bands.set(title=f"2  its {len(chosen)} bands", xlabel="frequency", yticks=[])
     p = int(period(jnp.asarray(chosen[0]), len(mu)))
-    grid = np.asarray(fold(jnp.asarray(signal[:, None, None]), p))[0, :, :, 0]
+    grid = np.asarray(fold(jnp.asarray(signal[:, None, None]), p))[:, :, 0, 0]
     folded.imshow(grid, aspect="auto", cmap="RdBu_r", vmin=-np.abs(grid).max(), vmax=np.abs(grid).max())
     folded.set(
         title=f"3  folded at f = {chosen[0]}", xlabel=f"place in period of {p}", ylabel="row", yticks=range(len(grid))
