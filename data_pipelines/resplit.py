@@ -29,7 +29,7 @@ def by_site(dataset: Dataset) -> Resplit:
     whole = [dataset.split(name) for name in SPLITS if dataset.card["splits"][name]["examples"]]
     everything = join(whole)
     place = np.array([hashed_split(example) for example in everything.ids])
-    return Resplit(dataset, {name: take(everything, place == name) for name in SPLITS}, "by site")
+    return Resplit(dataset, {name: take(everything, np.flatnonzero(place == name)) for name in SPLITS}, "by site")
 
 
 def thinned(dataset: Dataset, share: float) -> Resplit:
@@ -37,7 +37,7 @@ def thinned(dataset: Dataset, share: float) -> Resplit:
     train = dataset.split("train")
     materials = sorted(set(train.materials), key=hash_place)
     kept = set(materials[: max(1, round(share * len(materials)))])
-    rows = np.array([material in kept for material in train.materials])
+    rows = np.flatnonzero([material in kept for material in train.materials])
     others = {name: dataset.split(name) for name in ("validation", "test")}
     return Resplit(dataset, {"train": take(train, rows), **others}, f"{share:g} of the training materials")
 
@@ -50,7 +50,6 @@ def join(splits: list[Split]) -> Split:
 
 
 def take(split: Split, rows: np.ndarray) -> Split:
-    """Some rows of a split, (N,) bool."""
-    kept = np.flatnonzero(rows)
-    texts = (tuple(column[i] for i in kept) for column in (split.ids, split.materials, split.absorbers))
-    return Split(*texts, Batch(*(field[kept] for field in split.batch)))
+    """Some rows of a split, by their (n,) numbers."""
+    texts = (tuple(column[i] for i in rows) for column in (split.ids, split.materials, split.absorbers))
+    return Split(*texts, Batch(*(field[rows] for field in split.batch)))

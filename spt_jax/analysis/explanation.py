@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from data_pipelines.errors import DatasetError
 from data_pipelines.loading import Dataset, Split
+from data_pipelines.resplit import take
 from data_pipelines.schema import NAMES, Batch, descriptor
 from spt_jax.analysis import ablation, physics_check
 from spt_jax.analysis.edges import edge, far_windows, pre_edge
@@ -69,7 +70,7 @@ def select(model: Model, dataset: Dataset, name: str, element: str | None) -> tu
     if not found:
         raise DatasetError(f"{dataset.path}: no {element} in split {name!r}; it has {', '.join(known)}")
     absorber = model.absorber(*found[0].split())
-    return _rows(split, np.flatnonzero([each == absorber for each in split.absorbers])), absorber
+    return take(split, np.flatnonzero([each == absorber for each in split.absorbers])), absorber
 
 
 def explain(model: Model, split: Split, sites: int, report: Report) -> dict:
@@ -190,7 +191,7 @@ def _coordination(
     questions = [Question(task, index[0], (index[1],))] * len(rows)
     attribution = explainer.attribute(batch.spectrum[rows], batch.atomic_number[rows], questions)
     found = physics_check.coordination(
-        model.answers, _rows(split, np.sort(np.concatenate(of))), energy, mean, attribution.values
+        model.answers, take(split, np.sort(np.concatenate(of))), energy, mean, attribution.values
     )
     return {"confirmed": found.confirmed, "line": found.line(), **asdict(found)}
 
@@ -201,24 +202,10 @@ def _oxidation(model: Model, split: Split, attributed: dict, energy: np.ndarray)
         return _not_asked("OS: not asked, for the model or the split has fewer than two oxidation states")
     explained, attribution = attributed["OS"]
     found = physics_check.oxidation(
-        model.answers, _rows(split, rows), energy, attribution.values, np.searchsorted(rows, explained)
+        model.answers, take(split, rows), energy, attribution.values, np.searchsorted(rows, explained)
     )
     return {"confirmed": found.confirmed, "line": found.line(), **asdict(found)}
 
 
 def _not_asked(line: str) -> dict:
     return {"confirmed": None, "line": f"{line}."}
-
-
-def _rows(split: Split, rows: np.ndarray) -> Split:
-    def chosen(texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(texts[row] for row in rows)
-
-    batch = Batch(*(field[rows] for field in split.batch))
-    return replace(
-        split,
-        ids=chosen(split.ids),
-        materials=chosen(split.materials),
-        absorbers=chosen(split.absorbers),
-        batch=batch,
-    )

@@ -106,7 +106,7 @@ def document(models: list[Model], dataset: Dataset) -> dict:
 
 
 def _of_kind(models: list[Model], test: Split, rows: np.ndarray) -> dict:
-    split = take(test, rows)
+    split = take(test, np.flatnonzero(rows))
     scores = {model.name: _scores(model, split.batch, rows) for model in models}
     shared = [d.name for d in DESCRIPTORS if all(d.name in each["descriptors"] for each in scores.values())]
     return {
