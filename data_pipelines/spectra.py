@@ -19,6 +19,9 @@ from data_pipelines.schema import EnergyGrid
 # FEFF writes nothing below k = -1 (about 4 eV under the Fermi level), where mu is down to the
 # core-hole tail; the grid's first few eV may be filled with the first value.
 MAX_PRE_EDGE_FILL_EV = 10.0
+# A spectrum that begins higher than this, in edge steps, begins on its edge. Filled with its first value it would show
+# an edge that is not there, so then it must begin lower; FEFF's own begin at 0.2 at most (K edges from Li to Cu).
+MAX_START, MAX_FILLED_START = 0.5, 0.25
 # The upper part of the grid over which the oscillations average to the unit edge step.
 POST_EDGE_FRACTION = 0.4
 # A pre-edge line is fitted only to points this far below the grid: measured spectra have them, FEFF does not.
@@ -64,13 +67,13 @@ def post_edge(mu: np.ndarray) -> np.ndarray:
     return mu[..., int(mu.shape[-1] * (1 - POST_EDGE_FRACTION)) :]
 
 
-def edge_step(mu: np.ndarray) -> float:
+def edge_step(mu: np.ndarray, highest_start: float = MAX_START) -> float:
     """Mean of (L,) mu over the post-edge part of the grid; raises SpectrumError where there is no edge."""
     post = post_edge(mu)
     step = float(post.mean())
     if not step > 0:
         raise SpectrumError("no edge step", f"mean mu above the edge is {step:.3g}")
-    if mu[0] > 0.5 * step:
+    if mu[0] > highest_start * step:
         raise SpectrumError("no edge in range", f"mu starts at {mu[0] / step:.2f} of its post-edge level")
     if post.std() > step or mu.min() < -0.5 * step:
         raise SpectrumError(
@@ -114,10 +117,11 @@ def all_to_grid(
             found[i] = error
     for (element, edge, _), members in together.items():
         energy, grid_energy = members[0][1], grid.absolute(element, edge)
+        highest_start = MAX_FILLED_START if energy[0] > grid_energy[0] else MAX_START
         curve = PchipInterpolator(energy, np.stack([mu for _, _, mu in members]), axis=1)
         for (i, *_), on_grid in zip(members, curve(np.maximum(grid_energy, energy[0])), strict=True):
             try:
-                found[i] = (on_grid / edge_step(on_grid)).astype(np.float32)
+                found[i] = (on_grid / edge_step(on_grid, highest_start)).astype(np.float32)
             except SpectrumError as error:
                 found[i] = error
     return found

@@ -150,3 +150,13 @@ def test_a_few_points_below_the_edge_fit_no_line(spectrum):
     before = COBALT[0] - np.array([50.0, 40.0, 30.0, 20.0])
     tilted = np.concatenate([np.array([0.0, 0.02, 0.04, 0.06]), mu])
     np.testing.assert_allclose(grid_of(np.concatenate([before, energy]), tilted), grid_of(energy, mu), atol=1e-3)
+
+
+def test_a_spectrum_that_begins_on_its_edge_is_not_filled(rng):
+    energy = np.linspace(COBALT[0] - 6, COBALT[-1] + 6, 500)
+    edge = COBALT[0] + rng.uniform(6, 8)
+    mu = 0.5 + np.arctan(energy - edge) / np.pi
+    for start in (-6, 2):
+        to_grid(energy[energy > COBALT[0] + start], mu[energy > COBALT[0] + start], GRID, "Co")
+    with pytest.raises(SpectrumError, match="no edge in range"):
+        to_grid(energy[energy > edge - 0.5], mu[energy > edge - 0.5], GRID, "Co")
