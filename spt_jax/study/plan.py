@@ -71,7 +71,7 @@ def quick(preset: Config) -> Plan:
 
 
 def _spt_candidates(model: ModelConfig) -> tuple[ModelConfig, ...]:
-    return model, replace(model, dropout=model.dropout + 0.1), replace(model, readout_channels=2)
+    return model, replace(model, dropout=model.dropout + 0.1), replace(model, readout_channels=model.readout_channels // 2)
 
 
 def _peer_variants(kind: str) -> tuple:
