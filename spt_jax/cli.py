@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from data_pipelines.errors import UserError
+from spt_jax.commands.ablate import Ablate
 from spt_jax.commands.data_card import DataCard
 from spt_jax.commands.datasets import Prepare, Verify
 from spt_jax.commands.explain import Explain
@@ -37,6 +38,7 @@ spt-jax: from X-ray absorption spectra to local structure.
   spt-jax ensemble PRESET --data DATASET --out DIR  experts, or several seeds, at once
   spt-jax evaluate RUN --data DATASET --split test  scores per descriptor
   spt-jax study DATASET --out DIR [--quick]         against trees and other networks
+  spt-jax ablate DATASET --out DIR                  what each part of SPT is worth
   spt-jax explain RUN --data DATASET                which energies and bands it looks at
   spt-jax predict RUN FILE...                       descriptors of spectra
   spt-jax export RUN --out FILE                     the model in one file
@@ -55,6 +57,7 @@ COMMANDS = {
     "ensemble": Ensemble,
     "evaluate": Evaluate,
     "study": Study,
+    "ablate": Ablate,
     "explain": Explain,
     "predict": Predict,
     "export": Export,

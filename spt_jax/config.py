@@ -25,11 +25,13 @@ class ModelConfig:
     band_mode: BandMode = "per_sample"
     """Bands of each spectrum (batch prediction = single prediction), of the batch, or a fixed set."""
     bands: int = 3
-    """k: bands kept of each spectrum."""
+    """k: bands kept of each spectrum; 0 leaves the folding out."""
     highest_band: int = 12
     """Frequencies 1..highest_band compete for the k places; mode `fixed` takes the first k."""
     kernel: int = 3
     """Rows and columns of the 2-D convolution on the folded grid; odd."""
+    fusion: Literal["query", "amplitude", "mean"] = "query"
+    """What weighs the folded bands: a learnt query, their strength (as TimesNet does), or nothing."""
     folding: Literal["auto", "taps", "direct", "spectral", "separable"] = "auto"
     """How it is computed: counted out by `model/plan.py`, or forced. All give the same result."""
     attention: Literal["gatv1", "gatv2", "none"] = "gatv1"
@@ -50,8 +52,10 @@ class ModelConfig:
     """Compute the blocks again in the backward pass instead of keeping what they computed: less memory, more time."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bands <= self.highest_band:
-            raise RunError(f"bands ({self.bands}) must be between 1 and highest_band ({self.highest_band})")
+        if not 0 <= self.bands <= self.highest_band:
+            raise RunError(f"bands ({self.bands}) must be between 0 and highest_band ({self.highest_band})")
+        if not self.bands and self.attention == "none":
+            raise RunError("a network without bands and without attention is none; use a peer to compare with")
         if self.kernel % 2 == 0:
             raise RunError(f"kernel must be odd, got {self.kernel}")
         if self.window < 0 or self.kernel < 1:

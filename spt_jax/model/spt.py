@@ -52,10 +52,11 @@ class BandBlock(nnx.Module):
         fan_in = size * size * d
         self.weights = nnx.Param(jax.random.normal(rngs.params(), (size, size, d, d)) / math.sqrt(fan_in))
         self.bias = nnx.Param(jnp.zeros(d))
-        self.query = nnx.Param(jax.random.normal(rngs.params(), (d,)))
-        self.context = Linear(d, d, dtype=dtype, rngs=rngs)
-        self.project = Linear(d, d, dtype=dtype, rngs=rngs)
-        self.key = Linear(d, d, dtype=dtype, rngs=rngs)
+        if config.fusion == "query":
+            self.query = nnx.Param(jax.random.normal(rngs.params(), (d,)))
+            self.context = Linear(d, d, dtype=dtype, rngs=rngs)
+            self.project = Linear(d, d, dtype=dtype, rngs=rngs)
+            self.key = Linear(d, d, dtype=dtype, rngs=rngs)
         self.out = Linear(d, d, dtype=dtype, rngs=rngs)
 
     def bands(self, h: Float[Array, "L B d"]) -> Int[Array, "B k"]:
@@ -84,10 +85,7 @@ class BandBlock(nnx.Module):
             planned = np.array([grid.period for grid, _ in self.plan])
             same = periods[:, :, None] == planned
         features = [jax.nn.gelu(each + self.bias[...].astype(h.dtype)) for each in convolved]
-        context = self.project(jax.nn.gelu(self.context(h.mean(axis=0))))
-        query = context + self.query[...].astype(h.dtype)
-        keys = self.key(jnp.stack([each.mean(axis=0) for each in features]))
-        score = jnp.einsum("bd,kbd->bk", query, keys).astype(jnp.float32) / math.sqrt(h.shape[-1])
+        score = self._score(h, features, bands, same)
         if same is None:
             share = of_band = jax.nn.softmax(score, axis=-1)
         else:
@@ -97,6 +95,19 @@ class BandBlock(nnx.Module):
         share = share.astype(h.dtype)
         fused = sum(share[:, i, None] * each for i, each in enumerate(features))
         return self.out(fused), of_band
+
+    def _score(self, h, features: list[Array], bands: Int[Array, "B k"], same: Array | None) -> Float[Array, "B S"]:
+        """Of each folded sequence, before the softmax. same: (B, k, S), which of them belongs to a chosen band."""
+        if self.config.fusion == "query":
+            context = self.project(jax.nn.gelu(self.context(h.mean(axis=0))))
+            query = context + self.query[...].astype(h.dtype)
+            keys = self.key(jnp.stack([each.mean(axis=0) for each in features]))
+            return jnp.einsum("bd,kbd->bk", query, keys).astype(jnp.float32) / math.sqrt(h.shape[-1])
+        if self.config.fusion == "mean":
+            return jnp.zeros((h.shape[1], len(features)))
+        strength = band_strength(jax.lax.stop_gradient(h), self.config.highest_band)
+        strength = jnp.take_along_axis(strength, bands - 1, axis=1)
+        return strength if same is None else (same * strength[:, :, None]).max(axis=1)
 
 
 def masked_shares(score: Float[Array, "B S"], times: Int[Array, "B S"]) -> Float[Array, "B S"]:
@@ -136,8 +147,9 @@ class SPT(nnx.Module):
         self.embed = Linear(EMBEDDING_KERNEL, d, dtype=dtype, rngs=rngs)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (length, d)))
         self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
-        self.band_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(config.blocks)])
-        self.band_blocks = nnx.List([BandBlock(config, length, rngs=rngs) for _ in range(config.blocks)])
+        folds = config.blocks if config.bands else 0
+        self.band_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(folds)])
+        self.band_blocks = nnx.List([BandBlock(config, length, rngs=rngs) for _ in range(folds)])
         graph = config.blocks if config.attention != "none" else 0
         self.graph_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(graph)])
         self.graphs = nnx.List(
@@ -200,8 +212,8 @@ class SPT(nnx.Module):
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
         fixed = (self.position[...][:, None] + self.element(atomic_number)).astype(h.dtype)
         chosen, inside = [], []
-        for i in range(len(self.band_blocks)):
-            bands = self.band_blocks[i].bands(h) if given is None else given[:, i]
+        for i in range(self.config.blocks):
+            bands = self._bands(i, h) if given is None else given[:, i]
             chosen.append(bands)
             if i == 0:
                 h = h + fixed
@@ -216,10 +228,15 @@ class SPT(nnx.Module):
         padded = jnp.pad(signal.T, ((reach, reach), (0, 0)), mode="edge")
         return self.embed(jnp.stack([padded[j : j + length] for j in range(EMBEDDING_KERNEL)], axis=-1))
 
+    def _bands(self, i: int, h: Float[Array, "L B d"]) -> Int[Array, "B k"]:
+        return self.band_blocks[i].bands(h) if self.band_blocks else jnp.zeros((h.shape[1], 0), jnp.int32)
+
     def _block(self, i: int, spectra, h, bands, keys) -> tuple[Float[Array, "L B d"], Inside]:
         """Folding, then attention, each added to what it was given."""
-        update, shares = self.band_blocks[i](self.band_norms[i](h), bands, spectra)
-        h = h + drop(update, self.config.dropout, keys, 2 * i, axis=1)
+        shares = jnp.zeros(bands.shape)
+        if self.band_blocks:
+            update, shares = self.band_blocks[i](self.band_norms[i](h), bands, spectra)
+            h = h + drop(update, self.config.dropout, keys, 2 * i, axis=1)
         if not self.graphs:
             return h, Inside(shares, None)
         update, attention = self.graphs[i].attend(self.graph_norms[i](h))

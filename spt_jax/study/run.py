@@ -33,11 +33,11 @@ Report = Callable[[str, int, int, dict | None], None]
 
 def study(dataset: Dataset, out: Path, plan: Plan, report: Report) -> dict:
     """Leaves `out`/study.json, report.html, scores.csv and robustness.csv; returns the document."""
-    _check(dataset)
+    check(dataset)
     examples = dataset.card["splits"]["train"]["examples"]
     if plan.most_examples and examples > plan.most_examples:
         dataset = thinned(dataset, plan.most_examples / examples)
-    _claim(out, dataset)
+    claim(out, dataset, "study")
     tuning = sum(len(c.candidates) for c in plan.competitors)
     total = tuning + (plan.seeds - 1) * len(plan.competitors) + len(plan.split_by_site)
     total += plan.seeds if plan.experts else 0
@@ -78,18 +78,19 @@ def study(dataset: Dataset, out: Path, plan: Plan, report: Report) -> dict:
     return result
 
 
-def _check(dataset: Dataset) -> None:
+def check(dataset: Dataset) -> None:
+    """Raises RunError unless there is something to train on, to choose by, and to judge by."""
     for name in SPLITS:
         if not dataset.card["splits"].get(name, {}).get("examples"):
             raise RunError(f"{dataset.path}: a study needs examples in all three splits, {name} has none")
 
 
-def _claim(out: Path, dataset: Dataset) -> None:
-    """A study folder belongs to one dataset; jobs of other settings may stand beside each other."""
-    path, wanted = out / "dataset.json", {"fingerprint": dataset.fingerprint}
+def claim(out: Path, dataset: Dataset, what: str) -> None:
+    """A folder belongs to one dataset and to a study or to ablations; jobs of other settings may stand side by side."""
+    path, wanted = out / "dataset.json", {"fingerprint": dataset.fingerprint, "what": what}
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) != wanted:
-            raise RunError(f"{out} holds a study of another dataset, or a quick one; choose another --out")
+            raise RunError(f"{out} holds a study or ablations of other data, or a quick study; choose another --out")
         return
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(wanted) + "\n")

@@ -6,6 +6,7 @@ from flax import nnx
 
 from data_pipelines.errors import RunError
 from spt_jax.config import PRESETS, ModelConfig
+from spt_jax.model.bands import band_strength
 from spt_jax.model.heads import HeadSpec
 from spt_jax.model.spt import SPT
 
@@ -133,7 +134,7 @@ def test_band_choice_has_no_gradient_but_the_parameters_do(rng):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"bands": 13}, {"bands": 0}, {"kernel": 4}, {"width": 30}, {"window": 40}, {"highest_band": 21}],
+    [{"bands": 13}, {"bands": -1}, {"kernel": 4}, {"width": 30}, {"window": 40}, {"highest_band": 21}],
 )
 def test_impossible_shapes_are_refused(rng, fields):
     with pytest.raises(RunError):
@@ -144,3 +145,29 @@ def test_presets_build():
     for preset in PRESETS.values():
         assert preset.__doc__
         preset()
+
+
+@pytest.mark.parametrize("folding", ["taps", "direct"])
+@pytest.mark.parametrize("fusion", ["amplitude", "mean"])
+def test_fusion_without_a_query_weighs_by_strength_or_not_at_all(rng, fusion, folding):
+    model = nnx.merge(*parts(rng, fusion=fusion, folding=folding, bands=3, highest_band=6))
+    spectra, numbers = batch(rng, 3)
+    outputs, (inside,) = jax.jit(model.explained)(spectra, numbers)
+    if fusion == "mean":
+        np.testing.assert_allclose(inside.shares, 1 / 3, rtol=1e-5)
+        return
+    h = model._embed(model.band_input(spectra)) + model.position[...][:, None] + model.element(numbers)
+    strength = np.asarray(band_strength(model.band_norms[0](h), 6))
+    chosen = np.take_along_axis(strength, np.asarray(outputs["bands"])[:, 0] - 1, axis=1)
+    weight = np.exp(chosen - chosen.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(inside.shares, weight / weight.sum(axis=1, keepdims=True), rtol=1e-3, atol=1e-6)
+
+
+def test_without_bands_only_the_graph_is_left(rng):
+    model, (spectra, numbers) = nnx.merge(*parts(rng, bands=0)), batch(rng, 4)
+    outputs, (inside,) = jax.jit(model.explained)(spectra, numbers)
+    assert outputs["bands"].shape == (4, 1, 0)
+    assert inside.shares.shape == (4, 0) and inside.attention is not None
+    np.testing.assert_allclose(model(spectra[:1], numbers[:1])["CN"], outputs["CN"][:1], atol=1e-5)
+    with pytest.raises(RunError, match="without attention"):
+        ModelConfig(bands=0, attention="none")

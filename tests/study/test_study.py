@@ -103,7 +103,7 @@ def test_page_and_tables_are_whole(done):
 
 def test_a_folder_of_another_dataset_is_refused(done):
     out, *_ = done
-    with pytest.raises(RunError, match="another dataset"):
+    with pytest.raises(RunError, match="other data"):
         study(thinned(Dataset(LIBRARY), 0.5), out, PLAN, lambda *_: None)
 
 

@@ -1,0 +1,50 @@
+"""What each part of SPT is worth, on a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from data_pipelines.errors import UserError
+from spt_jax.commands.study import JobsLine
+from spt_jax.config import PRESETS
+
+
+@dataclass(frozen=True)
+class Ablate:
+    """Change one thing of a preset at a time, and the amount of data, and measure what each is worth.
+
+    Bands, band input, fusion, graph, window, kernel, depth, width, augmentation, and 10 to 100 % of the training
+    materials with a fitted exponent. Leaves OUT/report.html and ablations.json. Every finished fit is kept: after a
+    stop the same command goes on.
+    """
+
+    data: tyro.conf.Positional[Path]
+    """Dataset folder made by `spt-jax prepare`."""
+    out: Path
+    """Folder for the fits and the report."""
+    preset: str = "base"
+    """What is changed."""
+    seeds: int = 1
+    """Fits of each variant. One seed cannot tell small effects from chance."""
+    groups: tuple[str, ...] = ()
+    """Only these groups, for instance --groups bands data; all where not given."""
+
+    def run(self) -> None:
+        from data_pipelines.loading import Dataset
+        from spt_jax.study.ablations import ablate, variants
+
+        if self.preset not in PRESETS:
+            raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
+        if self.seeds < 1:
+            raise UserError(f"--seeds must be at least 1, got {self.seeds}")
+        chosen = variants(PRESETS[self.preset]())
+        known = list(dict.fromkeys(variant.group for variant in chosen if variant.group))
+        if unknown := set(self.groups) - set(known):
+            raise UserError(f"unknown group {', '.join(sorted(unknown))}; groups: {', '.join(known)}")
+        chosen = [variant for variant in chosen if not self.groups or variant.group in ("", *self.groups)]
+        with JobsLine() as line:
+            ablate(Dataset(self.data), self.out, chosen, self.seeds, line)
+        print(f"Report: {self.out}/report.html")

@@ -1,0 +1,70 @@
+"""Ablations: one change at a time, a planted exponent found, and a small real run."""
+
+import numpy as np
+import pytest
+
+from data_pipelines.loading import Dataset
+from spt_jax.cli import main
+from spt_jax.config import PRESETS, Config, ModelConfig, TrainConfig
+from spt_jax.quickstart import LIBRARY
+from spt_jax.study.ablations import SHARES, ablate, scaling, variants
+from spt_jax.study.ablations_page import ablations_page
+
+SMALL = Config(
+    ModelConfig(width=8, blocks=1, bands=1, highest_band=6, readout_channels=2, hidden=16, hidden_layers=1),
+    TrainConfig(descriptors=("CN", "MBL"), epochs=1, batch_size=64, warmup_epochs=0.5),
+)
+
+
+def test_every_variant_changes_one_thing():
+    preset = PRESETS["base"]()
+    first, *others = variants(preset)
+    assert (first.config, first.share) == (preset, 1)
+    seen = {(variant.config, variant.share) for variant in others}
+    assert len(seen) == len(others) and (preset, 1) not in seen
+    for variant in others:
+        changed = [
+            name
+            for part in ("model", "train")
+            for name, value in vars(getattr(variant.config, part)).items()
+            if value != getattr(getattr(preset, part), name)
+        ]
+        assert len(changed) == (variant.share == 1) or variant.name == "none", variant
+    assert sorted(variant.share for variant in others if variant.group == "data") == sorted(SHARES)
+
+
+def test_a_planted_exponent_is_found(rng):
+    exponent, sizes = rng.uniform(0.05, 0.4), (300, 600, 1200, 2400)
+    rows = [{"group": "data", "examples": n, "test_mean": [1 - 0.9 * n**-exponent]} for n in sizes]
+    found = scaling(rows)
+    assert found["exponent"] == pytest.approx(exponent) and found["error"] < 1e-6
+    assert scaling(rows[:2]) is None
+
+
+def test_a_small_run_keeps_its_fits_and_writes_a_page(tmp_path):
+    first, *others = variants(SMALL)
+    chosen = [first, next(v for v in others if v.share == 0.5)]
+    dataset, told = Dataset(LIBRARY), []
+    result = ablate(dataset, tmp_path, chosen, 1, lambda *line: told.append(line))
+    assert [row["share"] for row in result["variants"]] == [1, 0.5]
+    sizes = [row["examples"] for row in result["variants"]]
+    assert sizes[1] < sizes[0] == len(dataset.split("train").ids)
+    for row in result["variants"]:
+        assert np.isfinite(row["test_mean"]).all() and row["seconds"][0] > 0
+    assert (tmp_path / "report.html").read_text().endswith("</html>\n")
+    assert result["scaling"] is None, "two sizes do not tell an exponent"
+    more = [{**row, "group": "data", "examples": 100 * i} for i, row in enumerate(result["variants"], start=1)]
+    rows = [*result["variants"], *more]
+    assert "n<sup>-b</sup>" in ablations_page({**result, "variants": rows, "scaling": scaling(rows)})
+    stamp = {path: path.stat().st_mtime_ns for path in tmp_path.glob("jobs/*/job.json")}
+    assert ablate(dataset, tmp_path, chosen, 1, lambda *_: None) == result
+    assert stamp == {path: path.stat().st_mtime_ns for path in tmp_path.glob("jobs/*/job.json")}
+
+
+def test_wrong_ablations_get_one_line(tmp_path, capsys):
+    for complaint, more in {"unknown preset": ["--preset", "huge"], "unknown group": ["--groups", "colour"]}.items():
+        with pytest.raises(SystemExit):
+            main(["ablate", str(LIBRARY), "--out", str(tmp_path / "out"), *more])
+        message = capsys.readouterr().err
+        assert complaint in message and message.count("\n") == 1, message
+    assert not (tmp_path / "out").exists()
