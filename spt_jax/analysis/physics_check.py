@@ -25,9 +25,10 @@ GAPS_EV = (3.0, 4.0, 5.0, 6.0, 7.0)
 ERRORS = 2.0
 D_ELECTRONS = (
     "A strong pre-edge needs empty 3d states (Ti, V, Cr, Mn, Fe in high charges). Cu2+ is 3d9 with one hole, mostly "
-    "square planar or Jahn-Teller distorted (1s -> 4p_z gives such sites a shoulder on the rising edge), and Cu+ and Zn2+ are 3d10 without any: there the pre-edge is weak or "
-    "absent, and spectra that differ elsewhere need not be told by it. FEFF computes dipole transitions, so that only "
-    "p character is seen; and below its first energy the grid is filled with its first value."
+    "square planar or Jahn-Teller distorted (1s -> 4p_z gives such sites a shoulder on the rising edge), and Cu+ and "
+    "Zn2+ are 3d10 without any: there the pre-edge is weak or absent, and spectra that differ elsewhere need not be "
+    "told by it. FEFF computes dipole transitions, so that only p character is seen; and below its first energy the "
+    "grid is filled with its first value."
 )
 
 
@@ -63,7 +64,8 @@ class Coordination:
             f"CN {FEW} against {MANY}, {self.sites} sites: the pre-edge ({self.start_ev:.1f} to {self.stop_ev:.1f} eV, "
             f"{self.points} points) holds {self.share:.1%} of |attribution|, {self.even:.1%} if even; without it "
             f"accuracy {self.accuracy:.3f} loses {self.loss:.3f}, without as much far above the edge {self.far:.3f} (at "
-            f"most {self.farthest:.3f}): {self.loss - self.far:.3f} ± {self.error:.3f} more. {self._reason()}{verdict(self.confirmed)}"
+            f"most {self.farthest:.3f}): {self.loss - self.far:.3f} ± {self.error:.3f} more. "
+            f"{self._reason()}{verdict(self.confirmed)}"
         )
 
     def _reason(self) -> str:
@@ -77,9 +79,10 @@ class Coordination:
 class Oxidation:
     """Mean predicted oxidation state (expectation over the class probabilities) of spectra moved along the energy axis.
 
-    slope, error: of the prediction per eV, with its standard error by materials; slopes: of the sites of each oxidation state. label_slope: of the labels on the edges of their own spectra, what the best
-    straight-line reader of the edge would have. edges: eV of the mean spectrum of each oxidation state. share: of
-    |attribution| within 3 eV of the edge; even: what an even attribution would have there.
+    slope, error: of the prediction per eV, with its standard error by materials; slopes: of the sites of each
+    oxidation state. label_slope: of the labels on the edges of their own spectra, what the best straight-line reader of
+    the edge would have. edges: eV of the mean spectrum of each oxidation state. share: of |attribution| within 3 eV of
+    the edge; even: what an even attribution would have there.
     """
 
     sites: int
@@ -101,9 +104,10 @@ class Oxidation:
         edges = ", ".join(f"{state:+d} {at:.1f}" for state, at in self.edges.items())
         slopes = ", ".join(f"{state:+d} {slope:+.3f}" for state, slope in self.slopes.items())
         return (
-            f"OS, {self.sites} sites: moving spectra from {self.shifts_ev[0]:+g} to {self.shifts_ev[-1]:+g} eV changes the "
-            f"mean prediction by {self.slope:+.3f} ± {self.error:.3f} per eV ({slopes}; labels on their edges {self.label_slope:+.3f}; edges in "
-            f"eV: {edges}); {self.share:.1%} of |attribution| lies within 3 eV of the edge, {self.even:.1%} if even. "
+            f"OS, {self.sites} sites: moving spectra from {self.shifts_ev[0]:+g} to {self.shifts_ev[-1]:+g} eV changes "
+            f"the mean prediction by {self.slope:+.3f} ± {self.error:.3f} per eV ({slopes}; labels on their edges "
+            f"{self.label_slope:+.3f}; edges in eV: {edges}); {self.share:.1%} of |attribution| lies within 3 eV of the "
+            f"edge, {self.even:.1%} if even. "
             f"{self._reason()}{verdict(self.confirmed)}"
         )
 

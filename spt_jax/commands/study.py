@@ -19,8 +19,8 @@ from spt_jax.config import PRESETS
 class Study:
     """Train SPT, one expert per descriptor, and eight other models on a dataset, and compare them.
 
-    Decision Tree, Random Forest, Extra Trees, XGBoost, MLP, CNN, FT-Transformer and AMFormer see
-    the same spectra, splits, seeds and number of settings to choose from (extra `study`). Leaves OUT/report.html, study.json, scores.csv
+    Decision Tree, Random Forest, Extra Trees, XGBoost, MLP, CNN, FT-Transformer and AMFormer see the same spectra,
+    splits, seeds and number of settings to choose from (extra `study`). Leaves OUT/report.html, study.json, scores.csv
     and robustness.csv. Every finished fit is kept: after a stop the same command goes on.
     """
 

@@ -31,7 +31,6 @@ class Peer(nnx.Module):
         energy: np.ndarray,
         mean: np.ndarray,
         std: np.ndarray,
-        features: int,
         *,
         rngs: nnx.Rngs,
     ):
@@ -39,7 +38,11 @@ class Peer(nnx.Module):
         linear, offset = band_input_map("standardised", energy, mean, std)
         self.input_scale = Constant(jnp.asarray(np.diag(linear), jnp.float32))
         self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
-        self.outputs = Linear(features, outputs_of(heads), rngs=rngs)
+        self.outputs = Linear(self.build(config, len(energy), rngs), outputs_of(heads), rngs=rngs)
+
+    def build(self, config: PeerConfig, length: int, rngs: nnx.Rngs) -> int:
+        """Make all layers but the last, for `length` energies; returns how many features they give."""
+        raise NotImplementedError
 
     def features(
         self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
@@ -60,21 +63,12 @@ class Peer(nnx.Module):
 class MLP(Peer):
     """`depth` times Dropout(ReLU(Linear)), the MLP of Gorishniy et al. (arXiv 2106.11959, section 3.1)."""
 
-    def __init__(
-        self,
-        config: PeerConfig,
-        heads: tuple[HeadSpec, ...],
-        energy: np.ndarray,
-        mean: np.ndarray,
-        std: np.ndarray,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(config, heads, energy, mean, std, config.width, rngs=rngs)
+    def build(self, config: PeerConfig, length: int, rngs: nnx.Rngs) -> int:
         d = config.width
         # A learnt vector for each element, added to the first layer, is that layer's map of a one-hot element.
         self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
-        self.layers = nnx.List([Linear(len(energy) if i == 0 else d, d, rngs=rngs) for i in range(config.depth)])
+        self.layers = nnx.List([Linear(length if i == 0 else d, d, rngs=rngs) for i in range(config.depth)])
+        return d
 
     def features(
         self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
@@ -93,18 +87,8 @@ class CNN(Peer):
     stands tells an oxidation state. Sequences are (L, B, d) as in SPT, and a convolution is one matrix product.
     """
 
-    def __init__(
-        self,
-        config: PeerConfig,
-        heads: tuple[HeadSpec, ...],
-        energy: np.ndarray,
-        mean: np.ndarray,
-        std: np.ndarray,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        d, length = config.width, len(energy)
-        super().__init__(config, heads, energy, mean, std, 4 * d, rngs=rngs)
+    def build(self, config: PeerConfig, length: int, rngs: nnx.Rngs) -> int:
+        d = config.width
         self.embed = Linear(config.kernel, d, rngs=rngs)
         self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
         self.norms = nnx.List([nnx.LayerNorm(d, rngs=rngs) for _ in range(config.depth)])
@@ -113,6 +97,7 @@ class CNN(Peer):
             length = -(-length // 2)
         self.norm = nnx.LayerNorm(d, rngs=rngs)
         self.shared = Linear(length * d, 4 * d, rngs=rngs)
+        return 4 * d
 
     def features(
         self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None

@@ -6,12 +6,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from spt_jax.config import PeerConfig
 from spt_jax.model.dropout import drop
-from spt_jax.model.heads import HeadSpec
 from spt_jax.model.linear import Linear
 from spt_jax.model.spt import ELEMENTS
 from spt_jax.peers.networks import Peer
@@ -93,23 +91,14 @@ class FTTransformer(Peer):
     of this package's trainer, which does not spare the tokens.
     """
 
-    def __init__(
-        self,
-        config: PeerConfig,
-        heads: tuple[HeadSpec, ...],
-        energy: np.ndarray,
-        mean: np.ndarray,
-        std: np.ndarray,
-        *,
-        rngs: nnx.Rngs,
-    ):
+    def build(self, config: PeerConfig, length: int, rngs: nnx.Rngs) -> int:
         d, depth = config.width, config.depth
-        super().__init__(config, heads, energy, mean, std, d, rngs=rngs)
-        self.tokens = Tokens(len(energy), config.patch, d, uniform_around_zero(1 / math.sqrt(d)), rngs=rngs)
+        self.tokens = Tokens(length, config.patch, d, uniform_around_zero(1 / math.sqrt(d)), rngs=rngs)
         self.norms = nnx.List([nnx.LayerNorm(d, rngs=rngs) for _ in range(depth - 1)])
         self.attentions = nnx.List([SelfAttention(d, config.heads, rngs=rngs) for _ in range(depth)])
         self.feeds = nnx.List([FeedForward(d, rngs=rngs) for _ in range(depth)])
         self.norm = nnx.LayerNorm(d, rngs=rngs)
+        return d
 
     def features(
         self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
@@ -189,22 +178,13 @@ class AMFormer(Peer):
     first token as the prediction's.
     """
 
-    def __init__(
-        self,
-        config: PeerConfig,
-        heads: tuple[HeadSpec, ...],
-        energy: np.ndarray,
-        mean: np.ndarray,
-        std: np.ndarray,
-        *,
-        rngs: nnx.Rngs,
-    ):
+    def build(self, config: PeerConfig, length: int, rngs: nnx.Rngs) -> int:
         d = config.width
-        super().__init__(config, heads, energy, mean, std, d, rngs=rngs)
-        self.tokens = Tokens(len(energy), config.patch, d, nnx.initializers.normal(1.0), rngs=rngs)
+        self.tokens = Tokens(length, config.patch, d, nnx.initializers.normal(1.0), rngs=rngs)
         counts = [self.tokens.count] + [config.prompts] * (config.depth - 1)
         self.blocks = nnx.List([ArithmeticBlock(config, count, rngs=rngs) for count in counts])
         self.norm = nnx.LayerNorm(d, rngs=rngs)
+        return d
 
     def features(
         self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None

@@ -1,7 +1,7 @@
 """One fit of a study: train a model with one seed, and keep what it answers, so that a stop costs one fit at most.
 
 STUDY/jobs/NAME/run          the run folder of a network, which goes on where it stopped
-STUDY/jobs/NAME/answers.npz  answers on validation, test and every perturbed test set
+STUDY/jobs/NAME/answers.npz  answers on validation, test and every perturbed test set; Lipschitz constants
 STUDY/jobs/NAME/job.json     what was fitted and how long it took; written last, so a job that has one is done
 """
 
@@ -19,11 +19,12 @@ import numpy as np
 
 from data_pipelines.files import write_atomic
 from data_pipelines.loading import Dataset
+from spt_jax.analysis.lipschitz import sampled
 from spt_jax.analysis.metrics import main_score, score_answers
 from spt_jax.analysis.perturb import PERTURBATIONS, perturb
 from spt_jax.config import Config
 from spt_jax.peers.trees import TreeSettings, fit_trees
-from spt_jax.tasks import Answers, Predictor
+from spt_jax.tasks import Answers, Predictor, make_tasks
 
 Settings = Config | TreeSettings
 
@@ -32,7 +33,7 @@ Settings = Config | TreeSettings
 class Job:
     """model: its name in tables. experts: one network per descriptor instead of one for all. seed: of the fit.
 
-    view: what the data are, where not the dataset as it is.
+    view: what the data are to it, where not the dataset as it is.
     """
 
     model: str
@@ -64,7 +65,10 @@ class Done:
         return float(np.mean([value for value in self.validation.values() if value is not None]))
 
     def answers(self, split: str) -> Answers:
-        """Answers on "validation" or "test", or on all PERTURBATIONS of the test split, with these in front."""
+        """Answers on "validation" or "test"; "perturbed": on all PERTURBATIONS of the test split, with these in front.
+
+        "lipschitz": (N,) constants of the test spectra in place of answers, as `lipschitz.sampled` finds them.
+        """
         with np.load(self.folder / "answers.npz") as stored:
             found = {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{split}/")}
         return {name: each.astype(np.float32) for name, each in found.items()}
@@ -85,6 +89,8 @@ def run_job(job: Job, dataset: Dataset, out: Path, report: Callable[[dict], None
         }
         if perturbed:
             answers["perturbed"] = on_perturbed(predictor, dataset)
+            tasks = make_tasks(tuple(answers["test"]), dataset.split("train").batch)
+            answers["lipschitz"] = sampled(predictor, test.spectrum, test.atomic_number, tasks, directions=8)
         stored = io.BytesIO()
         named = {f"{split}/{name}": each for split, found in answers.items() for name, each in found.items()}
         np.savez_compressed(stored, **named)

@@ -32,27 +32,17 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
     spt = models[0]
     sections = []
     for kind, of_kind in document["sites"].items():
-        sections += [(f"{kind}: scores", _scores_note(document, of_kind), _scores_table(document, kind, of_kind))]
-        sections += [
-            (
-                f"{kind}: at a glance",
-                "Each axis from 0 to the best score of any model, written at its end.",
-                _figure(figures.radar(of_kind), "small figure"),
-            )
-        ]
+        sections.append((f"{kind}: scores", _scores_note(of_kind), _scores_table(document, kind, of_kind)))
+        note = "Each axis from 0 to the best score of any model, written at its end."
+        sections.append((f"{kind}: at a glance", note, _figure(figures.radar(of_kind), "small figure")))
         if of_kind["against"]:
             note = (
                 "SPT minus the competitor that does best <em>on the test split</em> at each descriptor, so chosen "
                 "against SPT; 95 % intervals from a bootstrap over materials. Single: mean over seeds; ensemble: mean "
                 "answers of the seeds of each."
             )
-            sections.append(
-                (
-                    f"{kind}: against the best",
-                    note,
-                    _figure(figures.against(of_kind, len(document["seeds"])), "small figure"),
-                )
-            )
+            drawn = figures.against(of_kind, len(document["seeds"]))
+            sections.append((f"{kind}: against the best", note, _figure(drawn, "small figure")))
         if of_kind["ranks"]:
             note = (
                 f"Mean rank over {of_kind['ranks']['cases']} descriptors and seeds; a bar joins models that Nemenyi's "
@@ -65,6 +55,8 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
             drawn = figures.joint_and_experts(document, of_kind)
             sections.append((f"{kind}: joint and experts", note, _figure(drawn)))
         sections.append((f"{kind}: robustness", ROBUST, _robustness(document, of_kind)))
+        if of_kind["with_noise"]:
+            sections.append((f"{kind}: trained with noise", WITH_NOISE, _with_noise(document, of_kind)))
     first = spt.raw[0][1]
     sections += [
         (
@@ -78,7 +70,8 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
             _figure(roc_curves(first, test)),
         ),
         ("Values", "SPT, first seed: label against prediction, Å (NNOSM: charge).", _figure(parities(first, test))),
-        ("Calibration", _calibration_note(), _calibration_table(document)),
+        ("Calibration", CALIBRATION, _calibration_table(document)),
+        ("Lipschitz constants", LIPSCHITZ, _lipschitz_table(document)),
     ]
     if maps:
         note = (
@@ -89,7 +82,7 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
     else:
         sections.append(("Maps", "UMAP maps need the extra: <code>pip install 'spt-jax[study]'</code>.", ""))
     if document.get("other_split"):
-        sections.append(("Split by site", _site_note(), _site_table(document)))
+        sections.append(("Split by site", BY_SITE, _site_table(document)))
     top = f'<p class="note">{escape(_top(document))}</p>'
     return page("SPT and its competitors", top, sections)
 
@@ -134,11 +127,12 @@ def _top(document: dict) -> str:
     )
 
 
-def _scores_note(document: dict, of_kind: dict) -> str:
+def _scores_note(of_kind: dict) -> str:
     return (
-        f"{of_kind['n']:,} test sites. Macro-F1 of classes, R² of values: mean ± standard deviation over seeds, and below "
-        "them the ensemble of the seeds, where there are several. In bold the best single model. Paper: the joint model of arXiv 2603.27684 on other "
-        "spectra and a split that is not said to keep materials apart; compare orders, not digits."
+        f"{of_kind['n']:,} test sites. Macro-F1 of classes, R² of values: mean ± standard deviation over seeds, and "
+        "below them the ensemble of the seeds, where there are several. In bold the best single model. Paper: the "
+        "joint model of arXiv 2603.27684 on other spectra and a split that is not said to keep materials apart; "
+        "compare orders, not digits."
     )
 
 
@@ -188,18 +182,36 @@ def _robustness(document: dict, of_kind: dict) -> str:
         rows.append([model, *cells])
     heads = [f"{cases[i]['kind']} {cases[i]['size']:g}" for i in strongest]
     caption = '<p class="note">Change of the score by the strongest of each kind, mean over descriptors:</p>'
-    pictures = _figure(figures.noise(document, of_kind, models)) + as_svg(
-        figures.other_perturbations(document, of_kind, models)
-    )
+    drawn = figures.noise(document, of_kind, models), figures.other_perturbations(document, of_kind, models)
+    pictures = "".join(_figure(each) for each in drawn)
     return f"{pictures}{caption}{table(['', *heads], rows)}"
 
 
-def _calibration_note() -> str:
-    return (
-        "Expected calibration error of the most likely class (15 bins) as it is, then with one temperature per "
-        "descriptor; and how many sites, and sites of a random material, lie within intervals meant for 90 %. All fitted "
-        "on the validation split. Mean over seeds."
-    )
+WITH_NOISE = (
+    "Score without noise, and what the strongest noise of the study takes from it: models as they are (mean over seeds), "
+    "and trained with noise up to the same strength (one seed)."
+)
+
+
+def _with_noise(document: dict, of_kind: dict) -> str:
+    cases = document["perturbations"]
+    noise = [i for i, case in enumerate(cases) if case["kind"] == "noise"]
+    clean, worst = (pick(noise, key=lambda i: cases[i]["size"]) for pick in (min, max))
+    names = [d.name for d in DESCRIPTORS if all(d.name in of_kind["robustness"][m] for m in of_kind["with_noise"])]
+    rows = []
+    for model, noisy in of_kind["with_noise"].items():
+        for title, found in ((model, of_kind["robustness"][model]), ("with noise", noisy)):
+            pairs = [(found[name][clean], found[name][worst]) for name in names]
+            cells = ["" if None in (a, b) else f"{a:.3f} <small>{max(b, 0) - max(a, 0):+.3f}</small>" for a, b in pairs]
+            rows.append([title, *cells])
+    return table(["", *names], rows)
+
+
+CALIBRATION = (
+    "Expected calibration error of the most likely class (15 bins) as it is, then with one temperature per "
+    "descriptor; and how many sites, and sites of a random material, lie within intervals meant for 90 %. All fitted "
+    "on the validation split. Mean over seeds."
+)
 
 
 def _calibration_table(document: dict) -> str:
@@ -221,11 +233,28 @@ def _calibration_table(document: dict) -> str:
     return f"{table(heads, shown)}<details><summary>Competitors</summary>{table(heads, rest)}</details>"
 
 
-def _site_note() -> str:
-    return (
-        "The same models on a split by site, where other sites of the same crystals were trained on: the gap is what a "
-        "random split flatters, not what the model knows of a new material."
-    )
+LIPSCHITZ = (
+    "How far an answer moves when the spectrum does, measured: the largest ratio over 8 random directions of L2 norm 0.1 "
+    "edge steps, of each test spectrum. Median and, small, the largest; probabilities by their L2 norm, values in "
+    "standard deviations of the labels. A lower bound, the same for every model, that sees the jumps of trees as well."
+)
+
+
+def _lipschitz_table(document: dict) -> str:
+    names = [d.name for d in DESCRIPTORS if any(d.name in found for found in document["lipschitz"].values())]
+    rows = []
+    for model, found in document["lipschitz"].items():
+        each = [found.get(name) for name in names]
+        rows.append(
+            [model, *("" if e is None else f"{e['median']:.2f} <small>{e['largest']:.1f}</small>" for e in each)]
+        )
+    return table(["", *names], rows)
+
+
+BY_SITE = (
+    "The same models on a split by site, where other sites of the same crystals were trained on: the gap is what a "
+    "random split flatters, not what the model knows of a new material."
+)
 
 
 def _site_table(document: dict) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from spt_jax.analysis.perturb import PERTURBATIONS
 from spt_jax.config import PEERS, Config, ModelConfig
-from spt_jax.peers.trees import TREES
+from spt_jax.peers.trees import TREES, TreeSettings
 from spt_jax.study.jobs import Settings
 from spt_jax.study.tables import SPT
 
@@ -21,6 +22,7 @@ NAMES = {
 }
 # Slowest last, so that a study that is stopped has most of its models.
 TREE_ORDER = ("decision_tree", "extra_trees", "random_forest", "xgboost")
+STRONGEST_NOISE = max(case.size for case in PERTURBATIONS if case.kind == "noise")
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,14 @@ class Competitor:
 class Plan:
     """The models, SPT first, and how many seeds each is fitted with.
 
-    experts: also one SPT per descriptor. split_by_site: models tried on that split too. most_examples: of training,
-    fewer whole materials where there are more; 0 takes all.
+    experts: also one SPT per descriptor. with_noise: models trained once more on noisy spectra. split_by_site: models
+    tried on that split too. most_examples: of training, fewer whole materials where there are more; 0 takes all.
     """
 
     competitors: tuple[Competitor, ...]
     seeds: int
     experts: bool = True
+    with_noise: tuple[str, ...] = (SPT, NAMES["mlp"], NAMES["cnn"], NAMES["extra_trees"])
     split_by_site: tuple[str, ...] = (SPT, NAMES["extra_trees"])
     most_examples: int = 0
 
@@ -50,8 +53,7 @@ def full(preset: Config) -> Plan:
     """Three settings each and three seeds."""
     spt = tuple(replace(preset, model=model) for model in _spt_candidates(preset.model))
     networks = tuple(
-        Competitor(NAMES[kind], tuple(Config(model, preset.train) for model in (peer, *_peer_variants(kind))))
-        for kind, peer in PEERS.items()
+        Competitor(NAMES[kind], _peer_candidates(Config(peer, preset.train))) for kind, peer in PEERS.items()
     )
     trees = tuple(Competitor(NAMES[kind], (TREES[kind], *_tree_variants(kind))) for kind in TREE_ORDER)
     return Plan((Competitor(SPT, spt), *networks, *trees), seeds=3)
@@ -65,18 +67,33 @@ def quick(preset: Config) -> Plan:
     spt = Config(replace(preset.model, width=24), train)
     networks = tuple(Competitor(NAMES[kind], (Config(peer, train),)) for kind, peer in PEERS.items())
     trees = tuple(Competitor(NAMES[kind], (replace(TREES[kind], trees=50),)) for kind in TREE_ORDER)
-    return Plan(
-        (Competitor(SPT, (spt,)), *networks, *trees), 1, split_by_site=(NAMES["extra_trees"],), most_examples=1000
-    )
+    models = (Competitor(SPT, (spt,)), *networks, *trees)
+    return Plan(models, 1, with_noise=(), split_by_site=(NAMES["extra_trees"],), most_examples=1000)
+
+
+def noisy(settings: Settings) -> Settings:
+    """The same settings, trained on spectra with noise up to the strongest that a study tries."""
+    if isinstance(settings, TreeSettings):
+        return replace(settings, noise=STRONGEST_NOISE)
+    return replace(settings, train=replace(settings.train, noise=STRONGEST_NOISE))
 
 
 def _spt_candidates(model: ModelConfig) -> tuple[ModelConfig, ...]:
-    return model, replace(model, dropout=model.dropout + 0.1), replace(model, readout_channels=model.readout_channels // 2)
+    return (
+        model,
+        replace(model, dropout=model.dropout + 0.1),
+        replace(model, readout_channels=model.readout_channels // 2),
+    )
 
 
-def _peer_variants(kind: str) -> tuple:
-    peer = PEERS[kind]
-    return replace(peer, dropout=peer.dropout + 0.1), replace(peer, dropout=peer.dropout + 0.2)
+def _peer_candidates(config: Config) -> tuple[Config, ...]:
+    """More dropout, or three times the training: small networks are not done after what SPT needs."""
+    model, train = config.model, config.train
+    return (
+        config,
+        replace(config, model=replace(model, dropout=model.dropout + 0.1)),
+        replace(config, train=replace(train, epochs=3 * train.epochs)),
+    )
 
 
 def _tree_variants(kind: str) -> tuple:

@@ -24,7 +24,7 @@ from spt_jax.analysis.metrics import main_score, score_answers
 from spt_jax.config import Config
 from spt_jax.study.jobs import Done, Job, run_job
 from spt_jax.study.page import robustness_csv, scores_csv, write_page
-from spt_jax.study.plan import Plan
+from spt_jax.study.plan import Plan, noisy
 from spt_jax.study.tables import EXPERTS, SPT, Model, document
 
 Report = Callable[[str, int, int, dict | None], None]
@@ -39,8 +39,8 @@ def study(dataset: Dataset, out: Path, plan: Plan, report: Report) -> dict:
         dataset = thinned(dataset, plan.most_examples / examples)
     claim(out, dataset, "study")
     tuning = sum(len(c.candidates) for c in plan.competitors)
-    total = tuning + (plan.seeds - 1) * len(plan.competitors) + len(plan.split_by_site)
-    total += plan.seeds if plan.experts else 0
+    total = tuning + (plan.seeds - 1) * len(plan.competitors)
+    total += len(plan.with_noise) + len(plan.split_by_site) + (plan.seeds if plan.experts else 0)
     count = 0
 
     def done(job: Job, data: Dataset = dataset, perturbed: bool = True) -> Done:
@@ -62,7 +62,11 @@ def study(dataset: Dataset, out: Path, plan: Plan, report: Report) -> dict:
             experts = replace(best.job, model=EXPERTS, experts=True)
             fits[EXPERTS] = [done(replace(experts, seed=seed), perturbed=False) for seed in range(plan.seeds)]
     models = [Model(name, found, dataset) for name, found in fits.items()]
-    result = document(models, dataset)
+    trained = {name: fits[name][0].job for name in plan.with_noise}
+    with_noise = {
+        name: done(replace(job, settings=noisy(job.settings), view="with noise")) for name, job in trained.items()
+    }
+    result = document(models, [Model(name, [fit], dataset) for name, fit in with_noise.items()], dataset)
     result["settings"] = {name: asdict(found[0].job.settings) for name, found in fits.items()}
     result["settings_tried"] = {c.model: len(c.candidates) for c in plan.competitors}
     sites = by_site(dataset)

@@ -15,6 +15,7 @@ from data_pipelines.splits import SPLITS
 from spt_jax.analysis import calibration
 from spt_jax.analysis.decide import class_prior, fit_alpha, weights
 from spt_jax.analysis.intervals import average_ranks, critical_distance, difference, draws, resampled_scores
+from spt_jax.analysis.lipschitz import Lipschitz
 from spt_jax.analysis.metrics import main_score, score_answers
 from spt_jax.analysis.perturb import PERTURBATIONS
 from spt_jax.study.jobs import Done
@@ -32,7 +33,6 @@ class Member:
     0 but where another is surely better on the validation split (`decide.fit_alpha`), for every model alike.
     """
 
-    validation: Answers
     test: Answers
     alpha: dict[str, float]
 
@@ -71,7 +71,7 @@ class Model:
                 labels = self.validation.batch.labels[known, column].astype(int)
                 names = np.array(self.validation.materials)[known]
                 alpha[d.name] = fit_alpha(validation[d.name][known], labels, self._prior(column), names)
-        return Member(self._decided(validation, alpha), self._decided(test, alpha), alpha)
+        return Member(self._decided(test, alpha), alpha)
 
     def _decided(self, answers: Answers, alpha: dict[str, float]) -> Answers:
         factor = {
@@ -89,8 +89,8 @@ def mean(answers: list[Answers]) -> Answers:
     return {name: np.mean([each[name] for each in answers], axis=0) for name in answers[0]}
 
 
-def document(models: list[Model], dataset: Dataset) -> dict:
-    """All numbers by kind of site; `models` are SPT, its experts, and the competitors."""
+def document(models: list[Model], with_noise: list[Model], dataset: Dataset) -> dict:
+    """All numbers by kind of site; `models` are SPT, its experts, and the competitors, some trained `with_noise` too."""
     test = dataset.split("test")
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in test.absorbers])
     return {
@@ -100,19 +100,23 @@ def document(models: list[Model], dataset: Dataset) -> dict:
         "seeds": [fit.job.seed for fit in models[0].fits],
         "perturbations": [asdict(case) for case in PERTURBATIONS],
         "cost": {model.name: [fit.seconds for fit in model.fits] for model in models},
-        "sites": {kind: _of_kind(models, test, kinds == kind) for kind in SITE_KINDS if (kinds == kind).any()},
+        "sites": {
+            kind: _of_kind(models, with_noise, test, kinds == kind) for kind in SITE_KINDS if (kinds == kind).any()
+        },
         "calibration": {model.name: _calibration(model, dataset) for model in models},
+        "lipschitz": {model.name: found for model in models if (found := _lipschitz(model))},
     }
 
 
-def _of_kind(models: list[Model], test: Split, rows: np.ndarray) -> dict:
+def _of_kind(models: list[Model], with_noise: list[Model], test: Split, rows: np.ndarray) -> dict:
     split = take(test, np.flatnonzero(rows))
     scores = {model.name: _scores(model, split.batch, rows) for model in models}
-    shared = [d.name for d in DESCRIPTORS if all(d.name in each["descriptors"] for each in scores.values())]
+    shared = [d.name for d in DESCRIPTORS if all(d.name in each for each in scores.values())]
     return {
         "n": int(rows.sum()),
-        "scores": {name: each["descriptors"] for name, each in scores.items()},
+        "scores": scores,
         "robustness": {model.name: _robustness(model, split, rows) for model in models},
+        "with_noise": {model.name: _robustness(model, split, rows) for model in with_noise},
         "against": _against(models, scores, split, rows, shared),
         "ranks": _ranks(scores, shared),
     }
@@ -142,7 +146,7 @@ def _scores(model: Model, batch: Batch, rows: np.ndarray) -> dict:
             known = batch.mask[:, column]
             areas = [_auc(test[d.name][rows][known], batch.labels[known, column]) for _, test in model.raw]
             found[d.name]["auc"] = float(np.mean(areas)) if None not in areas else None
-    return {"descriptors": found}
+    return found
 
 
 def _auc(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
@@ -191,8 +195,8 @@ def _against(models: list[Model], scores: dict, split: Split, rows: np.ndarray, 
             answers = member.test[d.name][rows][known]
             return resampled_scores(d, truth, answers.argmax(-1) if d.kind == "class" else answers, names, drawn)
 
-        best = max(rivals, key=lambda model, d=d: scores[model.name]["descriptors"][d.name]["mean"])
-        own, other = (scores[model.name]["descriptors"][d.name] for model in (spt, best))
+        best = max(rivals, key=lambda model, d=d: scores[model.name][d.name]["mean"])
+        own, other = (scores[model.name][d.name] for model in (spt, best))
         single = [np.mean([resampled(member) for member in model.members], axis=0) for model in (spt, best)]
         together = [resampled(model.ensemble) for model in (spt, best)]
         found[d.name] = {
@@ -206,9 +210,7 @@ def _against(models: list[Model], scores: dict, split: Split, rows: np.ndarray, 
 
 def _ranks(scores: dict, shared: list[str]) -> dict:
     """Mean rank of each model over descriptors and seeds, and the distance at which two are told apart."""
-    cases = {
-        name: [value for d in shared for value in each["descriptors"][d]["seeds"]] for name, each in scores.items()
-    }
+    cases = {name: [value for d in shared for value in each[d]["seeds"]] for name, each in scores.items()}
     count = len(next(iter(cases.values())))
     if count == 0 or len(cases) < 2:
         return {}
@@ -240,6 +242,12 @@ def _calibration(model: Model, dataset: Dataset) -> dict[str, dict]:
                 continue
             found.setdefault(d.name, []).append(numbers)
     return {name: {key: float(np.mean([n[key] for n in each])) for key in each[0]} for name, each in found.items()}
+
+
+def _lipschitz(model: Model) -> dict[str, dict]:
+    """By descriptor, over the test spectra of all seeds: how far an answer moves with the spectrum."""
+    each = [fit.answers("lipschitz") for fit in model.fits]
+    return {name: asdict(Lipschitz.of(np.concatenate([found[name] for found in each]))) for name in each[0]}
 
 
 def _rows(answers: Answers, rows: np.ndarray) -> Answers:

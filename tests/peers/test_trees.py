@@ -3,7 +3,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesClassifier
 
 from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, descriptor
-from spt_jax.peers.trees import TreeSettings, fit_trees
+from spt_jax.peers.trees import TreeSettings, fit_trees, with_noise
 
 CN, MBL = NAMES.index("CN"), NAMES.index("MBL")
 
@@ -67,3 +67,13 @@ def test_balanced_classes_count_the_same(rng):
 
     np.testing.assert_allclose(rare(False), 10 / 110)  # the first ten are not labelled
     np.testing.assert_allclose(rare(True), 0.5)
+
+
+def test_noisy_copies_join_the_clean_spectra_and_keep_their_labels(rng):
+    train = planted(rng, size=50)
+    assert with_noise(train, 0.0, 0) is train
+    copies = with_noise(train, 0.05, 0)
+    np.testing.assert_array_equal(copies.spectrum[:50], train.spectrum)
+    np.testing.assert_array_equal(copies.labels, np.tile(train.labels, (3, 1)))
+    added = copies.spectrum[50:] - np.tile(train.spectrum, (2, 1))
+    assert added.std(axis=1).min() > 0 and added.std(axis=1).max() < 0.05 * 1.5

@@ -39,6 +39,7 @@ PLAN = Plan(
     ),
     seeds=2,
     experts=False,
+    with_noise=("Extra Trees",),
     split_by_site=("Extra Trees",),
 )
 
@@ -61,6 +62,8 @@ def test_the_document_has_every_model_seed_and_perturbation(done):
             assert {"CN", "MBL"} <= scores.keys()
             assert all(len(each["seeds"]) == 2 for each in scores.values())
             assert all(len(values) == len(PERTURBATIONS) for values in of_kind["robustness"][model].values())
+        assert of_kind["with_noise"]["Extra Trees"].keys() == of_kind["robustness"]["Extra Trees"].keys()
+        assert of_kind["with_noise"] != {"Extra Trees": of_kind["robustness"]["Extra Trees"]}
         # Noise of size 0 is the spectrum as it is.
         for name, each in of_kind["scores"]["Extra Trees"].items():
             assert of_kind["robustness"]["Extra Trees"][name][0] == pytest.approx(each["mean"], abs=0.02)
@@ -68,6 +71,10 @@ def test_the_document_has_every_model_seed_and_perturbation(done):
             rivals = {model: of_kind["scores"][model][name]["mean"] for model in result["models"][1:]}
             assert each["best"] == max(rivals, key=rivals.get)
             assert each["single"]["score"] == pytest.approx(of_kind["scores"][SPT][name]["mean"] - max(rivals.values()))
+    for model in result["models"]:
+        constants = result["lipschitz"][model]
+        assert {"CN", "MBL"} <= constants.keys()
+        assert all(0 <= each["median"] <= each["high"] <= each["largest"] for each in constants.values())
     assert told[-1][1] == told[-1][2], "all jobs that were announced are done"
 
 
