@@ -17,7 +17,7 @@ from flax import nnx
 from benchmarks import measure, peaks, workload
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.flops import Cost, form_cost, tap_cost
-from spt_jax.model.folding import tap_convolutions
+from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
 from spt_jax.model.plan import cheapest
 from spt_jax.model.spectral import Grid, direct, spectral, weight_spectra
 
@@ -93,6 +93,15 @@ def folding(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
                 exact = exact_convolution(np.asarray(h[:, row : row + 1], np.float64), np.asarray(weights), grid)
                 error = max(error, float(np.abs(found[slot, :, row] - exact[:, 0]).max()))
         cases[f"fold any {config.bands} periods, taps"] = (taps, cost, error, {})
+        shared = tuple(-(-options.length // frequency) for frequency in range(1, config.bands + 1))
+        cost = tap_cost(options.length, size, config.bands, options.batch, width, fixed=True)
+        taps = lambda h, w: jnp.stack(fixed_tap_convolutions(h, w, shared))  # noqa: E731
+        found, error = np.asarray(jax.jit(taps)(h, weights), np.float64), 0.0
+        for slot, period in enumerate(shared):
+            grid = Grid(options.length, period, size)
+            exact = exact_convolution(np.asarray(h, np.float64), np.asarray(weights, np.float64), grid)
+            error = max(error, float(np.abs(found[slot] - exact).max()))
+        cases[f"fold {config.bands} fixed periods, taps"] = (taps, cost, error, {})
     return _timed(options, roofs, "folding", cases, h, weights)
 
 

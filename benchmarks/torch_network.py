@@ -171,10 +171,14 @@ class TorchSPT(nn.Module):
             chosen.append(block.bands(h))
             if i == 0:
                 h = h + self.position + self.element(atomic_number)[:, None]
-            h = h + self.dropout(block(self.band_norms[i](h), chosen[-1]))
+            h = h + block(self.band_norms[i](h), chosen[-1]) * self.kept_channels(h)
             if self.graphs:
-                h = h + self.dropout(self.graphs[i](self.graph_norms[i](h)))
+                h = h + self.graphs[i](self.graph_norms[i](h)) * self.kept_channels(h)
         return {**self.heads(self.norm(h), signal), "bands": torch.stack(chosen, dim=1)}
+
+    def kept_channels(self, h: Tensor) -> Tensor:
+        """(B, 1, d) factors of channels under dropout."""
+        return self.dropout(torch.ones_like(h[:, :1]))
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -3,14 +3,15 @@
 import os
 import tempfile
 
-# Inherited by the processes that tests start; a program compiled by one is read by the next.
-_cache = tempfile.TemporaryDirectory(prefix="spt-jax-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Inherited by pytest's workers and the processes that tests start; a program compiled by one is read by the next.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="spt-jax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
 
 install_import_hook(["spt_jax.model", "spt_jax.peers"], "beartype.beartype")
 

@@ -30,3 +30,8 @@ def drop(x: Float[Array, "*any"], rate: float, keys: Array | None, site: int, ax
 
     kept = jax.vmap(draw, out_axes=axis)(keys) >= dropped
     return jnp.where(kept, x * (256 / (256 - dropped)), 0).astype(x.dtype)
+
+
+def drop_channels(x: Float[Array, "L B d"], rate: float, keys: Array | None, site: int) -> Float[Array, "L B d"]:
+    """The same for whole channels of a sequence: neighbouring energies tell much the same, and would give one away."""
+    return x if keys is None else x * drop(jnp.ones(x.shape[1:], x.dtype), rate, keys, site)

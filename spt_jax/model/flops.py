@@ -30,10 +30,12 @@ class Cost(NamedTuple):
         return self.flops + FLOPS_PER_BYTE.get(backend, FLOPS_PER_BYTE["gpu"]) * self.bytes
 
 
-def tap_cost(length: int, size: int, periods: int, batch: int, width: int) -> Cost:
-    """`tap_convolutions`: one product per tap, then each is moved and added for every period."""
+def tap_cost(length: int, size: int, periods: int, batch: int, width: int, fixed: bool = False) -> Cost:
+    """One product per tap, then each is moved and added for every period: `tap_convolutions`, or the one for `fixed`."""
     points, taps = length * batch * width, size * size
-    return Cost(2 * taps * points * width + periods * taps * points, 4 * points * taps * (1 + 2 * periods))
+    # Slices are added as they are read; gathered taps are written first.
+    moves = periods * (taps + 1) if fixed else 2 * periods * taps
+    return Cost(2 * taps * points * width + periods * taps * points, 4 * points * (taps + moves))
 
 
 def form_cost(grid: Grid, form: Form, batch: int, width: int) -> Cost:

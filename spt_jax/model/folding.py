@@ -11,6 +11,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from spt_jax.shapes import Array, Bool, Float, Int
 
@@ -35,10 +36,35 @@ def tap_convolutions(
     `tests/reference.py` spells it out. Arithmetic: K^2 L d e multiply-adds whatever the number of periods, then
     K^2 L e additions for each.
     """
+    return shift_and_add(_products(h, weights), periods)
+
+
+def fixed_tap_convolutions(
+    h: Float[Array, "L B d"], weights: Float[Array, "K K d e"], periods: tuple[int, ...]
+) -> list[Float[Array, "L B e"]]:
+    """The same for periods that all spectra share: moves are slices then, which one pass over memory adds up."""
+    taps = _products(h, weights)
+    return [_shifted_sum(taps, period) for period in periods]
+
+
+def _products(h: Float[Array, "L B d"], weights: Float[Array, "K K d e"]) -> tuple[Float[Array, "L B e"], ...]:
+    """The sequence under each kernel tap."""
     width, out = weights.shape[2:]
     rows = h.reshape(-1, width)
-    taps = tuple((rows @ w).reshape(*h.shape[:2], out) for w in weights.astype(h.dtype).reshape(-1, width, out))
-    return shift_and_add(taps, periods)
+    return tuple((rows @ w).reshape(*h.shape[:2], out) for w in weights.astype(h.dtype).reshape(-1, width, out))
+
+
+def _shifted_sum(taps: tuple[Float[Array, "L B e"], ...], period: int) -> Float[Array, "L B e"]:
+    length, total = len(taps[0]), jnp.zeros_like(taps[0])
+    for tap, (_, shift, inside) in zip(taps, _moves(np.array([period]), len(taps), length), strict=True):
+        step, kept = int(shift[0]), inside[:, 0]
+        if not kept.any():
+            continue
+        start, stop = max(0, -step), min(length, length - step)
+        moved, kept = tap[start + step : stop + step], kept[start:stop]
+        moved = moved if kept.all() else jnp.where(kept[:, None, None], moved, 0)
+        total = total + jnp.pad(moved, ((start, length - stop), (0, 0), (0, 0)))
+    return total
 
 
 @jax.custom_vjp
@@ -75,14 +101,14 @@ def _backward(residuals, cotangents):
 shift_and_add.defvjp(_forward, _backward)
 
 
-def _moves(period: Int[Array, "B"], count: int, length: int, reverse: bool = False):
+def _moves(period: Int[Array | np.ndarray, "B"], count: int, length: int, reverse: bool = False):
     """For each kernel tap: (L, 1) places, (B,) shift along the sequence, and (L, B) whether the move stays on the grid.
 
     A move must not leave the sequence, nor step over the end of a row into the next.
     """
     size = math.isqrt(count)
     reach = size // 2
-    place = jnp.arange(length)[:, None]
+    place = np.arange(length)[:, None]
     for r in range(-reach, reach + 1):
         for c in range(-reach, reach + 1):
             shift = r * period + c

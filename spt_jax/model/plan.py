@@ -1,7 +1,7 @@
 """How the folded convolutions of one block are computed: chosen when the program is built, by counting.
 
-There are two exact ways: `tap_convolutions`, whose cost grows with the kernel, and every period that could be chosen,
-each in its cheapest static form, the unchosen ones then weighted with zero; with fixed bands none is unchosen.
+There are two exact ways: the taps (`folding.py`), whose cost grows with the kernel, and every period that could be
+chosen, each in its cheapest static form, the unchosen ones then weighted with zero; with fixed bands none is unchosen.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def candidates(config: ModelConfig) -> range:
 
 
 def make_plan(config: ModelConfig, length: int, backend: str | None = None) -> Plan | None:
-    """The static form of each distinct candidate period, longest first; None for `tap_convolutions`."""
+    """The static form of each distinct candidate period, longest first; None for the taps."""
     backend = backend or jax.default_backend()
     if config.folding == "taps":
         return None
@@ -41,8 +41,13 @@ def make_plan(config: ModelConfig, length: int, backend: str | None = None) -> P
     plan = tuple((grid, forced or cheapest(grid, config.width, backend=backend)) for grid in grids)
     if forced:
         return plan
-    taps = tap_cost(length, config.kernel, config.bands, ROWS, config.width)
+    taps = taps_of(config, length, ROWS)
     return plan if plan_cost(plan, ROWS, config.width).weight(backend) < taps.weight(backend) else None
+
+
+def taps_of(config: ModelConfig, length: int, batch: int) -> Cost:
+    """The way of the taps."""
+    return tap_cost(length, config.kernel, config.bands, batch, config.width, config.band_mode == "fixed")
 
 
 def plan_cost(plan: Plan, batch: int, width: int) -> Cost:
@@ -54,5 +59,5 @@ def folding_cost(config: ModelConfig, length: int, batch: int) -> Cost:
     """One block's convolutions, the way this machine computes them."""
     plan = make_plan(config, length)
     if plan is None:
-        return tap_cost(length, config.kernel, config.bands, batch, config.width)
+        return taps_of(config, length, batch)
     return plan_cost(plan, batch, config.width)

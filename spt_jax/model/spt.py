@@ -15,11 +15,11 @@ from data_pipelines.errors import RunError
 from spt_jax.config import ModelConfig
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.bands import band_input_map, band_strength, period, picks_outside, select_bands
-from spt_jax.model.dropout import drop
-from spt_jax.model.folding import tap_convolutions
+from spt_jax.model.dropout import drop_channels
+from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
 from spt_jax.model.heads import Heads, HeadSpec
 from spt_jax.model.linear import Linear
-from spt_jax.model.plan import make_plan
+from spt_jax.model.plan import candidates, make_plan
 from spt_jax.model.spectral import direct, spectral, weight_spectra
 from spt_jax.shapes import Array, Float, Int
 
@@ -74,7 +74,10 @@ class BandBlock(nnx.Module):
     ) -> tuple[Float[Array, "L B d"], Float[Array, "B k"]]:
         """What the bands add to the sequence, and the share of each in it."""
         periods = period(bands, len(h))
-        if self.plan is None:
+        if self.plan is None and self.config.band_mode == "fixed":
+            shared = tuple(-(-len(h) // frequency) for frequency in candidates(self.config))
+            convolved, same = fixed_tap_convolutions(h, self.weights[...], shared), None
+        elif self.plan is None:
             convolved, same = tap_convolutions(h, self.weights[...], periods), None
         else:
             cached = iter(self.weight_spectra() if spectra is None else spectra)
@@ -236,8 +239,8 @@ class SPT(nnx.Module):
         shares = jnp.zeros(bands.shape)
         if self.band_blocks:
             update, shares = self.band_blocks[i](self.band_norms[i](h), bands, spectra)
-            h = h + drop(update, self.config.dropout, keys, 2 * i, axis=1)
+            h = h + drop_channels(update, self.config.dropout, keys, 2 * i)
         if not self.graphs:
             return h, Inside(shares, None)
         update, attention = self.graphs[i].attend(self.graph_norms[i](h))
-        return h + drop(update, self.config.dropout, keys, 2 * i + 1, axis=1), Inside(shares, attention)
+        return h + drop_channels(update, self.config.dropout, keys, 2 * i + 1), Inside(shares, attention)

@@ -5,7 +5,7 @@ import pytest
 
 from spt_jax.config import ModelConfig
 from spt_jax.model.flops import form_cost
-from spt_jax.model.folding import fold, tap_convolutions, unfold
+from spt_jax.model.folding import fixed_tap_convolutions, fold, tap_convolutions, unfold
 from spt_jax.model.plan import make_plan
 from spt_jax.model.spectral import Grid, direct, spectral, weight_spectra
 from tests import reference
@@ -37,6 +37,21 @@ def test_taps_equal_the_reference_at_every_period(rng, size):
         for slot in range(2):
             slow = reference.folded_convolution(h[:, row], weights, periods[row, slot])
             np.testing.assert_allclose(fast[slot][:, row], slow, atol=1e-5 * max(1, size))
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_taps_of_fixed_periods_are_those_of_any(rng, size):
+    length, rows = int(rng.integers(16, 40)), 3
+    periods = tuple(int(p) for p in rng.integers(1, length + 1, 4))
+    h = jnp.asarray(rng.normal(size=(length, rows, 3)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(size, size, 3, 4)) / size, jnp.float32)
+    pull = jnp.asarray(rng.normal(size=(len(periods), length, rows, 4)), jnp.float32)
+    found, back = jax.vjp(lambda h, w: jnp.stack(fixed_tap_convolutions(h, w, periods)), h, weights)
+    given = jnp.broadcast_to(jnp.array(periods), (rows, len(periods)))
+    expected, back_any = jax.vjp(lambda h, w: jnp.stack(tap_convolutions(h, w, given)), h, weights)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for one, other in zip(back(pull), back_any(pull), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize("form", FORMS)
