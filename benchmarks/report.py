@@ -49,6 +49,7 @@ TARGETS = (
     Target("train, fixed bands, 3 x 3 (base) / eager PyTorch", "4x", PEER | SMALL, "train fixed", ratio("torch_eager")),
     Target("train, per-sample bands, 3 x 3 (base) / eager PyTorch", "2x", PEER | SMALL, "train per_sample", ratio("torch_eager")),
     Target("train, fixed bands, 3 x 3 (base) / torch.compile", "3x", PEER | SMALL, "train fixed", ratio("torch_compile")),
+    Target("the same / merged, pruned PyTorch", "1.5x", PEER | SMALL, "train fixed", ratio("torch_merged")),
     Target("inference, batch 64, 11 x 11, fixed / eager PyTorch", "", PEER | LARGE, "inference fixed L100 B64", ratio("torch_eager")),
     Target("train step, share of measured matrix peak, 11 x 11", "35 %", STEP | LARGE, "fixed B=64", share),
     Target("train, preset base", "", STEP | SMALL, "per_sample B=64 epoch", speed),

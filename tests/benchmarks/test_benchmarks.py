@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from benchmarks import __main__ as every
 from benchmarks import compare, measure, peaks
 from benchmarks.scaling import collectives, predicted_step
 
@@ -56,3 +57,21 @@ def test_collectives_of_a_program_are_counted_in_bytes():
 def test_the_cost_model_adds_to_one_chip():
     assert predicted_step(0.01, 10**6, 1) == 0.01
     assert 0.01 < predicted_step(0.01, 10**6, 8) < predicted_step(0.01, 10**6, 256)
+
+
+def test_one_command_runs_them_in_turn_and_names_what_fails(tmp_path, capfd, monkeypatch):
+    path = tmp_path / "results.jsonl"
+    monkeypatch.setattr(every, "EVERYWHERE", (("ops",), ("ops", "--preset", "unknown")))
+    with pytest.raises(SystemExit, match="failed: ops --preset unknown"):
+        every.main(["--small", "--only", "ops", "--json", str(path)])
+    assert "1/2 ops" in capfd.readouterr().out
+    assert {json.loads(line)["benchmark"] for line in path.read_text().splitlines()} == {"ops"}
+    with pytest.raises(SystemExit, match="there are ops"):
+        every.main(["--only", "nothing"])
+
+
+def test_an_accelerator_is_asked_for_more():
+    few, many = every.commands("cpu"), every.commands("gpu")
+    assert set(few) < set(many)
+    batches = {command[-1] for command in many if command[0] == "train_step" and "--batch" in command}
+    assert batches == {"64", "1024", "16384", "65536"}
