@@ -54,8 +54,6 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.bands <= self.highest_band:
             raise RunError(f"bands ({self.bands}) must be between 0 and highest_band ({self.highest_band})")
-        if not self.bands and self.attention == "none":
-            raise RunError("a network without bands and without attention is none; use a peer to compare with")
         if self.kernel % 2 == 0:
             raise RunError(f"kernel must be odd, got {self.kernel}")
         if self.window < 0 or self.kernel < 1:

@@ -45,6 +45,7 @@ def variants(preset: Config) -> list[Variant]:
         "band input": {kind: {"band_input": kind} for kind in get_args(BandInput)},
         "fusion": {kind: {"fusion": kind} for kind in ("query", "amplitude", "mean")},
         "graph": {kind: {"attention": kind} for kind in ("none", "gatv1", "gatv2")},
+        "bands and graph": {"neither": {"bands": 0, "attention": "none"}},
         "window": {f"w = {w}": {"window": w} for w in (1, 2, 4, 8, 16)},
         "bands kept": {f"k = {k}": {"bands": k} for k in (1, 2, 3, 5)},
         "kernel": {f"{k} x {k}": {"kernel": k} for k in (1, 3, 5, 7)},

@@ -169,5 +169,10 @@ def test_without_bands_only_the_graph_is_left(rng):
     assert outputs["bands"].shape == (4, 1, 0)
     assert inside.shares.shape == (4, 0) and inside.attention is not None
     np.testing.assert_allclose(model(spectra[:1], numbers[:1])["CN"], outputs["CN"][:1], atol=1e-5)
-    with pytest.raises(RunError, match="without attention"):
-        ModelConfig(bands=0, attention="none")
+
+
+def test_without_bands_and_graph_the_dense_layers_are_left(rng):
+    model, (spectra, numbers) = nnx.merge(*parts(rng, bands=0, attention="none")), batch(rng, 4)
+    outputs = model(spectra, numbers)
+    np.testing.assert_allclose(model(spectra[:1], numbers[:1])["CN"], outputs["CN"][:1], atol=1e-5)
+    assert np.ptp(outputs["CN"], axis=0).max() > 0
