@@ -62,7 +62,11 @@ def main(arguments: list[str] | None = None) -> None:
     failed = []
     for number, (name, *rest) in enumerate(chosen, start=1):
         print(f"{number}/{len(chosen)} {name} {' '.join(rest)}", flush=True)
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *rest, *more]).returncode:
+        try:
+            code = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *rest, *more]).returncode
+        except KeyboardInterrupt:
+            raise SystemExit(f"stopped in {name}; results so far are kept") from None
+        if code:
             failed.append(" ".join((name, *rest)))
     if failed:
         raise SystemExit("failed: " + "; ".join(failed))
