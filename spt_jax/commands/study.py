@@ -59,7 +59,7 @@ class JobsLine:
         columns = (BarColumn(bar_width=16), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         self.progress = Progress(*columns, console=errors)
         self.bar = self.progress.add_task("", total=None)
-        self.told = ""
+        self.told: tuple[str, int] | None = None
 
     def __enter__(self) -> JobsLine:
         if errors.is_terminal:
@@ -73,9 +73,9 @@ class JobsLine:
     def __call__(self, title: str, done: int, total: int, line: dict | None) -> None:
         epoch = f", epoch {line['epoch']}/{line['epochs']}, loss {line['loss']:.3f}" if line else ""
         self.progress.update(self.bar, completed=done, total=total, description=title + epoch)
-        if not errors.is_terminal and title != self.told:
+        if not errors.is_terminal and (title, done) != self.told:
             errors.print(f"{done}/{total} {title}", highlight=False)
-            self.told = title
+            self.told = title, done
 
 
 def _table(kind: str, of_kind: dict, models: list[str]) -> Table:
