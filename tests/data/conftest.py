@@ -10,6 +10,7 @@ import pytest
 
 from data_pipelines.ingest import prepare
 from data_pipelines.schema import EnergyGrid
+from tests.data.feff_standin import STANDIN, make_structures, standin_line
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[1].parent / "shared" / "data"
@@ -18,6 +19,19 @@ SHARED = HERE.parents[1].parent / "shared" / "data"
 @pytest.fixture(scope="session")
 def runs() -> Path:
     return HERE / "runs"
+
+
+@pytest.fixture
+def structures(tmp_path, runs) -> Path:
+    """Structures whose sites the stand-in for FEFF has recorded."""
+    return make_structures(tmp_path / "structures", runs)
+
+
+@pytest.fixture
+def command(tmp_path, runs):
+    """command(behaviour) -> the shell line of the stand-in."""
+    (tmp_path / "standin.py").write_text(STANDIN)
+    return lambda **behaviour: standin_line(tmp_path, runs, {k.replace("_", " "): v for k, v in behaviour.items()})
 
 
 @pytest.fixture(scope="session")
