@@ -106,15 +106,14 @@ def _moves(period: Int[Array | np.ndarray, "B"], count: int, length: int, revers
 
     A move must not leave the sequence, nor step over the end of a row into the next.
     """
-    size = math.isqrt(count)
-    reach = size // 2
+    reach = math.isqrt(count) // 2
     place = np.arange(length)[:, None]
+    column, direction = place % period, -1 if reverse else 1
     for r in range(-reach, reach + 1):
         for c in range(-reach, reach + 1):
             shift = r * period + c
-            other = place - shift if reverse else place + shift
-            column = (other if reverse else place) % period + c
-            yield place, shift, (other >= 0) & (other < length) & (column >= 0) & (column < period)
+            other, moved = place + direction * shift, column + direction * c
+            yield place, shift, (other >= 0) & (other < length) & (moved >= 0) & (moved < period)
 
 
 def _take(x: Float[Array, "L B e"], index: Int[Array, "L B"], inside: Bool[Array, "L B"]) -> Float[Array, "L B e"]:
