@@ -30,6 +30,17 @@ def ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return _gap(confidence, hit, _equal_width(confidence))
 
 
+def ece_if_exact(probabilities: np.ndarray, draws: int = 200) -> float:
+    """What `ece` finds, on average, in as many independent rows whose probabilities are exactly right.
+
+    Not zero: |accuracy - confidence| of a bin with few rows is mostly chance (Roelofs et al. 2022, arXiv 2012.08668).
+    An error near this number cannot be told from none. Sites of one material are alike, so the true floor is higher.
+    """
+    confidence = probabilities.max(axis=1)
+    bins, rng = _equal_width(confidence), np.random.default_rng(0)
+    return float(np.mean([_gap(confidence, rng.random(len(bins)) < confidence, bins) for _ in range(draws)]))
+
+
 def adaptive_ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The same in 15 bins of equally many rows (Nixon et al. 2019, arXiv 1904.01685): no bin is nearly empty."""
     confidence, hit = _top(probabilities, labels)

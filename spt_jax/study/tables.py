@@ -229,6 +229,7 @@ def _calibration(model: Model, dataset: Dataset) -> dict[str, dict]:
             labels = test.batch.labels[known, column]
             if d.name in fitted.temperature and known.any():
                 numbers = {"temperature": fitted.temperature[d.name]}
+                numbers["ece_if_exact"] = calibration.ece_if_exact(scaled[d.name][known])
                 for key, each in (("ece_raw", after), ("ece", scaled)):
                     numbers[key] = calibration.ece(each[d.name][known], labels.astype(int))
             elif d.name in fitted.halfwidth and known.any():

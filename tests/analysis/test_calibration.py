@@ -12,6 +12,7 @@ from spt_jax.analysis.calibration import (
     conformal_halfwidth,
     coverage,
     ece,
+    ece_if_exact,
     fit_temperature,
     with_temperature,
 )
@@ -32,6 +33,15 @@ def test_error_is_small_where_labels_are_drawn_from_the_probabilities(calibrated
     probabilities, labels = calibrated
     assert error(probabilities, labels) < 0.02
     assert error(with_temperature(probabilities, 0.3), labels) > 0.04
+
+
+def test_exact_probabilities_show_the_error_of_chance(calibrated):
+    probabilities, labels = (each.reshape(100, 200, -1).squeeze() for each in calibrated)
+    found = np.mean([ece(p, y) for p, y in zip(probabilities, labels, strict=True)])
+    expected = np.mean([ece_if_exact(p) for p in probabilities])
+    assert found == pytest.approx(expected, rel=0.05)
+    assert expected > 5 * ece_if_exact(calibrated[0])
+    assert ece_if_exact(np.eye(3)) == 0
 
 
 def test_ece_is_the_sum_over_bins(rng):
