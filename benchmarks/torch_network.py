@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spt_jax.config import ModelConfig
+from spt_jax.model.denoise import SURELY_SIGNAL
 from spt_jax.model.heads import HeadSpec
 from spt_jax.model.spt import ELEMENTS, EMBEDDING_KERNEL
 
@@ -147,6 +148,10 @@ class TorchSPT(nn.Module):
     def __init__(self, config: ModelConfig, heads: tuple[HeadSpec, ...], length: int, variant: str):
         super().__init__()
         d, graphs = config.width, config.blocks if config.attention != "none" else 0
+        self.denoise = config.denoise
+        self.register_buffer("mean", torch.zeros(length), persistent=False)
+        self.register_buffer("directions", torch.eye(length), persistent=False)
+        self.register_buffer("variance", torch.ones(length), persistent=False)
         self.register_buffer("input_linear", torch.eye(length), persistent=False)
         self.register_buffer("input_offset", torch.zeros(length), persistent=False)
         self.embed = nn.Linear(EMBEDDING_KERNEL, d)
@@ -162,6 +167,7 @@ class TorchSPT(nn.Module):
 
     def forward(self, spectrum: Tensor, atomic_number: Tensor) -> dict[str, Tensor]:
         with torch.autocast(spectrum.device.type, enabled=False):
+            spectrum = self.filtered(spectrum) if self.denoise else spectrum
             signal = spectrum @ self.input_linear + self.input_offset
         reach = EMBEDDING_KERNEL // 2
         padded = F.pad(signal[:, None], (reach, reach), mode="replicate")[:, 0]
@@ -175,6 +181,14 @@ class TorchSPT(nn.Module):
             if self.graphs:
                 h = h + self.graphs[i](self.graph_norms[i](h)) * self.kept_channels(h)
         return {**self.heads(self.norm(h), signal), "bands": torch.stack(chosen, dim=1)}
+
+    def filtered(self, spectrum: Tensor) -> Tensor:
+        """(B, L) without the noise that each spectrum has in the directions where clean ones vary least."""
+        along = (spectrum - self.mean) @ self.directions
+        quiet = along.shape[1] // 2
+        noise = (along[:, :quiet] ** 2 - self.variance[:quiet]).mean(dim=1, keepdim=True).clamp(min=0)
+        variance = torch.maximum(self.variance, along**2 - SURELY_SIGNAL**2 * noise)
+        return spectrum - (noise / (variance + noise) * along) @ self.directions.T
 
     def kept_channels(self, h: Tensor) -> Tensor:
         """(B, 1, d) factors of channels under dropout."""

@@ -43,8 +43,9 @@ def build(workload: Workload, variant: str) -> TorchSPT:
     if variant != "merged" and config.kernel > 3:
         state = split_kernels(state, config.kernel)
     model.load_state_dict({name: torch.tensor(array, dtype=torch.float32) for name, array in state.items()})
-    for name in ("input_linear", "input_offset"):
-        getattr(model, name).copy_(torch.tensor(np.asarray(workload.constants[name][...])))
+    constants = {**workload.constants, **workload.constants.get("noise_filter", {})}
+    for name in ("input_linear", "input_offset", *(("mean", "directions", "variance") if config.denoise else ())):
+        getattr(model, name).copy_(torch.tensor(np.asarray(constants[name][...])))
     if variant == "compile":
         model.compile()
     return model.to(device())

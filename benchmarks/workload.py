@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid
+from spt_jax.blueprint import covariance
 from spt_jax.config import PRESETS, Config, ModelConfig
 from spt_jax.model.spt import SPT
 from spt_jax.training.losses import Task, head_specs, make_tasks
@@ -82,10 +83,10 @@ def make(config: Config, batch_size: int, length: int = 144, seed: int = 0) -> W
 
 
 def _parts(work: Workload, config: ModelConfig, seed: int = 0) -> tuple[nnx.GraphDef, Any, Any]:
-    mean, std = work.batch.spectrum.mean(axis=0), work.batch.spectrum.std(axis=0)
+    mean, spread = work.batch.spectrum.mean(axis=0), covariance(work.batch.spectrum)
 
     def init(key: jax.Array):
-        model = SPT(config, head_specs(work.tasks), work.grid.relative(), mean, std, rngs=nnx.Rngs(params=key))
+        model = SPT(config, head_specs(work.tasks), work.grid.relative(), mean, spread, rngs=nnx.Rngs(params=key))
         return nnx.split(model, nnx.Param, ...)
 
     return jax.jit(init)(jax.random.key(seed))

@@ -24,7 +24,7 @@ class Blueprint:
     """The model's configuration and the meaning of its inputs and outputs.
 
     absorbers: element and edge of the training spectra, "Cu K".
-    spectrum_mean, spectrum_std: (L,) of the training set, from which the band input map is made.
+    spectrum_mean, spectrum_std: (L,) of the training set.
     classes: the class list of each class descriptor, checked against the table when loaded.
     """
 
@@ -82,32 +82,38 @@ class Blueprint:
             learnt=tuple(document.get("learnt", ())),
         )
 
-    def build(self, key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-        """(graph, parameters, constants) of a fresh model."""
-        return jax.jit(self._initialiser())(key)
+    def build(self, key: jax.Array, spectra: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        """(graph, parameters, constants) of a fresh model for (N, L) training spectra."""
+        return jax.jit(self._initialiser(covariance(spectra)))(key)
 
-    def build_many(self, seeds: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    def build_many(self, seeds: jax.Array, spectra: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same for each of (M,) seeds, every array with the members in front."""
-        return jax.jit(jax.vmap(lambda seed: self._initialiser()(jax.random.key(seed))))(seeds)
+        init = self._initialiser(covariance(spectra))
+        return jax.jit(jax.vmap(lambda seed: init(jax.random.key(seed))))(seeds)
 
     def abstract(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same with shapes instead of arrays."""
-        return jax.eval_shape(self._initialiser(), jax.random.key(0))
+        return jax.eval_shape(self._initialiser(np.eye(self.grid.points)), jax.random.key(0))
 
-    def _initialiser(self) -> Callable[[jax.Array], tuple[nnx.GraphDef, nnx.State, nnx.State]]:
+    def _initialiser(self, covariance: np.ndarray) -> Callable[[jax.Array], tuple[nnx.GraphDef, nnx.State, nnx.State]]:
         # An exported model is read where flax may be missing, and needs no fresh one.
         from flax import nnx
 
         from spt_jax.training.losses import head_specs
 
         network = network_class(self.model)
-        energy, mean, std = self.grid.relative(), np.array(self.spectrum_mean), np.array(self.spectrum_std)
+        energy, mean = self.grid.relative(), np.array(self.spectrum_mean)
 
         def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-            model = network(self.model, head_specs(self.tasks), energy, mean, std, rngs=nnx.Rngs(params=key))
+            model = network(self.model, head_specs(self.tasks), energy, mean, covariance, rngs=nnx.Rngs(params=key))
             return nnx.split(model, nnx.Param, ...)
 
         return init
+
+
+def covariance(spectra: np.ndarray) -> np.ndarray:
+    """(N, L) -> (L, L), float64."""
+    return np.cov(spectra.T.astype(np.float64), bias=True)
 
 
 def network_class(model: ModelConfig | PeerConfig) -> type[nnx.Module]:

@@ -20,6 +20,8 @@ class ModelConfig:
     """Channels d of the hidden sequence."""
     blocks: int = 2
     """Band-folding + attention blocks."""
+    denoise: bool = True
+    """Take the noise out of mu first, as much as each spectrum is found to have."""
     band_input: BandInput = "standardised"
     """What the network sees of mu, and so what its bands are selected on."""
     band_mode: BandMode = "per_sample"

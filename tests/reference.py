@@ -10,6 +10,20 @@ def band_strength(h: np.ndarray, highest: int) -> np.ndarray:
     return np.abs(np.fft.rfft(h, axis=1)).mean(axis=-1)[:, 1 : highest + 1]
 
 
+def without_noise(spectrum: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, float]:
+    """(L,) -> the mean of clean Gaussian spectra given this noisy one, and sigma^2 from the half that varies least.
+
+    The variance of a direction is the training set's, or this spectrum's own where that is above noise of 4 sigma.
+    """
+    variance, directions = np.linalg.eigh(covariance)
+    quiet = range(len(mean) // 2)
+    excess = [(directions[:, i] @ (spectrum - mean)) ** 2 - variance[i] for i in quiet]
+    sigma_squared = max(sum(excess) / len(excess), 0.0)
+    own = [(v @ (spectrum - mean)) ** 2 - 16 * sigma_squared for v in directions.T]
+    clean = directions @ np.diag(np.maximum(variance, own)) @ directions.T
+    return mean + clean @ np.linalg.solve(clean + sigma_squared * np.eye(len(mean)), spectrum - mean), sigma_squared
+
+
 def top_k(strength: np.ndarray, k: int) -> np.ndarray:
     """(F,) -> the k strongest frequencies, strongest first, the lower one first among equals."""
     return np.argsort(-strength, kind="stable")[:k] + 1

@@ -39,14 +39,15 @@ class ChosenBands:
 
     def run(self) -> None:
         dataset, console = Dataset(self.data), Console()
-        batch = dataset.split("validation").batch
+        batch, spectra = dataset.split("validation").batch, dataset.split("train").batch.spectrum
         shares, scores, outside = {}, {}, {}
         for kind in get_args(BandInput):
             config = Config(replace(self.model, band_input=kind), self.train)
             with TrainingLine(console) as line:
                 train(config, dataset, self.out / kind, line)
             trained = load(self.out / kind)
-            fresh = Model(trained.blueprint, nnx.merge(*trained.blueprint.build(jax.random.key(self.train.seed))))
+            parts = trained.blueprint.build(jax.random.key(self.train.seed), spectra)
+            fresh = Model(trained.blueprint, nnx.merge(*parts))
             shares[kind] = _shares(fresh, batch), _shares(trained, batch)
             scores[kind] = trained.blueprint.validation
             outside[kind] = float(trained.network.picks_outside(batch.spectrum).mean() / self.model.bands)

@@ -16,9 +16,9 @@ from spt_jax.config import PRESETS
 class Ablate:
     """Change one thing of a preset at a time, and the amount of data, and measure what each is worth.
 
-    Bands, band input, fusion, graph, window, kernel, depth, width, augmentation, and 10 to 100 % of the training
-    materials with a fitted exponent. Leaves OUT/report.html and ablations.json. Every finished fit is kept: after a
-    stop the same command goes on.
+    Noise filter, bands, band input, fusion, graph, window, kernel, depth, width, augmentation, and 10 to 100 % of the
+    training materials with a fitted exponent. Leaves OUT/report.html and ablations.json. Every finished fit is kept:
+    after a stop the same command goes on.
     """
 
     data: tyro.conf.Positional[Path]

@@ -15,6 +15,7 @@ from data_pipelines.errors import RunError
 from spt_jax.config import ModelConfig
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.bands import band_input_map, band_strength, period, picks_outside, select_bands
+from spt_jax.model.denoise import Constant, NoiseFilter
 from spt_jax.model.dropout import drop_channels
 from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
 from spt_jax.model.heads import Heads, HeadSpec
@@ -25,10 +26,6 @@ from spt_jax.shapes import Array, Float, Int
 
 ELEMENTS = 100
 EMBEDDING_KERNEL = 5
-
-
-class Constant(nnx.Variable):
-    """An array that belongs to the model but is not trained: the band input map."""
 
 
 class Inside(NamedTuple):
@@ -123,8 +120,8 @@ def masked_shares(score: Float[Array, "B S"], times: Int[Array, "B S"]) -> Float
 class SPT(nnx.Module):
     """mu on the energy grid -> outputs of every head.
 
-    `energy`, `mean` and `std` (all (L,)) are the grid and the training set's statistics, from which the
-    band input map is made. Nothing of a batch reaches another row of it (except with band_mode "batch").
+    energy: (L,). mean (L,) and covariance (L, L) of mu over the training set, from which the noise filter and the
+    band input map are made. Nothing of a batch reaches another row of it (except with band_mode "batch").
     """
 
     def __init__(
@@ -133,7 +130,7 @@ class SPT(nnx.Module):
         heads: tuple[HeadSpec, ...],
         energy: np.ndarray,
         mean: np.ndarray,
-        std: np.ndarray,
+        covariance: np.ndarray,
         *,
         rngs: nnx.Rngs,
     ):
@@ -143,7 +140,8 @@ class SPT(nnx.Module):
         if config.window >= length:
             raise RunError(f"window ({config.window}) is wider than the spectrum ({length} points)")
         self.config = config
-        linear, offset = band_input_map(config.band_input, energy, mean, std)
+        self.noise_filter = NoiseFilter(mean, covariance) if config.denoise else None
+        linear, offset = band_input_map(config.band_input, energy, mean, np.sqrt(np.diag(covariance)))
         self.input_linear = Constant(jnp.asarray(linear, jnp.float32))
         self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
         d, dtype = config.width, config.dtype
@@ -168,6 +166,7 @@ class SPT(nnx.Module):
 
     def band_input(self, spectrum: Float[Array, "B L"]) -> Float[Array, "B L"]:
         """mu -> the signal that the network sees and selects bands on."""
+        spectrum = self.noise_filter(spectrum) if self.noise_filter else spectrum
         return jnp.matmul(spectrum, self.input_linear[...], precision="highest") + self.input_offset[...]
 
     def picks_outside(self, spectrum: Float[Array, "B L"]) -> Int[Array, "B"]:

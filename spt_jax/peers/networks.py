@@ -10,10 +10,11 @@ from flax import nnx
 from spt_jax.config import PeerConfig
 from spt_jax.model.attention import windows
 from spt_jax.model.bands import band_input_map
+from spt_jax.model.denoise import Constant
 from spt_jax.model.dropout import drop
 from spt_jax.model.heads import HeadSpec, by_name, outputs_of
 from spt_jax.model.linear import Linear
-from spt_jax.model.spt import ELEMENTS, Constant
+from spt_jax.model.spt import ELEMENTS
 from spt_jax.shapes import Array, Float, Int
 
 
@@ -30,12 +31,12 @@ class Peer(nnx.Module):
         heads: tuple[HeadSpec, ...],
         energy: np.ndarray,
         mean: np.ndarray,
-        std: np.ndarray,
+        covariance: np.ndarray,
         *,
         rngs: nnx.Rngs,
     ):
         self.config, self.specs = config, heads
-        linear, offset = band_input_map("standardised", energy, mean, std)
+        linear, offset = band_input_map("standardised", energy, mean, np.sqrt(np.diag(covariance)))
         self.input_scale = Constant(jnp.asarray(np.diag(linear), jnp.float32))
         self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
         self.outputs = Linear(self.build(config, len(energy), rngs), outputs_of(heads), rngs=rngs)

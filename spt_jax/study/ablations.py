@@ -42,6 +42,7 @@ def variants(preset: Config) -> list[Variant]:
             "fixed": {"band_mode": "fixed"},
             "of the batch": {"band_mode": "batch"},
         },
+        "noise filter": {"none": {"denoise": False}},
         "band input": {kind: {"band_input": kind} for kind in get_args(BandInput)},
         "fusion": {kind: {"fusion": kind} for kind in ("query", "amplitude", "mean")},
         "graph": {kind: {"attention": kind} for kind in ("none", "gatv1", "gatv2")},

@@ -189,7 +189,8 @@ def _robustness(document: dict, of_kind: dict) -> str:
 
 WITH_NOISE = (
     "Score without noise, and what the strongest noise of the study takes from it: models as they are (mean over seeds), "
-    "and trained with noise up to the same strength (one seed)."
+    "and trained with noise up to the same strength (one seed). SPT filters its input by the noise it finds there "
+    "(model/denoise.py); the others get what is given."
 )
 
 

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from data_pipelines.errors import CheckpointError
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Checkpoints:

@@ -97,7 +97,8 @@ def train_members(
     claim(out, config, dataset, {"ensemble": {"members": [member.name for member in members]}})
 
     blueprint = Blueprint.of(config.model, dataset, split, tasks)
-    graph, params, constants = blueprint.build_many(jnp.array([member.seed for member in members]))
+    member_seeds = jnp.array([member.seed for member in members])
+    graph, params, constants = blueprint.build_many(member_seeds, split.batch.spectrum)
     flat = Flat(jax.tree.map(lambda x: x[0], params), len(tasks))
     constants = jax.tree.map(lambda x: x[0], constants)
     optimiser = make_optimiser(settings, steps * settings.epochs, steps, flat)

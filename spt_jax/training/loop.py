@@ -54,7 +54,7 @@ def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], 
     claim(out, config, dataset)
 
     blueprint = Blueprint.of(config.model, dataset, train_split, tasks)
-    graph, params, constants = blueprint.build(jax.random.key(settings.seed))
+    graph, params, constants = blueprint.build(jax.random.key(settings.seed), train_split.batch.spectrum)
     flat = Flat(params, len(tasks), layout.devices)
     optimiser = make_optimiser(settings, steps * settings.epochs, steps, flat)
     state = layout.place(init_state(params, optimiser, flat, settings.seed), flat.size)

@@ -43,7 +43,7 @@ CN, MBL = Task("CN", 1, 11, 0.0, 1.0, 1.0, 1.0), Task("MBL", 8, 0, 2.0, 0.2, 1.0
 
 def make(rng, **fields) -> Model:
     blueprint = Blueprint(
-        model=ModelConfig(**{**SMALL, **fields}),
+        model=ModelConfig(**{**SMALL, "denoise": False, **fields}),
         grid=GRID,
         absorbers=("Cu K",),
         tasks=(CN, MBL),
@@ -52,7 +52,8 @@ def make(rng, **fields) -> Model:
         spectrum_std=tuple(STD),
         dataset="",
     )
-    network = nnx.merge(*blueprint.build(jax.random.key(int(rng.integers(1000)))))
+    spectra = MEAN + np.outer((-1, 1), STD)
+    network = nnx.merge(*blueprint.build(jax.random.key(int(rng.integers(1000))), spectra))
     # As after training: fresh positions are so small that the first steps from the mean spectrum are the whole change.
     network.position[...] *= 50
     return Model(blueprint, network)
@@ -248,7 +249,7 @@ def run(tmp_path_factory):
     train = dataset.split("train")
     config = ModelConfig(**SMALL)
     blueprint = Blueprint.of(config, dataset, train, make_tasks(("OS", "CN", "MBL"), train.batch))
-    _, params, constants = blueprint.build(jax.random.key(0))
+    _, params, constants = blueprint.build(jax.random.key(0), train.batch.spectrum)
     out.mkdir()
     checkpoints = Checkpoints(out)
     checkpoints.save_model(0, {"params": params, "constants": constants}, blueprint.to_json())

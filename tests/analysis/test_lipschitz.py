@@ -22,7 +22,7 @@ def network():
     heads = tuple(HeadSpec(task.name, task.classes) for task in TASKS)
 
     def init(key):
-        model = SPT(config, heads, energy, np.tanh(energy / 10), np.full(LENGTH, 0.1), rngs=nnx.Rngs(params=key))
+        model = SPT(config, heads, energy, np.tanh(energy / 10), 0.01 * np.eye(LENGTH), rngs=nnx.Rngs(params=key))
         return nnx.split(model, nnx.Param, ...)
 
     parts = jax.jit(init)(jax.random.key(0))

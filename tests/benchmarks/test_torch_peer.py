@@ -31,7 +31,7 @@ def workload(rng, **fields) -> Workload:
 
     def init(key):
         model = SPT(
-            config.model, head_specs(tasks), grid.relative(), np.ones(40), np.ones(40), rngs=nnx.Rngs(params=key)
+            config.model, head_specs(tasks), grid.relative(), np.ones(40), np.eye(40), rngs=nnx.Rngs(params=key)
         )
         return nnx.split(model, nnx.Param, ...)
 

@@ -20,7 +20,7 @@ def parts(rng, **fields):
     config = ModelConfig(**{"width": 16, "hidden": 32, "blocks": 1, **fields})
 
     def init(key):
-        model = SPT(config, HEADS, ENERGY, np.tanh(ENERGY / 10), np.full(LENGTH, 0.1), rngs=nnx.Rngs(params=key))
+        model = SPT(config, HEADS, ENERGY, np.tanh(ENERGY / 10), 0.01 * np.eye(LENGTH), rngs=nnx.Rngs(params=key))
         return nnx.split(model, nnx.Param, ...)
 
     return jax.jit(init)(jax.random.key(int(rng.integers(1000))))

@@ -32,8 +32,8 @@ def parts(kind: str):
     """Graph, parameters and constants of a small network."""
 
     def init(key):
-        mean, std = np.tanh(ENERGY / 10), np.full(LENGTH, 0.1)
-        model = network_class(small(kind))(small(kind), HEADS, ENERGY, mean, std, rngs=nnx.Rngs(params=key))
+        mean, covariance = np.tanh(ENERGY / 10), 0.01 * np.eye(LENGTH)
+        model = network_class(small(kind))(small(kind), HEADS, ENERGY, mean, covariance, rngs=nnx.Rngs(params=key))
         return nnx.split(model, nnx.Param, ...)
 
     # Random numbers that XLA compiles at once: their quality does not matter here.
