@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spt_jax.config import ModelConfig
-from spt_jax.model.denoise import SURELY_SIGNAL
+from spt_jax.model.denoise import MEDIAN_OF_SQUARES, SURELY_SIGNAL
 from spt_jax.model.heads import HeadSpec
 from spt_jax.model.spt import ELEMENTS, EMBEDDING_KERNEL
 
@@ -186,7 +186,8 @@ class TorchSPT(nn.Module):
         """(B, L) without the noise that each spectrum has in the directions where clean ones vary least."""
         along = (spectrum - self.mean) @ self.directions
         quiet = along.shape[1] // 2
-        noise = (along[:, :quiet] ** 2 - self.variance[:quiet]).mean(dim=1, keepdim=True).clamp(min=0)
+        squares = torch.quantile(along[:, :quiet] ** 2, 0.5, dim=1, keepdim=True)
+        noise = (squares / MEDIAN_OF_SQUARES - torch.quantile(self.variance[:quiet], 0.5)).clamp(min=0)
         variance = torch.maximum(self.variance, along**2 - SURELY_SIGNAL**2 * noise)
         return spectrum - (noise / (variance + noise) * along) @ self.directions.T
 

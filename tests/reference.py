@@ -17,8 +17,8 @@ def without_noise(spectrum: np.ndarray, mean: np.ndarray, covariance: np.ndarray
     """
     variance, directions = np.linalg.eigh(covariance)
     quiet = range(len(mean) // 2)
-    excess = [(directions[:, i] @ (spectrum - mean)) ** 2 - variance[i] for i in quiet]
-    sigma_squared = max(sum(excess) / len(excess), 0.0)
+    squares = sorted((directions[:, i] @ (spectrum - mean)) ** 2 for i in quiet)
+    sigma_squared = max(np.median(squares) / 0.4549 - np.median([variance[i] for i in quiet]), 0.0)
     own = [(v @ (spectrum - mean)) ** 2 - 16 * sigma_squared for v in directions.T]
     clean = directions @ np.diag(np.maximum(variance, own)) @ directions.T
     return mean + clean @ np.linalg.solve(clean + sigma_squared * np.eye(len(mean)), spectrum - mean), sigma_squared

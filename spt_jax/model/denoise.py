@@ -12,6 +12,8 @@ from spt_jax.shapes import Array, Float
 LEAST_VARIANCE = 1e-10
 # Sigmas above which it is not noise: of 144 directions of noise alone, one in a hundred spectra has one there.
 SURELY_SIGNAL = 4.0
+# Of the squares of normal numbers with a variance of 1.
+MEDIAN_OF_SQUARES = 0.4549
 
 
 class Constant(nnx.Variable):
@@ -22,10 +24,11 @@ class NoiseFilter(nnx.Module):
     """The linear estimate of the noise-free spectrum (Wiener filter), the noise level found for each spectrum.
 
     Spectra are smooth: along half of the eigenvectors of their covariance they hardly vary, so what a spectrum has
-    there beyond them is noise, and its mean square is sigma^2 (as Pyatykh et al. 2013, IEEE Trans. Image Process. 22,
-    687, find the noise of images). Of a direction in which spectra have the variance v, v / (v + sigma^2) is kept, so
-    a clean spectrum hardly changes; where a spectrum itself has far more than sigma^2, that is taken for its v, so that
-    features which no training spectrum has are not smoothed away. Takes noise to be independent from point to point, and equal at all energies.
+    there is mostly noise. Sigma comes from the median of its squares (as Donoho and Johnstone 1994, Biometrika 81,
+    425, find it from wavelets), which a few features that no training spectrum has do not move. Of a direction in
+    which spectra have the variance v, v / (v + sigma^2) is kept, so a clean spectrum hardly changes; where a spectrum
+    itself has far more than sigma^2, that is taken for its v, so that new features, or an edge in another place, are
+    not smoothed away. Takes noise to be independent from point to point, and equal at all energies.
     """
 
     def __init__(self, mean: np.ndarray, covariance: np.ndarray):
@@ -54,4 +57,5 @@ class NoiseFilter(nnx.Module):
     def _sigma_squared(self, along: Float[Array, "B L"]) -> Float[Array, "B"]:
         # Eigenvectors come in ascending order of their variance.
         quiet = along.shape[1] // 2
-        return jnp.maximum((along[:, :quiet] ** 2 - self.variance[:quiet]).mean(axis=1), 0)
+        found = jnp.median(along[:, :quiet] ** 2, axis=1) / MEDIAN_OF_SQUARES
+        return jnp.maximum(found - jnp.median(self.variance[:quiet]), 0)

@@ -49,6 +49,17 @@ def test_on_real_spectra_it_finds_the_noise_and_takes_most_of_it(rng):
         assert left < 0.7 * sigma
 
 
+def test_an_edge_where_no_training_spectrum_has_it_stays(rng):
+    """Measured edges may lie some eV from calculated ones: that is no noise, and must not be smoothed away."""
+    data = Dataset(LIBRARY)
+    found = filter_of(data.split("train").batch.spectrum)
+    clean = data.split("test").batch.spectrum
+    moved = 0.05 + np.concatenate([clean[:, 10:], np.repeat(clean[:, -1:], 10, axis=1)], axis=1)
+    change = np.abs(found(jnp.asarray(moved)) - moved).max(axis=1)
+    assert np.median(change) < 0.03
+    assert change.max() < 0.1
+
+
 def test_each_row_has_its_own_noise_and_does_not_see_the_others(rng):
     spectra = smooth(rng, 100)
     found, rows = filter_of(spectra), jnp.asarray(spectra[:4], jnp.float32).at[2].add(0.1 * rng.normal(size=LENGTH))
