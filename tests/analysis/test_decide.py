@@ -41,10 +41,10 @@ def test_a_larger_power_never_takes_from_the_rarest_class(rng):
 
 
 def test_the_fitted_power_raises_macro_f1_on_new_data(rng):
-    probabilities, labels = drawn(rng, 3000)
-    alpha = fit_alpha(probabilities, labels, PRIOR, np.arange(3000) // 2)
+    probabilities, labels = drawn(rng, 20_000)
+    alpha = fit_alpha(probabilities, labels, PRIOR, np.arange(20_000) // 2)
     assert 0 < alpha < 1
-    probabilities, labels = drawn(rng, 20000)
+    probabilities, labels = drawn(rng, 20_000)
     assert f1(labels, decide(probabilities, PRIOR, alpha)) > f1(labels, probabilities.argmax(axis=1)) + 0.01
 
 

@@ -44,7 +44,7 @@ def test_on_real_spectra_it_finds_the_noise_and_takes_most_of_it(rng):
     assert np.median(np.abs(found(clean) - clean).max(axis=1)) < 1e-3
     for sigma in (0.01, 0.05):
         noisy = clean + jnp.asarray(sigma * rng.normal(size=clean.shape), jnp.float32)
-        assert np.median(found.sigma(noisy)) == pytest.approx(sigma, rel=0.1)
+        assert np.median(found.sigma(noisy)) == pytest.approx(sigma, rel=0.15)
         left = np.sqrt(((np.asarray(found(noisy)) - clean) ** 2).mean())
         assert left < 0.7 * sigma
 
