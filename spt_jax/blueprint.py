@@ -113,7 +113,11 @@ class Blueprint:
 
 def covariance(spectra: np.ndarray) -> np.ndarray:
     """(N, L) -> (L, L), float64."""
-    return np.cov(spectra.T.astype(np.float64), bias=True)
+    mean, total = spectra.mean(axis=0, dtype=np.float64), 0.0
+    # In pieces: a million spectra in float64, twice, would take more memory than all of training.
+    for piece in np.array_split(spectra, 1 + len(spectra) // 65536):
+        total = total + (piece - mean).T @ (piece - mean)
+    return total / len(spectra)
 
 
 def network_class(model: ModelConfig | PeerConfig) -> type[nnx.Module]:

@@ -25,6 +25,13 @@ def filter_of(spectra: np.ndarray) -> NoiseFilter:
     return NoiseFilter(spectra.mean(axis=0), covariance(spectra))
 
 
+def test_covariance_in_pieces_is_that_of_all_at_once(rng):
+    spectra = rng.normal(1, [0.1, 1.0, 3.0], size=(70_000, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        covariance(spectra), np.cov(spectra.T.astype(np.float64), bias=True), rtol=1e-10, atol=1e-12
+    )
+
+
 def test_it_is_the_conditional_mean_of_the_reference(rng):
     spectra = smooth(rng, 200) + 0.01 * rng.normal(size=(200, LENGTH))
     noisy = spectra[:7] + rng.uniform(0, 0.2, (7, 1)) * rng.normal(size=(7, LENGTH))
