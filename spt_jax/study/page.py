@@ -210,8 +210,9 @@ def _with_noise(document: dict, of_kind: dict) -> str:
 
 CALIBRATION = (
     "Expected calibration error of the most likely class (15 bins) as it is, then with one temperature per "
-    "descriptor, then what as many spectra would show by chance if the probabilities were exact; and how many sites, and sites of a random material, lie within intervals meant for 90 %. All fitted "
-    "on the validation split. Mean over seeds."
+    "descriptor, then what as many spectra would show by chance if the probabilities were exact; and how many sites, "
+    "and sites of a random material, lie within intervals meant for 90 %. All fitted on the validation split. Mean over "
+    "seeds."
 )
 
 
