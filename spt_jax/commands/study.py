@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Study:
     """Preset of SPT, and the training schedule of all networks."""
     quick: bool = False
     """One setting, one seed, a thousand spectra, little training: ten minutes on two cores, and no proof of anything."""
+    experts: bool = True
+    """Also train one SPT per descriptor, which is what most of the time goes to on a small dataset."""
 
     def run(self) -> None:
         from data_pipelines.loading import Dataset
@@ -43,6 +45,7 @@ class Study:
         if find_spec("xgboost") is None:
             raise UserError("a study needs the extra `study`: pip install 'spt-jax[study]'")
         plan = (quick if self.quick else full)(PRESETS[self.preset]())
+        plan = replace(plan, experts=self.experts)
         with JobsLine() as line:
             result = study(Dataset(self.data), self.out, plan, line)
         for kind, of_kind in result["sites"].items():

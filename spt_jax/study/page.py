@@ -149,7 +149,7 @@ def _scores_table(document: dict, kind: str, of_kind: dict) -> str:
             if not each:
                 cells.append("")
                 continue
-            spread = "" if each["spread"] is None else f"<small> ± {each['spread']:.3f}</small>"
+            spread = "" if each["spread"] is None else f"<br><small>±&nbsp;{each['spread']:.3f}</small>"
             text = f"{each['mean']:.3f}"
             text = f"<b>{text}</b>" if model == best else text
             together = "" if each["spread"] is None else f"<br><small>{each['ensemble']:.3f}</small>"
