@@ -11,16 +11,20 @@ from data_pipelines.html_page import page, table
 
 CHANGES = (
     "Mean score (macro-F1 of classes, R² of values) with one thing changed, less that of the preset. Blue: validation "
-    "split, by which the preset may be changed; grey: test split. Dots: seeds, against the preset's mean; a seed alone "
-    "moves the score by about the length of the bar in the corner."
+    "split, by which the preset may be changed; grey: test split. "
 )
+SEEDS = (
+    "Dots: seeds, against the preset's mean; a seed alone moves the score by about the length of the bar in the corner."
+)
+ONE_SEED = "One seed cannot tell small changes from chance: ask for <code>--seeds 3</code>."
 
 
 def ablations_page(document: dict) -> str:
     """The page of `ablations.json`."""
     rows = document["variants"]
     base = rows[0]
-    sections = [("Changes", CHANGES, f'<div class="figure">{as_svg(_changes(rows))}</div>')]
+    note = CHANGES + (SEEDS if document["seeds"] > 1 else ONE_SEED)
+    sections = [("Changes", note, f'<div class="figure">{as_svg(_changes(rows))}</div>')]
     if document["scaling"]:
         fitted = document["scaling"]
         note = (
@@ -51,7 +55,7 @@ def _changes(rows: list[dict]) -> Figure:
         axes.text(low + 2.2 * spread, -1.2, "twice the spread of seeds", va="center", fontsize=8)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(changed)), [f"{row['group']}: {row['name']}" for row in changed])
-    axes.set(ylim=(len(changed) - 0.4, -1.8), xlabel="mean score less that of the preset")
+    axes.set(ylim=(len(changed) - 0.4, -1.8 if spread else -0.6), xlabel="mean score less that of the preset")
     return figure
 
 
