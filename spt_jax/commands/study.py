@@ -33,7 +33,7 @@ class Study:
     quick: bool = False
     """One setting, one seed, a thousand spectra, little training: ten minutes on two cores, and no proof of anything."""
     experts: bool = True
-    """Also train one SPT per descriptor, which is what most of the time goes to on a small dataset."""
+    """Also train one SPT per descriptor: about as many times the work of the joint model."""
 
     def run(self) -> None:
         from data_pipelines.loading import Dataset
