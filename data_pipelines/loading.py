@@ -45,17 +45,16 @@ class Dataset:
         """All examples of one split, in stored order: part after part."""
         source = self._blocks(name)
         held = blocks.join([source[i] for i in range(len(source))])
-        texts: dict[str, list[str]] = {"id": [], "material": [], "element": [], "edge": []}
-        for part in self._parts(name):
-            ledger = parts.ledger(self.path, part)
-            ledger = ledger.filter(pc.equal(ledger["split"], name)).sort_by("row")
-            for column, values in texts.items():
-                values += ledger[column].to_pylist()
+        texts = self._ledger(name, "id", "material", "element", "edge")
         if len(texts["id"]) != len(held.spectrum):
             raise self._damaged(f"{len(texts['id'])} {name} examples in the ledger, {len(held.spectrum)} in blocks")
         absorbers = tuple(f"{element} {edge}" for element, edge in zip(texts["element"], texts["edge"], strict=True))
         batch = Batch(held.spectrum, held.atomic_number, *encode_labels(held.labels))
         return Split(tuple(texts["id"]), tuple(texts["material"]), absorbers, batch)
+
+    def kin(self, name: str) -> list[list[str]]:
+        """What each example of a split shares with those that it must not be parted from, in stored order."""
+        return self._ledger(name, "kin")["kin"]
 
     def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
         """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.
@@ -81,6 +80,16 @@ class Dataset:
         found = Blocks([parts.paths(self.path, part)[blocks.FOLDER] for part in self._parts(split)], split)
         if found.rows != count:
             raise self._damaged(f"{found.rows} {split} examples in blocks, {count} in the data card")
+        return found
+
+    def _ledger(self, split: str, *columns: str) -> dict[str, list]:
+        """Columns of the ledger for the examples of one split, in stored order."""
+        found: dict[str, list] = {column: [] for column in columns}
+        for part in self._parts(split):
+            ledger = parts.ledger(self.path, part)
+            ledger = ledger.filter(pc.equal(ledger["split"], split)).sort_by("row")
+            for column, values in found.items():
+                values += ledger[column].to_pylist()
         return found
 
     def _parts(self, split: str) -> list[str]:

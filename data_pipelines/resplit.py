@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
+from data_pipelines.errors import DatasetError
 from data_pipelines.loading import Dataset, Split
 from data_pipelines.schema import Batch
-from data_pipelines.splits import SPLITS, hash_place, hashed_split
+from data_pipelines.splits import SPLITS, families, hash_place, hashed_split
 
 
 class Resplit(Dataset):
@@ -40,6 +42,36 @@ def thinned(dataset: Dataset, share: float) -> Resplit:
     rows = np.flatnonzero([material in kept for material in train.materials])
     others = {name: dataset.split(name) for name in ("validation", "test")}
     return Resplit(dataset, {"train": take(train, rows), **others}, f"{share:g} of the training materials")
+
+
+def folds(dataset: Dataset, count: int) -> list[Resplit]:
+    """Cross-validation: training and validation materials dealt to `count` folds, each the validation split of one.
+
+    Families stay together as in the dataset's own splits, and the test split stays what it is, so a setting chosen on
+    all folds is chosen on far more materials than one validation split has, and on none that judge it.
+    """
+    whole, kin = join([dataset.split(name) for name in ("train", "validation")]), []
+    for name in ("train", "validation"):
+        kin += dataset.kin(name)
+    absorber = np.unique(whole.absorbers, return_inverse=True)[1]
+    family, _ = families(pa.array(kin), absorber, whole.batch.spectrum)
+    # A family is named by its first material, so that it stays in its fold while others come and go.
+    named: dict[int, str] = {}
+    for number, material in zip(family.tolist(), whole.materials, strict=True):
+        named[number] = min(material, named.get(number, material))
+    place = np.array([int(count * hash_place(f"fold of {named[number]}")) for number in family.tolist()])
+    parts = [(np.flatnonzero(place != i), np.flatnonzero(place == i)) for i in range(count)]
+    if any(len(held) == 0 or len(left) == 0 for left, held in parts):
+        raise DatasetError(f"{dataset.path}: too few materials for {count} folds")
+    test = dataset.split("test")
+    return [
+        Resplit(
+            dataset,
+            {"train": take(whole, left), "validation": take(whole, held), "test": test},
+            f"fold {i + 1} of {count}",
+        )
+        for i, (left, held) in enumerate(parts)
+    ]
 
 
 def join(splits: list[Split]) -> Split:

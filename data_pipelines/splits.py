@@ -51,26 +51,33 @@ def assign(kin: pa.ListArray, absorbers: np.ndarray, spectra: np.ndarray) -> tup
     kin: (N,) lists of keys shared by examples that must never straddle a split, the material first. absorbers: (N,)
     integers, equal for one element and edge. spectra: (N, L), which may lie on disk.
     """
+    keys, offsets = kin.flatten().dictionary_encode(), kin.offsets.to_numpy()
+    family, pairs = families(kin, absorbers, spectra)
+    hashed = np.array([SPLITS.index(hashed_split(name)) for name in keys.dictionary.to_pylist()])
+    own = hashed[keys.indices.to_numpy()[offsets[:-1]]]
+    nearest = np.full(family.max(initial=-1) + 1, len(SPLITS))
+    np.minimum.at(nearest, family, own)
+    final = nearest[family]
+    return final, {
+        "near_duplicate_pairs": pairs,
+        "families": len(np.unique(family)),
+        "moved_to_their_family": int((final != own).sum()),
+    }
+
+
+def families(kin: pa.ListArray, absorbers: np.ndarray, spectra: np.ndarray) -> tuple[np.ndarray, int]:
+    """(N,) number of the family of every example, and how many pairs are near duplicates. Arguments as of `assign`."""
     count, offsets = len(kin), kin.offsets.to_numpy()
     keys = kin.flatten().dictionary_encode()
-    key = keys.indices.to_numpy()
     near, pairs = near_duplicates(absorbers, spectra)
     # A graph of examples and keys: an example is linked to each of its keys and to what it nearly equals.
     nodes = count + len(keys.dictionary)
     ends = (
         np.concatenate([np.repeat(np.arange(count), np.diff(offsets)), near[:, 0]]),
-        np.concatenate([count + key, near[:, 1]]),
+        np.concatenate([count + keys.indices.to_numpy(), near[:, 1]]),
     )
-    families, family = connected_components(coo_array((np.ones(len(ends[0]), bool), ends), (nodes, nodes)), False)
-    own = np.array([SPLITS.index(hashed_split(name)) for name in keys.dictionary.to_pylist()])[key[offsets[:-1]]]
-    nearest = np.full(families, len(SPLITS))
-    np.minimum.at(nearest, family[:count], own)
-    final = nearest[family[:count]]
-    return final, {
-        "near_duplicate_pairs": pairs,
-        "families": len(np.unique(family[:count])),
-        "moved_to_their_family": int((final != own).sum()),
-    }
+    _, family = connected_components(coo_array((np.ones(len(ends[0]), bool), ends), (nodes, nodes)), False)
+    return family[:count], pairs
 
 
 def near_duplicates(

@@ -29,6 +29,9 @@ class Ablate:
     """What is changed."""
     seeds: int = 1
     """Fits of each variant. One seed cannot tell small effects from chance."""
+    folds: int = 0
+    """Choose by cross-validation: training and validation materials dealt to so many folds, a fit on each. 5 folds tell
+    what one small validation split cannot. The test split stays out."""
     groups: tuple[str, ...] = ()
     """Only these groups, for instance --groups bands data; all where not given."""
 
@@ -40,11 +43,13 @@ class Ablate:
             raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
         if self.seeds < 1:
             raise UserError(f"--seeds must be at least 1, got {self.seeds}")
+        if self.folds < 0 or self.folds == 1 or (self.folds and self.seeds > 1):
+            raise UserError("--folds must be at least 2, and goes without --seeds")
         chosen = variants(PRESETS[self.preset]())
         known = list(dict.fromkeys(variant.group for variant in chosen if variant.group))
         if unknown := set(self.groups) - set(known):
             raise UserError(f"unknown group {', '.join(sorted(unknown))}; groups: {', '.join(known)}")
         chosen = [variant for variant in chosen if not self.groups or variant.group in ("", *self.groups)]
         with JobsLine() as line:
-            ablate(Dataset(self.data), self.out, chosen, self.seeds, line)
+            ablate(Dataset(self.data), self.out, chosen, self.seeds, line, self.folds)
         print(f"Report: {self.out}/report.html")

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_pipelines.files import write_atomic
 from data_pipelines.loading import Dataset
+from data_pipelines.resplit import folds as dealt
 from data_pipelines.resplit import thinned
 from spt_jax.analysis.metrics import main_score, score_answers
 from spt_jax.config import BandInput, Config
@@ -64,6 +65,7 @@ def variants(preset: Config) -> list[Variant]:
         "no energy shift": {"energy_shift": 0.0},
         "no edge-step error": {"amplitude": 0.0},
         "no mixtures": {"mixup": 0.0},
+        "mixtures alone": {"noise": 0.0, "energy_shift": 0.0, "amplitude": 0.0},
         "none": {"noise": 0.0, "energy_shift": 0.0, "amplitude": 0.0, "mixup": 0.0},
     }.items():
         found.append(Variant("augmentation", name, replace(preset, train=replace(train, **fields))))
@@ -71,26 +73,37 @@ def variants(preset: Config) -> list[Variant]:
     return [variant for i, variant in enumerate(found) if not i or (variant.config, variant.share) != (preset, 1.0)]
 
 
-def ablate(dataset: Dataset, out: Path, chosen: list[Variant], seeds: int, report: Report) -> dict:
-    """Fit every variant with every seed and leave `out`/report.html and ablations.json; finished fits are kept."""
+def ablate(dataset: Dataset, out: Path, chosen: list[Variant], seeds: int, report: Report, folds: int = 0) -> dict:
+    """Fit every variant with every seed, or on every fold, and leave `out`/report.html and ablations.json.
+
+    Finished fits are kept. folds: 0 takes the dataset's own training and validation splits.
+    """
     check(dataset)
     claim(out, dataset, "ablations")
-    total, count, rows = len(chosen) * seeds, 0, []
+    if folds:
+        runs = [(f"fold {i} of {folds}", fold, 0) for i, fold in enumerate(dealt(dataset, folds), start=1)]
+    else:
+        runs = [("", dataset, seed) for seed in range(seeds)]
+    total, count, rows = len(chosen) * len(runs), 0, []
     for variant in chosen:
-        data = dataset if variant.share == 1 else thinned(dataset, variant.share)
-        view = "" if variant.share == 1 else f"share {variant.share:g}"
         title = f"{variant.group} {variant.name}".strip()
-        fits = []
-        for seed in range(seeds):
-            report(title, count, total, None)
-            job, told = Job(SPT, variant.config, seed, view=view), partial(report, title, count, total)
-            fits.append(run_job(job, data, out, told, perturbed=False))
+        fits, examples = [], []
+        for place, data, seed in runs:
+            label, view = f"{title} {place}".strip(), place
+            report(label, count, total, None)
+            if variant.share != 1:
+                data, view = thinned(data, variant.share), f"share {variant.share:g} {place}".strip()
+            told = partial(report, label, count, total)
+            fits.append(run_job(Job(SPT, variant.config, seed, view=view), data, out, told, perturbed=False))
+            examples.append(len(data.split("train").ids))
             count += 1
-        rows.append({"group": variant.group, "name": variant.name, "share": variant.share, **_scored(fits, data)})
+        about = {"group": variant.group, "name": variant.name, "share": variant.share}
+        rows.append({**about, "examples": round(np.mean(examples)), **_scored(fits, dataset)})
     report("done", total, total, None)
     result = {
         "dataset": dataset.fingerprint,
         "seeds": seeds,
+        "folds": folds,
         "preset": asdict(chosen[0].config),
         "variants": rows,
         "scaling": scaling(rows),
@@ -100,12 +113,12 @@ def ablate(dataset: Dataset, out: Path, chosen: list[Variant], seeds: int, repor
     return result
 
 
-def _scored(fits: list[Done], data: Dataset) -> dict:
-    """Main score by descriptor on both splits, and their mean for each seed; the training time."""
-    found: dict[str, Any] = {"examples": len(data.split("train").ids), "seconds": [fit.seconds for fit in fits]}
-    for split in ("validation", "test"):
-        batch = data.split(split).batch
-        each = [{n: main_score(s) for n, s in score_answers(fit.answers(split), batch).items()} for fit in fits]
+def _scored(fits: list[Done], dataset: Dataset) -> dict:
+    """Main score by descriptor of each fit on what it was validated by and on the test split, and their means."""
+    batch = dataset.split("test").batch
+    tested = [{n: main_score(s) for n, s in score_answers(fit.answers("test"), batch).items()} for fit in fits]
+    found: dict[str, Any] = {"seconds": [fit.seconds for fit in fits]}
+    for split, each in (("validation", [fit.validation for fit in fits]), ("test", tested)):
         found[split] = {name: [scores[name] for scores in each] for name in each[0]}
         found[f"{split}_mean"] = [
             float(np.mean([score for score in scores.values() if score is not None])) for scores in each

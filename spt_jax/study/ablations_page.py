@@ -16,6 +16,10 @@ CHANGES = (
 SEEDS = (
     "Dots: seeds, against the preset's mean; a seed alone moves the score by about the length of the bar in the corner."
 )
+FOLDS = (
+    "Validation is each fold in turn, by a model trained on the others: all training and validation materials. "
+    "Dots: folds, each against the preset in that fold."
+)
 ONE_SEED = "One seed cannot tell small changes from chance: ask for <code>--seeds 3</code>."
 
 
@@ -23,8 +27,9 @@ def ablations_page(document: dict) -> str:
     """The page of `ablations.json`."""
     rows = document["variants"]
     base = rows[0]
-    note = CHANGES + (SEEDS if document["seeds"] > 1 else ONE_SEED)
-    sections = [("Changes", note, f'<div class="figure">{as_svg(_changes(rows))}</div>')]
+    folds, several = document["folds"], document["seeds"] > 1
+    note = CHANGES + (FOLDS if folds else SEEDS if several else ONE_SEED)
+    sections = [("Changes", note, f'<div class="figure">{as_svg(_changes(rows, bool(folds)))}</div>')]
     if document["scaling"]:
         fitted = document["scaling"]
         note = (
@@ -32,23 +37,24 @@ def ablations_page(document: dict) -> str:
             f"{fitted['factor']:.2f} n<sup>-b</sup> with b = {fitted['exponent']:.3f} ± {fitted['error']:.3f}."
         )
         sections.append(("Data", note, f'<div class="small figure">{as_svg(_scaling(rows, fitted))}</div>'))
-    sections.append(("Scores", "Test split, mean over seeds; minutes of training for one seed.", _table(rows)))
-    seeds = f"{document['seeds']} seeds" if document["seeds"] > 1 else "One seed"
-    top = f'<p class="note">{seeds}; preset: {base["examples"]:,} training spectra, dataset {document["dataset"]}.</p>'
+    sections.append(("Scores", "Test split, mean over fits; minutes of training for one.", _table(rows)))
+    fits = f"{folds} folds" if folds else f"{document['seeds']} seeds" if several else "One seed"
+    top = f'<p class="note">{fits}; preset: {base["examples"]:,} training spectra, dataset {document["dataset"]}.</p>'
     return page("What each part of SPT is worth", top, sections)
 
 
 @matplotlib.rc_context(RC)
-def _changes(rows: list[dict]) -> Figure:
+def _changes(rows: list[dict], paired: bool) -> Figure:
     base, changed = rows[0], [row for row in rows[1:] if row["group"] != "data"]
     figure = Figure(figsize=(8.2, 0.9 + 0.22 * len(changed)), layout="constrained")
     axes = figure.subplots()
     for i, row in enumerate(changed):
         for split, colour, offset in (("validation", BLUE, -0.18), ("test", GREY, 0.18)):
-            zero, each = np.mean(base[f"{split}_mean"]), np.array(row[f"{split}_mean"])
-            axes.barh(i + offset, each.mean() - zero, 0.34, color=colour)
-            axes.plot(each - zero, np.full(len(each), i + offset), ".", color=INK, markersize=3)
-    spread = np.std(base["validation_mean"], ddof=1) if len(base["validation_mean"]) > 1 else None
+            zero, each = np.array(base[f"{split}_mean"]), np.array(row[f"{split}_mean"])
+            axes.barh(i + offset, each.mean() - zero.mean(), 0.34, color=colour)
+            against = zero if paired else zero.mean()
+            axes.plot(each - against, np.full(len(each), i + offset), ".", color=INK, markersize=3)
+    spread = np.std(base["validation_mean"], ddof=1) if len(base["validation_mean"]) > 1 and not paired else None
     if spread:
         low = axes.get_xlim()[0]
         axes.plot([low, low + 2 * spread], [-1.2, -1.2], color=ORANGE, linewidth=3, solid_capstyle="butt")

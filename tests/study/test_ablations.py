@@ -29,7 +29,7 @@ def test_every_variant_changes_one_thing():
             for name, value in vars(getattr(variant.config, part)).items()
             if value != getattr(getattr(preset, part), name)
         ]
-        assert len(changed) == (variant.share == 1) or variant.name in ("none", "neither"), variant
+        assert len(changed) == (variant.share == 1) or variant.name in ("none", "neither", "mixtures alone"), variant
     assert sorted(variant.share for variant in others if variant.group == "data") == sorted(SHARES)
 
 
@@ -61,8 +61,29 @@ def test_a_small_run_keeps_its_fits_and_writes_a_page(tmp_path):
     assert stamp == {path: path.stat().st_mtime_ns for path in tmp_path.glob("jobs/*/job.json")}
 
 
+def test_folds_are_fitted_one_by_one_and_judged_on_the_same_test_split(tmp_path):
+    first, other = variants(SMALL)[:2]
+    dataset, told = Dataset(LIBRARY), []
+    result = ablate(dataset, tmp_path, [first, other], 1, lambda title, *_: told.append(title), folds=2)
+    known = {*dataset.split("train").ids, *dataset.split("validation").ids}
+    for row in result["variants"]:
+        assert len(row["validation_mean"]) == len(row["test_mean"]) == 2 and np.isfinite(row["validation_mean"]).all()
+        assert row["validation_mean"][0] != row["validation_mean"][1]
+        assert row["examples"] == round(len(known) / 2)
+    assert [title for title in dict.fromkeys(told)][:2] == ["preset fold 1 of 2", "preset fold 2 of 2"]
+    page = (tmp_path / "report.html").read_text()
+    assert "2 folds" in page and "each against the preset in that fold" in page
+    assert len(list(tmp_path.glob("jobs/*fold_1_of_2*"))) == 2
+
+
 def test_wrong_ablations_get_one_line(tmp_path, capsys):
-    for complaint, more in {"unknown preset": ["--preset", "huge"], "unknown group": ["--groups", "colour"]}.items():
+    wrong = {
+        "unknown preset": ["--preset", "huge"],
+        "unknown group": ["--groups", "colour"],
+        "at least 2": ["--folds", "1"],
+        "without --seeds": ["--folds", "5", "--seeds", "3"],
+    }
+    for complaint, more in wrong.items():
         with pytest.raises(SystemExit):
             main(["ablate", str(LIBRARY), "--out", str(tmp_path / "out"), *more])
         message = capsys.readouterr().err
