@@ -16,9 +16,9 @@ from spt_jax.config import PRESETS
 class Ablate:
     """Change one thing of a preset at a time, and the amount of data, and measure what each is worth.
 
-    Noise filter, bands, band input, fusion, graph, window, kernel, depth, width, augmentation, and 10 to 100 % of the
-    training materials with a fitted exponent. Leaves OUT/report.html and ablations.json. Every finished fit is kept:
-    after a stop the same command goes on.
+    Noise filter, bands, band input, fusion, graph, window, kernel, depth, width, augmentation, length of training, and
+    10 to 100 % of the training materials with a fitted exponent. Leaves OUT/report.html and ablations.json. Every
+    finished fit is kept: after a stop the same command goes on.
     """
 
     data: tyro.conf.Positional[Path]
@@ -31,7 +31,7 @@ class Ablate:
     """Fits of each variant. One seed cannot tell small effects from chance."""
     folds: int = 0
     """Choose by cross-validation: training and validation materials dealt to so many folds, a fit on each. 5 folds tell
-    what one small validation split cannot. The test split stays out."""
+    what one small validation split cannot. No fold holds test spectra."""
     groups: tuple[str, ...] = ()
     """Only these groups, for instance --groups bands data; all where not given."""
 

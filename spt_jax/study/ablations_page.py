@@ -37,7 +37,9 @@ def ablations_page(document: dict) -> str:
             f"{fitted['factor']:.2f} n<sup>-b</sup> with b = {fitted['exponent']:.3f} ± {fitted['error']:.3f}."
         )
         sections.append(("Data", note, f'<div class="small figure">{as_svg(_scaling(rows, fitted))}</div>'))
-    sections.append(("Scores", "Test split, mean over fits; minutes of training for one.", _table(rows)))
+    judged = "Held-out folds" if folds else "Validation split"
+    note = f"{judged}, mean over fits; the mean of the test split beside it; minutes of training for one fit."
+    sections.append(("Scores", note, _table(rows)))
     fits = f"{folds} folds" if folds else f"{document['seeds']} seeds" if several else "One seed"
     top = f'<p class="note">{fits}; preset: {base["examples"]:,} training spectra, dataset {document["dataset"]}.</p>'
     return page("What each part of SPT is worth", top, sections)
@@ -82,11 +84,11 @@ def _scaling(rows: list[dict], fitted: dict) -> Figure:
 
 
 def _table(rows: list[dict]) -> str:
-    names = list(rows[0]["test"])
+    names = list(rows[0]["validation"])
     lines = []
     for row in rows:
-        scores = [row["test"].get(name) for name in names]
+        scores = [row["validation"].get(name) for name in names]
         cells = ["" if each is None or None in each else f"{np.mean(each):.3f}" for each in scores]
-        minutes = f"{np.mean(row['seconds']) / 60:.1f}"
-        lines.append([row["group"], row["name"], *cells, f"<b>{np.mean(row['test_mean']):.3f}</b>", minutes])
-    return table(["", "", *names, "mean", "minutes"], lines)
+        means = f"<b>{np.mean(row['validation_mean']):.3f}</b>", f"{np.mean(row['test_mean']):.3f}"
+        lines.append([row["group"], row["name"], *cells, *means, f"{np.mean(row['seconds']) / 60:.1f}"])
+    return table(["", "", *names, "mean", "test", "minutes"], lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from spt_jax.analysis.perturb import PERTURBATIONS
-from spt_jax.config import PEERS, Config, ModelConfig
+from spt_jax.config import PEERS, Config
 from spt_jax.peers.trees import TREES, TreeSettings
 from spt_jax.study.jobs import Settings
 from spt_jax.study.tables import SPT
@@ -51,12 +51,10 @@ class Plan:
 
 def full(preset: Config) -> Plan:
     """Three settings each and three seeds."""
-    spt = tuple(replace(preset, model=model) for model in _spt_candidates(preset.model))
-    networks = tuple(
-        Competitor(NAMES[kind], _peer_candidates(Config(peer, preset.train))) for kind, peer in PEERS.items()
-    )
+    models = {SPT: preset.model, **{NAMES[kind]: peer for kind, peer in PEERS.items()}}
+    networks = tuple(Competitor(name, _candidates(Config(model, preset.train))) for name, model in models.items())
     trees = tuple(Competitor(NAMES[kind], (TREES[kind], *_tree_variants(kind))) for kind in TREE_ORDER)
-    return Plan((Competitor(SPT, spt), *networks, *trees), seeds=3)
+    return Plan((*networks, *trees), seeds=3)
 
 
 def quick(preset: Config) -> Plan:
@@ -78,22 +76,11 @@ def noisy(settings: Settings) -> Settings:
     return replace(settings, train=replace(settings.train, noise=STRONGEST_NOISE))
 
 
-def _spt_candidates(model: ModelConfig) -> tuple[ModelConfig, ...]:
-    return (
-        model,
-        replace(model, dropout=model.dropout + 0.1),
-        replace(model, readout_channels=model.readout_channels // 2),
-    )
-
-
-def _peer_candidates(config: Config) -> tuple[Config, ...]:
-    """More dropout, or three times the training: small networks are not done after what SPT needs."""
+def _candidates(config: Config) -> tuple[Config, ...]:
+    """Trained as the preset says, a third as long, or that with more dropout: for SPT and the other networks alike."""
     model, train = config.model, config.train
-    return (
-        config,
-        replace(config, model=replace(model, dropout=model.dropout + 0.1)),
-        replace(config, train=replace(train, epochs=3 * train.epochs)),
-    )
+    shorter = replace(config, train=replace(train, epochs=max(train.epochs // 3, 1)))
+    return config, shorter, replace(shorter, model=replace(model, dropout=model.dropout + 0.1))
 
 
 def _tree_variants(kind: str) -> tuple:

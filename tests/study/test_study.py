@@ -15,7 +15,7 @@ from data_pipelines.schema import site_kind
 from spt_jax.analysis.metrics import main_score, score_answers
 from spt_jax.analysis.perturb import PERTURBATIONS
 from spt_jax.cli import main
-from spt_jax.config import Config, ModelConfig, TrainConfig
+from spt_jax.config import PRESETS, Config, ModelConfig, TrainConfig
 from spt_jax.inference.run import load_run
 from spt_jax.peers.trees import TreeSettings
 from spt_jax.quickstart import LIBRARY
@@ -134,7 +134,7 @@ def test_a_network_and_its_experts_are_jobs_like_any_other(tmp_path):
 
 
 def test_every_model_tries_as_many_settings():
-    for plan in (full(SMALL), quick(SMALL)):
+    for plan in (make(PRESETS[name]()) for make in (full, quick) for name in ("tiny", "base")):
         assert len({len(c.candidates) for c in plan.competitors}) == 1
         assert all(len(set(c.candidates)) == len(c.candidates) for c in plan.competitors)
 

@@ -18,7 +18,7 @@ from tests.training.test_train import MODEL, SETTINGS
 
 
 def test_stacked_and_in_turns_are_the_same_as_alone():
-    config = Config(ModelConfig(**{**MODEL, "width": 8, "attention": "gatv1"}), TrainConfig())
+    config = Config(ModelConfig(**{**MODEL, "width": 8, "attention": "gatv1"}), TrainConfig(mixup=0.4))
     work = workload.make(config, 24, 24)
     step, state, _ = trainer(work)
     epoch = make_epoch(step, 3, 8, 0, lambda batch: batch)

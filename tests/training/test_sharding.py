@@ -25,7 +25,7 @@ from spt_jax.config import Config, ModelConfig, TrainConfig
 from spt_jax.training.sharding import Layout, make_mesh
 shared, pieces = json.loads(sys.argv[1])
 model = ModelConfig(width=8, blocks=1, hidden=32, highest_band=4)
-work = workload.make(Config(model, TrainConfig(accumulate=pieces)), 32, 24)
+work = workload.make(Config(model, TrainConfig(accumulate=pieces, mixup=0.4)), 32, 24)
 layout = Layout(make_mesh(), shared)
 work = replace(work, constants=layout.place_whole(work.constants))
 step, state, flat = trainer(work, layout)

@@ -20,7 +20,7 @@ from spt_jax.training.loop import LOG, train
 
 # The smallest network: these tests are about the trainer.
 MODEL = {"width": 4, "blocks": 1, "bands": 1, "kernel": 1, "attention": "none", "hidden": 8, "attention_heads": 1}
-SETTINGS = {"epochs": 4, "batch_size": 64, "validate_every": 1}
+SETTINGS = {"epochs": 4, "batch_size": 64, "validate_every": 1, "mixup": 0.4}
 
 PROGRAM = """
 import json, os, signal, sys
