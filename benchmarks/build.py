@@ -24,7 +24,7 @@ try:
     import pyarrow.parquet as pq
 
     from benchmarks.input_pipeline import mixtures, take, train_rows
-    from data_pipelines.loading import Dataset
+    from data_pipelines.dataset.loading import Dataset
     from data_pipelines.schema import NAMES, SYMBOLS
     from spt_jax.quickstart import LIBRARY
 except ImportError as error:

@@ -30,9 +30,9 @@ try:
     from pymatgen.symmetry import analyzer
     from pymatgen.symmetry.groups import PointGroup
 
-    from data_pipelines.descriptors import MAX_INEQUIVALENT_SITES, Surroundings, describe
+    from data_pipelines.labels.descriptors import MAX_INEQUIVALENT_SITES, Surroundings, describe
+    from data_pipelines.readers.sources import SITE_FOLDER, Task, open_source
     from data_pipelines.schema import DESCRIPTORS, site_kind
-    from data_pipelines.sources import SITE_FOLDER, Task, open_source
 except ImportError as error:
     raise SystemExit(f"descriptors needs the packages that data are read with: {error}") from None
 

@@ -25,8 +25,8 @@ import numpy as np
 from benchmarks import measure
 
 try:
-    from data_pipelines import blocks, card
-    from data_pipelines.loading import Dataset
+    from data_pipelines.dataset import blocks, card
+    from data_pipelines.dataset.loading import Dataset
     from spt_jax.quickstart import LIBRARY
 except ImportError as error:
     raise SystemExit(f"input_pipeline needs the packages that data are read with: {error}") from None

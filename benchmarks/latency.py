@@ -25,9 +25,9 @@ from flax import nnx
 
 from benchmarks import measure, workload
 from data_pipelines.schema import EnergyGrid
-from spt_jax.blueprint import Blueprint
-from spt_jax.inference.export import export, load_exported
 from spt_jax.inference.predict import Model
+from spt_jax.runs.blueprint import Blueprint
+from spt_jax.runs.export import export, load_exported
 
 COLUMNS = {
     "median_ms": "p50 ms",

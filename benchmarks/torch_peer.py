@@ -28,8 +28,8 @@ from benchmarks import measure
 from benchmarks.torch_network import TorchSPT
 from benchmarks.workload import Workload, config_of, make
 from spt_jax.config import TrainConfig
-from spt_jax.inference.torch_weights import to_torch
-from spt_jax.training.losses import Task, head_specs
+from spt_jax.objectives.labels import Task, head_specs
+from spt_jax.runs.torch_weights import to_torch
 
 VARIANTS = ("eager", "merged", "compile")
 THREADS = torch.get_num_threads()
@@ -79,7 +79,7 @@ def joint_loss(
     tasks: tuple[Task, ...],
     smooth: float,
 ) -> Tensor:
-    """Mean of `spt_jax.training.losses.task_losses`; `labelled` holds (B, D) labels, (B, D) mask and (B,) weights."""
+    """Mean of `spt_jax.objectives.labels.task_losses`; `labelled` holds (B, D) labels, (B, D) mask and (B,) weights."""
     losses = []
     for task in tasks:
         total = 0.0
@@ -95,7 +95,7 @@ def joint_loss(
 
 
 def augmented(spectrum: Tensor, config: TrainConfig, step_ev: float) -> Tensor:
-    """`spt_jax.training.augment.augment`."""
+    """`spt_jax.objectives.augment.augment`."""
     column = torch.empty(len(spectrum), 1, device=spectrum.device)
     shift = config.energy_shift * nn.init.trunc_normal_(column.clone(), a=-2, b=2)
     scale = 1 + config.amplitude * torch.randn_like(column)

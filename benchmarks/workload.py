@@ -10,10 +10,10 @@ import numpy as np
 from flax import nnx
 
 from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid
-from spt_jax.blueprint import covariance
 from spt_jax.config import PRESETS, Config, ModelConfig
 from spt_jax.model.spt import SPT
-from spt_jax.training.losses import Task, head_specs, make_tasks
+from spt_jax.objectives.labels import Task, head_specs, make_tasks
+from spt_jax.runs.blueprint import covariance
 
 SMALL = {"width": 8, "hidden": 16, "blocks": 1}
 

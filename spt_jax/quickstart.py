@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data_pipelines.experiment import read_spectrum
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.files import write_atomic
-from data_pipelines.loading import Dataset
-from spt_jax.analysis.evaluate import as_table, evaluate
-from spt_jax.analysis.report import write_report
+from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.config import PRESETS
+from spt_jax.inference.evaluate import as_table, evaluate
 from spt_jax.inference.output import as_table as values_table
 from spt_jax.inference.predict import load
+from spt_jax.reports.report import write_report
 from spt_jax.training.loop import train
 from spt_jax.training.progress import TrainingLine
 

@@ -7,12 +7,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OWNERS = {
-    "array_record": "data_pipelines/blocks.py",
-    "grain": "data_pipelines/loading.py",
-    "larch": "data_pipelines/experiment.py",
-    "parsl": "data_pipelines/campaign.py",
-    "orbax": "spt_jax/training/checkpoint.py",
-    "tensorflow_datasets": "data_pipelines/tfds_builder.py",
+    "array_record": "data_pipelines/dataset/blocks.py",
+    "grain": "data_pipelines/dataset/loading.py",
+    "larch": "data_pipelines/readers/spectrum.py",
+    "parsl": "data_pipelines/feff/campaign.py",
+    "orbax": "spt_jax/runs/checkpoint.py",
+    "tensorflow_datasets": "data_pipelines/dataset/tfds.py",
 }
 SOURCES = sorted([*(ROOT / "data_pipelines").rglob("*.py"), *(ROOT / "spt_jax").rglob("*.py")])
 

@@ -36,7 +36,7 @@ class Ablate:
     """Only these groups, for instance --groups bands data; all where not given."""
 
     def run(self) -> None:
-        from data_pipelines.loading import Dataset
+        from data_pipelines.dataset.loading import Dataset
         from spt_jax.study.ablations import ablate, variants
 
         if self.preset not in PRESETS:

@@ -27,8 +27,8 @@ class DataCard:
     """Make the page, in this file or else in DATASET/data_card.html."""
 
     def run(self) -> None:
-        from data_pipelines import card
-        from data_pipelines.loading import Dataset
+        from data_pipelines.dataset import card
+        from data_pipelines.dataset.loading import Dataset
 
         dataset = Dataset(self.dataset)
         if self.html is None:
@@ -36,7 +36,7 @@ class DataCard:
             return
         if len(self.html) > 1:
             raise UserError(f"--html takes one file, got {' '.join(map(str, self.html))}")
-        from data_pipelines.card_page import FILE, write_page
+        from data_pipelines.survey.page import FILE, write_page
 
         out = self.html[0] if self.html else self.dataset / FILE
         if out.is_dir():

@@ -41,9 +41,9 @@ class Prepare:
     """Pipeline options of the runner, without the dashes: flink_master=localhost:8081 parallelism=64"""
 
     def run(self) -> None:
-        from data_pipelines import card
-        from data_pipelines.chunks import Beam
-        from data_pipelines.ingest import prepare
+        from data_pipelines.dataset import card
+        from data_pipelines.dataset.build import prepare
+        from data_pipelines.dataset.chunks import Beam
 
         if not self.sources:
             raise UserError("no SOURCE given; name folders, .tar archives, .parquet or .npz files")
@@ -70,8 +70,8 @@ class Verify:
     """Dataset folder made by `spt-jax prepare`."""
 
     def run(self) -> None:
-        from data_pipelines import card
-        from data_pipelines.verify import verify
+        from data_pipelines.dataset import card
+        from data_pipelines.dataset.verify import verify
 
         with bars() as report:
             problems = list(verify(self.dataset, report))

@@ -41,10 +41,10 @@ class Explain:
     def run(self) -> None:
         import json
 
+        from data_pipelines.dataset.loading import Dataset
         from data_pipelines.files import write_atomic
-        from data_pipelines.loading import Dataset
-        from spt_jax.analysis.explain_page import as_html
-        from spt_jax.analysis.explanation import explain, select
+        from spt_jax.explain.explanation import explain, select
+        from spt_jax.explain.page import as_html
         from spt_jax.inference.predict import load
 
         out = self.out or self.model / "explain.html"

@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from data_pipelines.errors import UserError
-from data_pipelines.feff_input import FeffSettings
+from data_pipelines.feff.input import FeffSettings
 from spt_jax.commands.screen import bars, console
 
 
@@ -42,7 +42,7 @@ class Feff:
     """Try sites again that an earlier campaign listed as failed."""
 
     def run(self) -> None:
-        from data_pipelines.campaign import FILE, run_campaign
+        from data_pipelines.feff.campaign import FILE, run_campaign
 
         if self.time_limit <= 0 or self.retries < 0 or self.workers < 0:
             raise UserError("--time-limit must be positive, --retries and --workers not negative")

@@ -27,10 +27,10 @@ class Evaluate:
     """Which split of it."""
 
     def run(self) -> None:
+        from data_pipelines.dataset.loading import Dataset
         from data_pipelines.files import write_atomic
-        from data_pipelines.loading import Dataset
-        from spt_jax.analysis.evaluate import as_table, evaluate
-        from spt_jax.inference.run import load_run
+        from spt_jax.inference.evaluate import as_table, evaluate
+        from spt_jax.inference.load import load_run
 
         metrics = evaluate(load_run(self.model), Dataset(self.data), self.split).metrics
         write_atomic(self.model / "metrics.json", json.dumps(metrics, indent=1) + "\n")
@@ -53,7 +53,7 @@ class Predict:
     """How to print the result."""
 
     def run(self) -> None:
-        from data_pipelines.experiment import read_spectrum
+        from data_pipelines.readers.spectrum import read_spectrum
         from spt_jax.inference.output import as_csv, as_json, as_table
         from spt_jax.inference.predict import load
 
@@ -92,8 +92,8 @@ class Export:
     """File to write, for instance model.spt."""
 
     def run(self) -> None:
-        from spt_jax.inference.export import export
-        from spt_jax.inference.run import load_run
+        from spt_jax.inference.load import load_run
+        from spt_jax.runs.export import export
 
         if self.out.is_dir():
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from data_pipelines.errors import UserError
-from data_pipelines.structure_options import Options, Variants
+from data_pipelines.structures.options import Options, Variants
 from spt_jax.commands.screen import bars
 
 
@@ -34,7 +34,7 @@ class Structures:
     variants: tyro.conf.OmitArgPrefixes[Variants] = field(default_factory=Variants)
 
     def run(self) -> None:
-        from data_pipelines.structure_set import as_text, make_structures
+        from data_pipelines.structures.make import as_text, make_structures
 
         if not self.sources:
             raise UserError("no SOURCE given; name .cif, POSCAR or .json files, or folders of them")

@@ -36,7 +36,7 @@ class Study:
     """Also train one SPT per descriptor: about as many times the work of the joint model."""
 
     def run(self) -> None:
-        from data_pipelines.loading import Dataset
+        from data_pipelines.dataset.loading import Dataset
         from spt_jax.study.plan import full, quick
         from spt_jax.study.run import study
 

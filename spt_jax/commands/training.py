@@ -38,7 +38,7 @@ class Train:
     JAX_NUM_PROCESSES and JAX_PROCESS_ID do."""
 
     def run(self) -> None:
-        from data_pipelines.loading import Dataset
+        from data_pipelines.dataset.loading import Dataset
         from spt_jax.training.loop import train
         from spt_jax.training.progress import TrainingLine
         from spt_jax.training.sharding import join_processes
@@ -69,7 +69,7 @@ class Ensemble:
     """How many seeds of the joint model; 0 trains one expert per descriptor."""
 
     def run(self) -> None:
-        from data_pipelines.loading import Dataset
+        from data_pipelines.dataset.loading import Dataset
         from spt_jax.training.ensemble import train_members
         from spt_jax.training.progress import TrainingLine
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import SYMBOLS, descriptor, site_kind
-from data_pipelines.spectra import to_grid
-from spt_jax.blueprint import Blueprint
+from data_pipelines.spectra.grid import to_grid
+from spt_jax.runs.blueprint import Blueprint
 from spt_jax.tasks import Answers, answers_of, units
 
 # Evaluation runs in pieces of one size, so that one program is compiled whatever the number of spectra.
@@ -144,9 +144,9 @@ def load(path: Path | str) -> Model:
     """
     # Each brings only the libraries that it needs.
     if Path(path).is_file():
-        from spt_jax.inference.export import load_exported
+        from spt_jax.runs.export import load_exported
 
         return load_exported(Path(path))
-    from spt_jax.inference.run import load_run
+    from spt_jax.inference.load import load_run
 
     return load_run(Path(path))

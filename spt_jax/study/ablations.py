@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 import numpy as np
 
+from data_pipelines.dataset.loading import Dataset
+from data_pipelines.dataset.resplit import folds as dealt
+from data_pipelines.dataset.resplit import thinned
 from data_pipelines.files import write_atomic
-from data_pipelines.loading import Dataset
-from data_pipelines.resplit import folds as dealt
-from data_pipelines.resplit import thinned
-from spt_jax.analysis.metrics import main_score, score_answers
 from spt_jax.config import BandInput, Config
+from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.study.ablations_page import ablations_page
 from spt_jax.study.jobs import Done, Job, run_job
 from spt_jax.study.run import Report, check, claim

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_pipelines.card_figures import BLUE, GREY, INK, ORANGE, RC
 from data_pipelines.schema import DESCRIPTORS, descriptor
+from data_pipelines.survey.figures import BLUE, GREY, INK, ORANGE, RC
 from spt_jax.study.tables import EXPERTS, SPT
 
 OTHERS = ("#3a9a6f", "#8a5fb0", "#c44e52", "#b59b00", "#5b7fae", "#8c6d5a", "#e377c2", "#4c9aa8")

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.files import write_atomic
-from data_pipelines.loading import Dataset
-from spt_jax.analysis.lipschitz import sampled
-from spt_jax.analysis.metrics import main_score, score_answers
-from spt_jax.analysis.perturb import PERTURBATIONS, perturb
 from spt_jax.config import Config
 from spt_jax.peers.trees import TreeSettings, fit_trees
+from spt_jax.robustness.lipschitz import sampled
+from spt_jax.robustness.perturb import PERTURBATIONS, perturb
+from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.tasks import Answers, Predictor, make_tasks
 
 Settings = Config | TreeSettings
@@ -117,7 +117,7 @@ def fit(job: Job, dataset: Dataset, run: Path, report: Callable[[dict], None]) -
         predictor = fit_trees(job.settings, dataset.split("train").batch, job.seed)
         return predictor, time.perf_counter() - began
 
-    from spt_jax.inference.run import load_run
+    from spt_jax.inference.load import load_run
     from spt_jax.training.ensemble import train_members
     from spt_jax.training.loop import LOG, train
 

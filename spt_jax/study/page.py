@@ -9,12 +9,12 @@ from html import escape
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_pipelines.card_figures import as_svg
-from data_pipelines.html_page import page, table
-from data_pipelines.loading import Dataset
+from data_pipelines.dataset.loading import Dataset
+from data_pipelines.pages.html import page, table
 from data_pipelines.schema import DESCRIPTORS, descriptor
-from spt_jax.analysis.figures import confusions, parities, roc_curves
-from spt_jax.analysis.intervals import critical_difference_figure
+from data_pipelines.survey.figures import as_svg
+from spt_jax.reports.figures import confusions, parities, roc_curves
+from spt_jax.scoring.intervals import critical_difference_figure
 from spt_jax.study import figures
 from spt_jax.study.tables import EXPERTS, SPT, Model
 

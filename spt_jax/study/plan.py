@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from spt_jax.analysis.perturb import PERTURBATIONS
 from spt_jax.config import PEERS, Config
 from spt_jax.peers.trees import TREES, TreeSettings
+from spt_jax.robustness.perturb import PERTURBATIONS
 from spt_jax.study.jobs import Settings
 from spt_jax.study.tables import SPT
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipelines.dataset.loading import Dataset
+from data_pipelines.dataset.resplit import by_site, thinned
+from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import RunError
 from data_pipelines.files import write_atomic
-from data_pipelines.loading import Dataset
-from data_pipelines.resplit import by_site, thinned
 from data_pipelines.schema import DESCRIPTORS
-from data_pipelines.splits import SPLITS
-from spt_jax.analysis.metrics import main_score, score_answers
 from spt_jax.config import Config
+from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.study.jobs import Done, Job, run_job
 from spt_jax.study.page import robustness_csv, scores_csv, write_page
 from spt_jax.study.plan import Plan, noisy
@@ -122,7 +122,7 @@ def _maps(fit: Done, dataset: Dataset) -> dict | None:
         return None
     from umap import UMAP
 
-    from spt_jax.inference.run import load_run
+    from spt_jax.inference.load import load_run
 
     test = dataset.split("test")
     hidden = load_run(fit.folder / "run").network.hidden(test.batch.spectrum, test.batch.atomic_number)

@@ -8,16 +8,16 @@ from functools import cached_property
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from data_pipelines.loading import Dataset, Split
-from data_pipelines.resplit import take
+from data_pipelines.dataset.loading import Dataset, Split
+from data_pipelines.dataset.resplit import take
+from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.schema import DESCRIPTORS, SITE_KINDS, Batch, site_kind
-from data_pipelines.splits import SPLITS
-from spt_jax.analysis import calibration
-from spt_jax.analysis.decide import class_prior, fit_alpha, weights
-from spt_jax.analysis.intervals import average_ranks, critical_distance, difference, draws, resampled_scores
-from spt_jax.analysis.lipschitz import Lipschitz
-from spt_jax.analysis.metrics import main_score, score_answers
-from spt_jax.analysis.perturb import PERTURBATIONS
+from spt_jax.robustness.lipschitz import Lipschitz
+from spt_jax.robustness.perturb import PERTURBATIONS
+from spt_jax.scoring import calibration
+from spt_jax.scoring.decide import class_prior, fit_alpha, weights
+from spt_jax.scoring.intervals import average_ranks, critical_distance, difference, draws, resampled_scores
+from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.study.jobs import Done
 from spt_jax.tasks import Answers
 

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
-from data_pipelines.loading import Dataset
-from spt_jax.analysis.metrics import main_score, score_outputs
-from spt_jax.blueprint import Blueprint
 from spt_jax.config import Config
+from spt_jax.runs.blueprint import Blueprint
+from spt_jax.runs.checkpoint import Checkpoints
+from spt_jax.scoring.metrics import main_score, score_outputs
 from spt_jax.tasks import Task, make_tasks
-from spt_jax.training.checkpoint import Checkpoints
 from spt_jax.training.flat import Flat
 from spt_jax.training.loop import LOG, Interrupted, claim, interrupt_flag, rewind_log
 from spt_jax.training.memory import fits, outputs_in_pieces

@@ -16,15 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
 from data_pipelines.files import write_atomic
-from data_pipelines.loading import Dataset
-from spt_jax.analysis.metrics import main_score, score_outputs
-from spt_jax.blueprint import Blueprint
 from spt_jax.config import Config
-from spt_jax.training.checkpoint import Checkpoints
+from spt_jax.objectives.labels import make_tasks
+from spt_jax.runs.blueprint import Blueprint
+from spt_jax.runs.checkpoint import Checkpoints
+from spt_jax.scoring.metrics import main_score, score_outputs
 from spt_jax.training.flat import Flat
-from spt_jax.training.losses import make_tasks
 from spt_jax.training.memory import fits, outputs_in_pieces
 from spt_jax.training.sharding import Layout, make_mesh
 from spt_jax.training.step import init_state, make_epoch, make_optimiser, make_step

@@ -16,9 +16,9 @@ from flax import nnx
 
 from data_pipelines.schema import Batch
 from spt_jax.config import TrainConfig
-from spt_jax.training.augment import augment, mix_share
+from spt_jax.objectives.augment import augment, mix_share
+from spt_jax.objectives.labels import Task, task_losses
 from spt_jax.training.flat import Flat
-from spt_jax.training.losses import Task, task_losses
 from spt_jax.training.sharding import Layout
 
 StepFunction = Callable[..., tuple["TrainState", dict[str, jax.Array]]]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import input_pipeline
-from data_pipelines.blocks import Rows, join
-from data_pipelines.loading import Dataset
+from data_pipelines.dataset.blocks import Rows, join
+from data_pipelines.dataset.loading import Dataset
 
 CASES = ["stream, first epoch", "stream, second epoch", "stream, 0.1 ms a step", "resident"]
 

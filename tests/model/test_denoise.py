@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines.loading import Dataset
-from spt_jax.blueprint import covariance
+from data_pipelines.dataset.loading import Dataset
 from spt_jax.model.denoise import NoiseFilter
 from spt_jax.quickstart import LIBRARY
+from spt_jax.runs.blueprint import covariance
 from tests import reference
 
 LENGTH = 60

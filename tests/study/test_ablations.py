@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines.loading import Dataset
+from data_pipelines.dataset.loading import Dataset
 from spt_jax.cli import main
 from spt_jax.config import PRESETS, Config, ModelConfig, TrainConfig
 from spt_jax.quickstart import LIBRARY

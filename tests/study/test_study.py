@@ -8,17 +8,17 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from data_pipelines.dataset.loading import Dataset
+from data_pipelines.dataset.resplit import thinned
 from data_pipelines.errors import RunError
-from data_pipelines.loading import Dataset
-from data_pipelines.resplit import thinned
 from data_pipelines.schema import site_kind
-from spt_jax.analysis.metrics import main_score, score_answers
-from spt_jax.analysis.perturb import PERTURBATIONS
 from spt_jax.cli import main
 from spt_jax.config import PRESETS, Config, ModelConfig, TrainConfig
-from spt_jax.inference.run import load_run
+from spt_jax.inference.load import load_run
 from spt_jax.peers.trees import TreeSettings
 from spt_jax.quickstart import LIBRARY
+from spt_jax.robustness.perturb import PERTURBATIONS
+from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.study import jobs
 from spt_jax.study.jobs import Job, run_job
 from spt_jax.study.plan import Competitor, Plan, full, quick

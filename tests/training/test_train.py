@@ -12,8 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
-from data_pipelines.loading import Dataset
 from spt_jax.config import Config, ModelConfig, TrainConfig
 from spt_jax.quickstart import LIBRARY
 from spt_jax.training.loop import LOG, train
@@ -25,7 +25,7 @@ SETTINGS = {"epochs": 4, "batch_size": 64, "validate_every": 1, "mixup": 0.4}
 PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
-from data_pipelines.loading import Dataset
+from data_pipelines.dataset.loading import Dataset
 from spt_jax.config import Config, ModelConfig, TrainConfig
 from spt_jax.quickstart import LIBRARY
 from spt_jax.training.loop import train

@@ -1,0 +1,151 @@
+"""Sources -> labelled examples -> dataset: resumable, and the same bytes whatever the number of workers, the engine,
+and whether the sources came at once or one after the other.
+
+chunks.py reads every spectrum, staging.py drops repeated ids and assigns the splits over all of them, parts.py writes
+one part for each source, and the data card makes them a dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
+
+from data_pipelines.dataset import card, chunks, parts
+from data_pipelines.dataset.chunks import Beam
+from data_pipelines.dataset.staging import stage
+from data_pipelines.errors import SourceError
+from data_pipelines.readers.sources import Source, open_source
+from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, EnergyGrid
+
+# Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
+RECIPE = 2
+WORK = ".prepare"
+
+
+def prepare(
+    sources: Sequence[Path],
+    out: Path,
+    grid: EnergyGrid,
+    workers: int,
+    overwrite: bool = False,
+    add: bool = False,
+    beam: Beam | None = None,
+    report: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> dict:
+    """Ingest `sources` into the dataset folder `out` and return its data card.
+
+    add: keep the sources that the dataset has. beam: the engine instead of `workers` processes. `report(stage, done,
+    total)` is called as work goes on. Raises SourceError for what cannot be read.
+    """
+    existing = card.read(out) if (out / card.FILE).exists() and not overwrite else None
+    work = out / WORK
+    opened = [open_source(path, work) for path in sources]
+    if existing and add:
+        if existing["grid"] != asdict(grid):
+            raise SourceError(f"{out} has another energy grid ({existing['grid']}); add with the same --grid options")
+        there = {source["sha256"] for source in existing["sources"]}
+        opened = [source for source in opened if source.sha256 not in there]
+    old = existing["sources"] if existing and add else []
+    described = [*({k: s[k] for k in _DESCRIPTION} for s in old), *map(_describe, opened)]
+    keys = list(accumulate((_key(s["name"], s["sha256"], grid) for s in described), _chain))
+    if existing and (existing["fingerprint"] == keys[-1] or not add):
+        shutil.rmtree(work, ignore_errors=True)
+        if existing["fingerprint"] == keys[-1]:
+            return existing
+        raise SourceError(
+            f"{out} holds a dataset of other sources or another grid; choose another --out, or --add, or --overwrite"
+        )
+
+    found = _ingest(opened, grid, work, workers, beam, report)
+    total = sum(source["records"] for source in old) + sum(source.records for source in opened)
+    report("splitting", 0, total)
+    counts = [*(source["records"] for source in old), *(source.records for source in opened)]
+    read = [parts.records(out, source["part"], grid) for source in old] + [map(chunks.read, paths) for paths in found]
+    staged = stage(read, [source["name"] for source in described], counts, grid, work)
+    report("splitting", total, total)
+    if not len(staged.kept):
+        reasons = sorted(set(map(" ".join, _reasons(staged))))
+        _abandon(out)
+        raise SourceError(f"no usable spectrum in {', '.join(map(str, sources))}: {'; '.join(reasons[:3])}")
+    written = 0
+    for i, (source, key) in enumerate(zip(described, keys, strict=True)):
+        report("writing", written, total)
+        source["part"] = parts.name_of(source["name"], key, staged.split[staged.source == i])
+        parts.write(out, source["part"], staged, i, grid, work, overwrite, beam)
+        written += counts[i]
+    document = card.make(described, staged, grid, keys[-1])
+    document["files"] = _checksums(out, document, existing)
+    card.write(out, document)
+    parts.remove_others(out, [source["part"] for source in described])
+    shutil.rmtree(work)
+    report("writing", total, total)
+    return document
+
+
+_DESCRIPTION = ("name", "sha256", "materials_without_spectra")
+
+
+def _describe(source: Source) -> dict:
+    return dict(zip(_DESCRIPTION, (source.name, source.sha256, len(source.without_spectra)), strict=True))
+
+
+def _key(name: str, sha256: str, grid: EnergyGrid) -> str:
+    """Same key, same records: source, grid with its anchors, and descriptor table."""
+    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in DESCRIPTORS]
+    text = json.dumps([RECIPE, name, sha256, asdict(grid), list(REFERENCE_ENERGY_EV.items()), table])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _chain(before: str, key: str) -> str:
+    """Key of the sources up to one: an id that an earlier source has is dropped from a later one."""
+    return hashlib.sha256(f"{before} {key}".encode()).hexdigest()[:16]
+
+
+def _ingest(
+    opened: Sequence[Source], grid: EnergyGrid, work: Path, workers: int, beam: Beam | None, report: Callable
+) -> list[list[Path]]:
+    """The files of records of every source."""
+    total, done = sum(source.records for source in opened), 0
+
+    def progress(records: int) -> None:
+        nonlocal done
+        done += records
+        report("ingesting", done, total)
+
+    return [
+        chunks.ingest(source.tasks, grid, work / _key(source.name, source.sha256, grid), workers, beam, progress)
+        for source in opened
+    ]
+
+
+def _reasons(staged) -> list[tuple[str, str]]:
+    names = ("dropped", "detail")
+    return [
+        (reason, f"({detail})") for reason, detail in zip(*(staged.table[n].to_pylist() for n in names), strict=True)
+    ]
+
+
+def _checksums(out: Path, document: dict, existing: dict | None) -> dict[str, str]:
+    """Of every file; those of parts that stay are known."""
+    known = existing["files"] if existing else {}
+    stay = {source["part"] for source in existing["sources"]} if existing else set()
+    sums: dict[str, str] = {}
+    for source in document["sources"]:
+        files = parts.files(out, source["part"])
+        if source["part"] in stay:
+            sums |= {name: known[name] for name in (p.relative_to(out).as_posix() for p in files)}
+        else:
+            sums |= card.checksums(out, files)
+    return sums
+
+
+def _abandon(out: Path) -> None:
+    """Leave nothing of a run that cannot succeed."""
+    shutil.rmtree(out / WORK)
+    if not any(out.iterdir()):
+        out.rmdir()

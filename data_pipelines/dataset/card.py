@@ -1,0 +1,175 @@
+"""The data card: what a dataset holds, where it came from, and every record that is missing and why."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.compute as pc
+
+from data_pipelines.dataset.splits import SPLITS
+from data_pipelines.errors import DatasetError
+from data_pipelines.files import file_sha256, write_atomic
+from data_pipelines.schema import DESCRIPTORS, SITE_KINDS, EnergyGrid, site_kind
+
+if TYPE_CHECKING:  # imports more than reading a card needs
+    from data_pipelines.dataset.staging import Staged
+
+FILE = "data_card.json"
+TEXT_FILE = "data_card.txt"
+FORMAT = 2
+
+
+def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint: str) -> dict:
+    """The card as a JSON-ready dict, without the files. `sources`: name, sha256, part and more of each."""
+    kept = staged.kept
+    rows, labels, split = staged.table.take(kept), staged.labels[kept], staged.split[kept]
+    elements = np.array(rows["element"].to_pylist())
+    kinds = np.array([site_kind(element) for element in elements])
+    lost = staged.table.take(np.flatnonzero(staged.split < 0))
+    dropped = [
+        {"id": id, "reason": reason, "detail": detail}
+        for id, reason, detail in zip(*(lost[name].to_pylist() for name in ("id", "dropped", "detail")), strict=True)
+    ]
+    found = np.bincount(staged.source, minlength=len(sources))
+    return {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "grid": asdict(grid),
+        "sources": [
+            {
+                **source,
+                "records": int(found[i]),
+                "splits": {
+                    name: int(((staged.source[kept] == i) & (split == k)).sum()) for k, name in enumerate(SPLITS)
+                },
+            }
+            for i, source in enumerate(sources)
+        ],
+        "records": {"found": len(staged.split), "kept": len(kept), "dropped": len(dropped)},
+        "dropped_by_reason": dict(sorted(Counter(record["reason"] for record in dropped).items())),
+        "dropped": dropped,
+        "masked_by_reason": _masked(rows["masked"]),
+        "elements": dict(sorted(Counter(elements.tolist()).items())),
+        "splits": {
+            name: {
+                "examples": int((split == k).sum()),
+                "materials": len(pc.unique(rows["material"].filter(split == k))),
+            }
+            for k, name in enumerate(SPLITS)
+        },
+        "duplicates": staged.counts,
+        "descriptors": {
+            d.name: {
+                kind: _distribution(d.kind, labels[kinds == kind, column])
+                for kind in SITE_KINDS
+                if kind in d.sites and (kinds == kind).any()
+            }
+            for column, d in enumerate(DESCRIPTORS)
+        },
+    }
+
+
+def _masked(column) -> dict[str, dict[str, int]]:
+    """descriptor -> reason -> how often, from the `masked` column, of whose texts few differ."""
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for entry in pc.value_counts(column).to_pylist():
+        for name, reason in json.loads(entry["values"]).items():
+            counts[name][reason] += entry["counts"]
+    return {d.name: dict(sorted(counts[d.name].items())) for d in DESCRIPTORS}
+
+
+def _distribution(kind: str, values: np.ndarray) -> dict:
+    values = values[np.isfinite(values)]
+    if kind == "class":
+        return {
+            "labelled": len(values),
+            "counts": {str(v): n for v, n in sorted(Counter(values.astype(int).tolist()).items())},
+        }
+    if not len(values):
+        return {"labelled": 0}
+    counts, edges = np.histogram(values, bins=20)
+    return {
+        "labelled": len(values),
+        "mean": round(float(values.mean()), 6),
+        "std": round(float(values.std()), 6),
+        "histogram": {"edges": np.round(edges, 6).tolist(), "counts": counts.tolist()},
+    }
+
+
+def checksums(dataset: Path, files: Sequence[Path]) -> dict[str, str]:
+    """Path in the dataset -> SHA-256 of what is on the disk itself, not only in its cache."""
+    sums = {}
+    for path in files:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        sums[path.relative_to(dataset).as_posix()] = file_sha256(path)
+    return sums
+
+
+def write(dataset: Path, card: dict) -> None:
+    """Write the text card, then the JSON card: with it the dataset is complete."""
+    write_atomic(dataset / TEXT_FILE, as_text(card))
+    write_atomic(dataset / FILE, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+
+
+def read(dataset: Path) -> dict:
+    """The card of a dataset folder; raises DatasetError where there is none of this format."""
+    path = dataset / FILE
+    if not path.exists():
+        raise DatasetError(
+            f"{dataset}: no {FILE} here; make a dataset with `spt-jax prepare SOURCE... --out {dataset}`"
+        )
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"{path}: damaged ({error})") from None
+    if card.get("format") != FORMAT:
+        raise DatasetError(
+            f"{path}: data card of format {card.get('format')}, this version reads {FORMAT}; prepare it again, with --overwrite"
+        )
+    return card
+
+
+def as_text(card: dict) -> str:
+    """The card for reading: at most 80 columns."""
+    counts, grid = card["records"], card["grid"]
+    stop = grid["start"] + grid["step"] * (grid["points"] - 1)
+    lines = ["Data card", "=========", ""]
+    lines += [f"source    {s['name']}  {s['records']} records  sha256 {s['sha256'][:16]}" for s in card["sources"]]
+    lines += [
+        f"grid      {grid['points']} points, {grid['start']:g} to {stop:g} eV above the reference energy, step {grid['step']:g} eV",
+        f"records   {counts['found']} found = {counts['kept']} kept + {counts['dropped']} dropped",
+    ]
+    lines += [f"            dropped {n:6d}  {reason}" for reason, n in card["dropped_by_reason"].items()]
+    lonely = sum(s["materials_without_spectra"] for s in card["sources"])
+    if lonely:
+        lines.append(f"            and {lonely} materials came without any spectrum")
+    lines.append("elements  " + "  ".join(f"{element} {n}" for element, n in card["elements"].items()))
+    for split, part in card["splits"].items():
+        lines.append(f"split     {split:10s} {part['examples']:6d} examples  {part['materials']:6d} materials")
+    d = card["duplicates"]
+    lines.append(
+        f"leakage   {d['near_duplicate_pairs']} near-duplicate pairs; {d['moved_to_their_family']} examples moved to their family's split"
+    )
+    for name, kinds in card["descriptors"].items():
+        lines += [""] if kinds else []
+        for kind, stats in kinds.items():
+            lines.append(f"{name:6s} {kind:6s} {stats['labelled']:6d} labelled  {_spread(stats)}")
+        for reason, n in card["masked_by_reason"][name].items():
+            lines.append(f"              {n:6d} masked    {reason}")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(stats: dict) -> str:
+    if "counts" in stats:
+        total = max(stats["labelled"], 1)
+        top = sorted(stats["counts"].items(), key=lambda item: -item[1])[:5]
+        return "  ".join(f"{value}: {100 * n / total:.0f} %" for value, n in top)
+    return f"mean {stats['mean']:.3f}, std {stats['std']:.3f}" if stats["labelled"] else ""

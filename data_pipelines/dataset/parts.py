@@ -1,0 +1,163 @@
+"""A dataset folder on disk: one part for each source, and a part that does not change is never written again.
+
+    DATASET/data_card.json            names the parts and the checksum of every file; nothing else is part of the dataset
+    DATASET/blocks/PART/...           the examples for training, in blocks
+    DATASET/spt_xas/PART/1.0.0/...    the same examples in the same order, for anyone who reads TFDS
+    DATASET/ledger/PART.parquet       every record that was found, kept or dropped and why, and where it lies
+
+A part is named after its content, so that a new one never stands in the way of the old one: the card, written last,
+changes the dataset from one state to the next, and a kill at any moment leaves one of the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipelines.dataset import blocks
+from data_pipelines.dataset.splits import SPLITS
+from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled
+from data_pipelines.errors import DatasetError
+from data_pipelines.schema import DESCRIPTORS, EnergyGrid
+
+if TYPE_CHECKING:  # imports pymatgen, which reading does not need
+    from data_pipelines.dataset.chunks import Beam
+
+LEDGER = "ledger"
+TFDS = "spt_xas"
+FOLDERS = (blocks.FOLDER, TFDS, LEDGER)
+
+
+def name_of(source: str, key: str, split: np.ndarray) -> str:
+    """Name of the part of one source: readable, then a hash of what decides its bytes. split: (n,) of its records."""
+    readable = re.sub(r"[^a-z0-9]+", "_", source.lower()).strip("_")[:40] or "source"
+    return f"{readable}_{hashlib.sha256(key.encode() + split.astype('<i1').tobytes()).hexdigest()[:8]}"
+
+
+def paths(dataset: Path, part: str) -> dict[str, Path]:
+    return {
+        blocks.FOLDER: dataset / blocks.FOLDER / part,
+        TFDS: dataset / TFDS / part,
+        LEDGER: dataset / LEDGER / f"{part}.parquet",
+    }
+
+
+def files(dataset: Path, part: str) -> list[Path]:
+    """All files of a part."""
+    found = []
+    for path in paths(dataset, part).values():
+        found += [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sorted(found)
+
+
+def write(
+    dataset: Path,
+    part: str,
+    staged: Staged,
+    source: int,
+    grid: EnergyGrid,
+    scratch: Path,
+    overwrite: bool,
+    beam: Beam | None,
+) -> None:
+    """Write the part of one source. What is there stays, from before or from a run that was killed, unless `overwrite`."""
+    from data_pipelines.dataset import tfds  # loads TFDS, which reading does not need
+
+    rows = np.flatnonzero(staged.source == source)
+    kept = rows[staged.split[rows] >= 0]
+    kept = kept[shuffled(staged.table["id"].take(kept))] if len(kept) else kept
+    order = {name: kept[staged.split[kept] == i] for i, name in enumerate(SPLITS)}
+    order = {name: own for name, own in order.items() if len(own)}
+    target = paths(dataset, part)
+    for path in target.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            _remove(path)
+    partial = scratch / "part"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if order and not target[blocks.FOLDER].exists():
+        blocks.write(partial / "blocks", {name: _portions(staged, own) for name, own in order.items()})
+        (partial / "blocks").rename(target[blocks.FOLDER])
+    if not target[LEDGER].exists():
+        pq.write_table(_ledger(staged, rows, order), partial / "ledger", compression="zstd", row_group_size=2**16)
+        (partial / "ledger").rename(target[LEDGER])
+    if order and not target[TFDS].exists():
+        tfds.write(partial, part, target[blocks.FOLDER], target[LEDGER], grid, beam)
+        (partial / TFDS / part).rename(target[TFDS])
+    shutil.rmtree(partial)
+
+
+def _portions(staged: Staged, rows: np.ndarray) -> Iterator[blocks.Rows]:
+    for start in range(0, len(rows), blocks.BLOCK_ROWS):
+        own = rows[start : start + blocks.BLOCK_ROWS]
+        yield blocks.Rows(staged.spectra[own], staged.atomic_numbers(own), staged.labels[own])
+
+
+def _ledger(staged: Staged, rows: np.ndarray, order: dict[str, np.ndarray]) -> pa.Table:
+    """All records of a source in the order found; split "" where dropped, and the row in it."""
+    split, place = np.full(len(staged.source), "", object), np.full(len(staged.source), -1)
+    for name, own in order.items():
+        split[own], place[own] = name, np.arange(len(own))
+    table = staged.table.take(rows)
+    return table.append_column("split", pa.array(split[rows], pa.string())).append_column(
+        "row", pa.array(place[rows], pa.int64())
+    )
+
+
+def ledger(dataset: Path, part: str) -> pa.Table:
+    """Raises DatasetError that names the file where it is missing or damaged."""
+    path = paths(dataset, part)[LEDGER]
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: missing; {blocks.REMEDY}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"{path}: damaged ({str(error).splitlines()[0]}); {blocks.REMEDY}") from None
+
+
+def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
+    """The part as it was ingested: tables for `stage`."""
+    table = ledger(dataset, part)
+    split, place = np.array(table["split"].to_pylist()), table["row"].to_numpy()
+    arrays = {
+        "spectrum": np.zeros((len(table), grid.points), np.float32),
+        "labels": np.zeros((len(table), len(DESCRIPTORS)), np.float32),
+    }
+    for name in SPLITS:
+        own = np.flatnonzero(split == name)
+        if not len(own):
+            continue
+        source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], name)
+        held = blocks.join([source[i] for i in range(len(source))])
+        for column, values in (("spectrum", held.spectrum), ("labels", held.labels)):
+            arrays[column][own] = values[place[own]]
+    missing = pa.array(split == "")
+    table = table.select(SCHEMA.names)
+    for column, array in arrays.items():
+        kind = pa.list_(pa.float32(), array.shape[1])
+        table = table.append_column(
+            column, pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), type=kind, mask=missing)
+        )
+    yield table
+
+
+def remove_others(dataset: Path, parts: Iterable[str]) -> None:
+    """Remove what belongs to no part: the rest of an older state, or of a run that was killed."""
+    wanted = {path for part in parts for path in paths(dataset, part).values()}
+    for folder in FOLDERS:
+        for path in (dataset / folder).iterdir() if (dataset / folder).is_dir() else ():
+            if path not in wanted:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""From probabilities to one class when rare classes count as much as common ones.
+
+Macro-F1 is not served by the most likely class. Dividing by the training frequency to a power is logit adjustment
+(Menon et al. 2021, arXiv 2007.07314): power 0 is the most likely class, 1 the balanced guess. The power is chosen on
+the validation split, for any model alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spt_jax.scoring.intervals import draws, resampled_f1
+
+ALPHAS = tuple(i / 10 for i in range(11))
+RESAMPLES = 200
+# Share of resamples in which a power must beat 0.
+SURE = 0.8
+
+
+def class_prior(labels: np.ndarray, classes: int) -> np.ndarray:
+    """(N,) class indices of the training split -> (C,) their frequencies."""
+    return np.bincount(labels.astype(int), minlength=classes) / len(labels)
+
+
+def weights(prior: np.ndarray, alpha: float) -> np.ndarray:
+    """(C,) prior^-alpha, the factors of the probabilities; 0 for a class never seen, so that it is never chosen."""
+    seen = prior > 0
+    return np.where(seen, np.where(seen, prior, 1.0) ** -alpha, 0.0)
+
+
+def decide(probabilities: np.ndarray, prior: np.ndarray, alpha: float) -> np.ndarray:
+    """(N, C) probabilities -> (N,) class indices: argmax of p / prior^alpha."""
+    return (probabilities * weights(prior, alpha)).argmax(axis=1)
+
+
+def fit_alpha(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    prior: np.ndarray,
+    materials: np.ndarray,
+    alphas: tuple[float, ...] = ALPHAS,
+) -> float:
+    """The power with the best macro-F1 on the validation split, in the mean over resamples of its materials.
+
+    labels: (N,) class indices. materials: (N,) names. One site of a rare class moves macro-F1 by per cents: over random
+    re-splits of the Cu K materials, the best power on the split as it is gained for OS and lost or changed nothing for
+    CN, CN2, OCN and PSGO. So a power must be ahead of 0 in most resamples, or 0 is returned.
+    """
+    drawn = draws(materials, RESAMPLES)
+
+    def scores(alpha: float) -> np.ndarray:
+        return resampled_f1(labels, decide(probabilities, prior, alpha), materials, drawn)
+
+    plain, best = scores(0.0), max(alphas, key=lambda alpha: scores(alpha).mean())
+    return best if (scores(best) > plain).mean() > SURE else 0.0

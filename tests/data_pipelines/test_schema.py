@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from data_pipelines.labels.descriptors import COMPUTE
+from data_pipelines.schema import (
+    DESCRIPTORS,
+    NAMES,
+    REFERENCE_ENERGY_EV,
+    SITE_KINDS,
+    SYMBOLS,
+    EnergyGrid,
+    descriptor,
+    encode_labels,
+    site_kind,
+)
+
+
+def test_every_row_has_a_function_and_the_reverse():
+    assert set(COMPUTE) == set(NAMES)
+    assert len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.parametrize("d", DESCRIPTORS, ids=NAMES)
+def test_row_is_consistent(d):
+    assert (d.kind == "class") == bool(d.classes)
+    assert d.sites and set(d.sites) <= set(SITE_KINDS)
+    assert list(d.classes) == sorted(set(d.classes)), "encode_labels searches a sorted list"
+    assert d.kind == "class" or -np.inf < d.plausible[0] < d.plausible[1] < np.inf
+    assert descriptor(d.name) is d
+
+
+def test_site_kinds():
+    assert {site_kind(symbol) for symbol in SYMBOLS[1:] if symbol != "O"} == {"non-O"}
+    assert site_kind("O") == "O"
+    with pytest.raises(ValueError, match="CN2"):  # names the known ones
+        descriptor("nonsense")
+
+
+def test_atomic_numbers():
+    assert [SYMBOLS.index(e) for e in ("H", "O", "Co", "Cu", "La", "Pb", "Fm")] == [1, 8, 27, 29, 57, 82, 100]
+
+
+def test_encode_labels_round_trip(rng):
+    rows = 200
+    labels = np.stack(
+        [
+            rng.choice(d.classes, rows) if d.kind == "class" else rng.uniform(*d.plausible, size=rows)
+            for d in DESCRIPTORS
+        ],
+        axis=1,
+    ).astype(np.float32)
+    assert all(d.accepts(v) for column, d in enumerate(DESCRIPTORS) for v in labels[:, column])
+    labels[rng.random(labels.shape) < 0.3] = np.nan
+    encoded, mask = encode_labels(labels)
+    np.testing.assert_array_equal(mask, ~np.isnan(labels))
+    assert (encoded[~mask] == 0).all() and encoded.dtype == np.float32
+    for column, d in enumerate(DESCRIPTORS):
+        there = mask[:, column]
+        values = encoded[there, column]
+        back = np.array(d.classes)[values.astype(int)] if d.kind == "class" else values
+        np.testing.assert_array_equal(back, labels[there, column])
+
+
+@pytest.mark.parametrize("d", [d for d in DESCRIPTORS if d.kind == "class"], ids=lambda d: d.name)
+def test_unknown_class_refused(d):
+    for value in (d.classes[0] - 1, d.classes[-1] + 1, *({7} - set(d.classes) if d.name == "PSGO" else ())):
+        labels = np.full((3, len(DESCRIPTORS)), np.nan, np.float32)
+        labels[1, NAMES.index(d.name)] = value
+        assert not d.accepts(value)
+        with pytest.raises(ValueError, match=rf"{d.name} label {value}"):
+            encode_labels(labels)
+
+
+def test_grid_energies(rng):
+    grid = EnergyGrid(start=rng.uniform(-20, 20), step=rng.uniform(0.1, 2), points=int(rng.integers(16, 300)))
+    for (element, edge), anchor in REFERENCE_ENERGY_EV.items():
+        energy = grid.absolute(element, edge)
+        assert len(energy) == grid.points
+        assert energy[0] == pytest.approx(anchor + grid.start)
+        np.testing.assert_allclose(np.diff(energy), grid.step, rtol=1e-6)
+
+
+def test_reference_energies_rise_with_atomic_number():
+    anchors = [energy for _, energy in sorted((SYMBOLS.index(e), v) for (e, _), v in REFERENCE_ENERGY_EV.items())]
+    assert (np.diff(anchors) > 0).all()
+
+
+@pytest.mark.parametrize("element, edge", [("Cu", "L3"), ("H", "K"), ("Xx", "K")])
+def test_unknown_edge_refused(element, edge):
+    with pytest.raises(ValueError, match=f"{element} {edge}"):
+        EnergyGrid().absolute(element, edge)
+
+
+@pytest.mark.parametrize("wrong", [{"points": 15}, {"step": 0.0}, {"step": -0.5}])
+def test_useless_grid_refused(wrong):
+    with pytest.raises(ValueError, match="energy grid"):
+        EnergyGrid(**wrong)

@@ -1,0 +1,308 @@
+"""Explanations say what the network does: on fresh and planted networks, and through the command."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from data_pipelines.dataset.loading import Dataset, Split
+from data_pipelines.errors import DatasetError, RunError, SpectrumError
+from data_pipelines.schema import NAMES, Batch, EnergyGrid, descriptor
+from spt_jax.cli import main
+from spt_jax.config import ModelConfig
+from spt_jax.explain import ablation, edges, explanation, physics
+from spt_jax.explain.attribution import TOLERANCE, Explainer, Question, evenly_received, received
+from spt_jax.inference.load import load_run
+from spt_jax.inference.predict import Model
+from spt_jax.objectives.labels import make_tasks
+from spt_jax.quickstart import LIBRARY
+from spt_jax.runs.blueprint import Blueprint
+from spt_jax.runs.checkpoint import Checkpoints
+from spt_jax.runs.export import export
+from spt_jax.tasks import Task
+
+LENGTH = 16
+GRID = EnergyGrid(points=LENGTH)
+ENERGY = GRID.relative()
+MEAN, STD = np.tanh(ENERGY / 10), np.linspace(0.05, 0.2, LENGTH)
+SMALL = {
+    "width": 8,
+    "blocks": 1,
+    "folding": "taps",
+    "bands": 2,
+    "highest_band": 5,
+    "hidden": 16,
+    "attention_heads": 2,
+    "window": 3,
+}
+CN, MBL = Task("CN", 1, 11, 0.0, 1.0, 1.0, 1.0), Task("MBL", 8, 0, 2.0, 0.2, 1.0, 1.0)
+
+
+def make(rng, **fields) -> Model:
+    blueprint = Blueprint(
+        model=ModelConfig(**{**SMALL, "denoise": False, **fields}),
+        grid=GRID,
+        absorbers=("Cu K",),
+        tasks=(CN, MBL),
+        classes={"CN": descriptor("CN").classes},
+        spectrum_mean=tuple(MEAN),
+        spectrum_std=tuple(STD),
+        dataset="",
+    )
+    spectra = MEAN + np.outer((-1, 1), STD)
+    network = nnx.merge(*blueprint.build(jax.random.key(int(rng.integers(1000))), spectra))
+    # As after training: fresh positions are so small that the first steps from the mean spectrum are the whole change.
+    network.position[...] *= 50
+    return Model(blueprint, network)
+
+
+def some(rng, size: int) -> tuple[np.ndarray, np.ndarray]:
+    spectra = MEAN + STD * rng.normal(size=(size, LENGTH))
+    return spectra.astype(np.float32), np.full(size, 29, np.int32)
+
+
+def test_explaining_changes_no_bit_of_the_outputs(rng):
+    network, given = make(rng, blocks=2).network, some(rng, 5)
+    plain = jax.jit(network)(*given)
+    explained, inside = jax.jit(network.explained)(*given)
+    again, _ = jax.jit(network.explained)(*given, plain["bands"])
+    for name, value in plain.items():
+        np.testing.assert_array_equal(value, explained[name])
+        np.testing.assert_array_equal(value, again[name])
+    for seen in inside:
+        np.testing.assert_allclose(seen.shares.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(seen.attention.sum(axis=0), 1, atol=1e-6)
+
+
+def test_shares_are_the_same_whichever_way_the_folding_is_computed(rng):
+    seed, given, found = int(rng.integers(1000)), some(rng, 5), []
+    # 4 and 5 fold 16 points at the same period, so the planned forms compute them as one.
+    bands = jnp.array([[[4, 5]], [[5, 3]], [[1, 4]], [[5, 2]], [[1, 2]]])
+    for folding in ("taps", "direct"):
+        network = make(np.random.default_rng(seed), folding=folding, attention="none").network
+        found.append(jax.jit(network.explained)(*given, bands)[1])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.shares, other.shares, atol=1e-5)
+        assert one.attention is None
+    np.testing.assert_allclose(found[0][0].shares[0], 0.5, atol=1e-6)
+
+
+def test_attention_received_is_attention_given(rng):
+    reach, length = 3, 12
+    weights = rng.random((2 * reach + 1, length, 2, 4))
+    inside = np.abs(np.arange(-reach, reach + 1)[:, None] + np.arange(length) - (length - 1) / 2) < length / 2
+    weights *= inside[:, :, None, None]
+    weights /= weights.sum(axis=0)
+    slow = np.zeros((2, length))
+    for target in range(length):
+        for offset in range(-reach, reach + 1):
+            if 0 <= target + offset < length:
+                slow[:, target + offset] += weights[offset + reach, target].mean(axis=-1)
+    found = np.asarray(received(jnp.asarray(weights)))
+    np.testing.assert_allclose(found, slow, atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), length, atol=1e-4)
+    even = jnp.asarray(np.broadcast_to((inside / inside.sum(axis=0))[..., None, None], weights.shape))
+    np.testing.assert_allclose(received(even)[0], evenly_received(length, reach), atol=1e-5)
+
+
+def test_looking_inside_a_network_adds_up(rng):
+    model, (spectra, numbers) = make(rng), some(rng, 35)
+    looked = Explainer(model).look(spectra, numbers)
+    np.testing.assert_allclose(looked.attention.sum(axis=-1), LENGTH, rtol=1e-5)
+    np.testing.assert_allclose(looked.shares.sum(axis=-1), 1, atol=1e-5)
+    assert (looked.chosen.sum(axis=-1) == SMALL["bands"]).all() and not looked.shares[~looked.chosen].any()
+    bands = model.outputs(spectra, numbers)["bands"]
+    assert all(set(np.flatnonzero(c) + 1) == set(b) for c, b in zip(looked.chosen[:, 0], bands[:, 0], strict=True))
+
+
+def test_attributions_add_up_and_one_program_serves_all_questions(rng):
+    model, (spectra, numbers) = make(rng), some(rng, 35)
+    explainer = Explainer(model)
+    outputs = model.outputs(np.concatenate([spectra, MEAN[None]]), np.append(numbers, 29))
+    odds = lambda logits, of, against: logits[:, of] - np.logaddexp.reduce(logits[:, against], axis=1)  # noqa: E731
+    others = [c for c in range(11) if c != 4]
+    cases = {
+        Question(CN, 3, (5,)): odds(outputs["CN"], 3, [5]),
+        Question(CN, 4): odds(outputs["CN"], 4, others),
+        Question(MBL): outputs["MBL"] * MBL.std,
+    }
+    for question, value in cases.items():
+        found = explainer.attribute(spectra, numbers, [question] * 35)
+        np.testing.assert_allclose(found.change, value[:-1] - value[-1], atol=1e-4)
+        assert found.gap < TOLERANCE
+        np.testing.assert_allclose(found.values.sum(axis=1), found.held, atol=0.02 * np.abs(found.held).max())
+        assert np.abs(found.change - found.held).max() > 0  # the mean chooses other bands than a spectrum
+    assert explainer._attribute._cache_size() == 1
+
+
+def test_nothing_is_attributed_where_a_planted_network_has_no_weight(rng):
+    model, (spectra, numbers) = make(rng, hidden_layers=1), some(rng, 4)
+    heads = model.network.heads
+    planted = np.zeros(heads.shared.kernel[...].shape, np.float32)
+    weight = np.zeros(LENGTH)
+    weight[7:12] = rng.normal(size=5)
+    planted[-LENGTH:, 0] = weight  # the input signal enters the heads last
+    heads.shared.kernel[...] = jnp.asarray(planted)
+    heads.shared.bias[...] = jnp.full_like(heads.shared.bias[...], 50.0)  # there the activation is the identity
+    outputs = np.zeros(heads.outputs.kernel[...].shape, np.float32)
+    outputs[0, -1] = 1.0
+    heads.outputs.kernel[...] = jnp.asarray(outputs)
+    found = Explainer(model).attribute(spectra, numbers, [Question(MBL)] * 4)
+    np.testing.assert_allclose(found.values, MBL.std * weight * (spectra - MEAN) / STD, atol=1e-4)
+    assert not found.values[:, weight == 0].any()
+
+
+def test_taking_out_a_frequency_that_is_not_there_changes_nothing(rng):
+    place, spectra = np.arange(LENGTH), np.tile(MEAN, (6, 1))
+    for frequency in (1, 3, LENGTH // 2):
+        angle = 2 * np.pi * frequency * place / LENGTH
+        waves = np.stack([np.cos(angle), np.sin(angle)])
+        spectra += STD * (rng.normal(size=(6, 2)) @ waves)
+    for frequency in (2, 4, LENGTH // 2 - 1):
+        np.testing.assert_allclose(ablation.without_frequency(spectra, frequency, MEAN, STD), spectra, atol=1e-12)
+    without = (ablation.without_frequency(spectra, 3, MEAN, STD) - MEAN) / STD
+    wave = np.exp(2j * np.pi * 3 * place / LENGTH)
+    slow = (spectra - MEAN) / STD
+    slow -= 2 / LENGTH * (np.outer(slow @ wave.real, wave.real) + np.outer(slow @ wave.imag, wave.imag))
+    np.testing.assert_allclose(without, slow, atol=1e-12)
+
+
+def test_losses_are_of_what_was_taken_out(rng):
+    cuts = ablation.windows(LENGTH, 6)
+    assert [i for cut in cuts for i in range(cut.start, cut.stop)] == list(range(LENGTH))
+    spectra, numbers = some(rng, 30)
+    labels, mask = np.zeros((30, len(NAMES)), np.float32), np.zeros((30, len(NAMES)), bool)
+    labels[:, MBL.column], mask[:, MBL.column] = spectra[:, 8], True  # window 1: points 6 to 11
+    ablated = (ablation.without_window(spectra, cut, MEAN) for cut in cuts)
+    answer = lambda mu, _: {"MBL": mu[:, 8]}  # noqa: E731
+    scores, lost = ablation.losses(answer, Batch(spectra, numbers, labels, mask), ablated, len(cuts), lambda *_: None)
+    assert scores["MBL"] == pytest.approx(1) and lost["MBL"][1] > 0.9
+    np.testing.assert_allclose(np.delete(lost["MBL"], 1), 0)
+
+
+def edged(energy: np.ndarray, at: np.ndarray, pre: np.ndarray) -> np.ndarray:
+    """Spectra with an edge at `at` eV and a pre-edge peak at 6 eV of height `pre`."""
+    step = 0.5 + np.arctan((energy - at[:, None]) / 0.5) / np.pi
+    return step + pre[:, None] * np.exp(-((energy - 6.0) ** 2) / 0.5)
+
+
+def sites(rng) -> tuple[np.ndarray, Split]:
+    """120 sites on a full grid: the edge follows OS by 1 eV a charge, the pre-edge is that of CN 4 or 6."""
+    energy, columns = EnergyGrid().relative(), np.zeros((120, len(NAMES)), np.float32)
+    state, number = rng.integers(1, 4, 120), rng.choice([4, 6], 120)
+    columns[:, NAMES.index("OS")] = np.searchsorted(descriptor("OS").classes, state)
+    columns[:, NAMES.index("CN")] = np.searchsorted(descriptor("CN").classes, number)
+    spectra = edged(energy, 13.0 + state, np.where(number == 4, 0.1, 0.0)).astype(np.float32)
+    batch = Batch(spectra, np.full(120, 29), columns, np.ones(columns.shape, bool))
+    names = tuple(f"site {i}" for i in range(120))
+    return energy, Split(names, names, ("Cu K",) * 120, batch)
+
+
+def test_the_physics_of_planted_readers_is_told_apart(rng):
+    energy, split = sites(rng)
+    peak = int(np.argmin(np.abs(energy - 6)))
+
+    def reader(where: int, sign: float):
+        """CN from the height at one energy above or below the mean there; OS from the position of the edge."""
+
+        def answer(spectrum: np.ndarray, _) -> dict[str, np.ndarray]:
+            middle = np.median(np.unique(np.round(split.batch.spectrum[:, where], 4)))
+            cn, os = np.zeros((len(spectrum), 11)), np.zeros((len(spectrum), 13))
+            cn[:, 3], cn[:, 5] = spectrum[:, where] > middle, spectrum[:, where] <= middle
+            state = 2 + sign * (np.array([edges.edge(energy, mu) for mu in spectrum]) - 15)
+            os[:, 6], os[:, 7] = 3 - state, state - 2  # classes +2 and +3: the expectation is the state
+            return {"CN": cn, "OS": os}
+
+        return answer
+
+    at_peak, flat = (np.arange(144) == peak) * np.ones((4, 1)), np.ones((4, 144))
+    mean = split.batch.spectrum.mean(axis=0)
+    true = physics.coordination(reader(peak, 1), split, energy, mean, at_peak)
+    assert true.confirmed and true.accuracy == 1 and true.loss > 0.3 and true.far == 0
+    false = physics.coordination(reader(120, 1), split, energy, mean, flat)
+    assert not false.confirmed and "NOT confirmed" in false.line() and false.share == pytest.approx(false.even)
+
+    at_edge = (np.abs(energy - 15) < 1) * np.ones((4, 1))
+    rising = physics.oxidation(reader(peak, 1), split, energy, at_edge, np.arange(4))
+    assert rising.confirmed and rising.slope == pytest.approx(1, abs=0.01) and rising.share == 1
+    np.testing.assert_allclose(sorted(rising.edges.values()), [14, 15, 16], atol=0.05)
+    assert rising.label_slope == pytest.approx(1, abs=0.02)
+    falling = physics.oxidation(reader(peak, -1), split, energy, at_edge, np.arange(4))
+    assert not falling.confirmed and falling.slope == pytest.approx(-1, abs=0.01)
+
+
+def test_standard_error_counts_materials_not_sites(rng):
+    values = rng.normal(size=200)
+    alone = physics.standard_error(values, tuple(map(str, range(200))))
+    assert alone == pytest.approx(values.std() / np.sqrt(200))
+    doubled = physics.standard_error(np.repeat(values, 4), tuple(np.repeat(np.arange(200).astype(str), 4)))
+    assert doubled == pytest.approx(alone)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder with a network that was never trained."""
+    out, dataset = tmp_path_factory.mktemp("explain") / "run", Dataset(LIBRARY)
+    train = dataset.split("train")
+    config = ModelConfig(**SMALL)
+    blueprint = Blueprint.of(config, dataset, train, make_tasks(("OS", "CN", "MBL"), train.batch))
+    _, params, constants = blueprint.build(jax.random.key(0), train.batch.spectrum)
+    out.mkdir()
+    checkpoints = Checkpoints(out)
+    checkpoints.save_model(0, {"params": params, "constants": constants}, blueprint.to_json())
+    checkpoints.close()
+    return out
+
+
+def test_the_command_writes_page_and_numbers(run, capsys):
+    capsys.readouterr()
+    main(["explain", str(run), "--data", str(LIBRARY), "--sites", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    page, document = (run / "explain.html").read_text(), json.loads((run / "explain.json").read_text())
+    assert lines[0].startswith("CN 4 against 6") and lines[1].startswith("OS") and lines[-1] == f"{run}/explain.html"
+    assert document["absorber"] == "Fe K" and document["sites"] == 18  # the most frequent of the test split
+    assert page.count("<svg") >= 3 * len(document["descriptors"]) and "src=" not in page and 'href="http' not in page
+    assert [check["line"] for check in document["checks"]] == lines[:2]
+    for found in document["descriptors"].values():
+        for group in found["groups"]:
+            assert len(group["mean"]) == len(group["attribution_per_ev"]) == 144
+            assert np.sum(group["shares"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_what_cannot_be_explained_gets_one_line(run, tmp_path, capsys):
+    def fails(*arguments: str) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main(["explain", *arguments, "--data", str(LIBRARY)])
+        message = capsys.readouterr().err
+        assert stop.value.code and message.startswith("spt-jax: error: ") and message.count("\n") == 1, message
+        return message
+
+    assert "no Cu in split 'test'; it has Fe K" in fails(str(run), "--element", "Cu")
+    assert "spt-jax train" in fails(str(tmp_path / "nowhere"))
+    assert "is a folder" in fails(str(run), "--out", str(tmp_path))
+    assert ".json" in fails(str(run), "--out", str(tmp_path / "page.json"))
+    assert "at least 1" in fails(str(run), "--sites", "0")
+    assert "split" in fails(str(run), "--split", "elsewhere")
+    model, dataset = load_run(run), Dataset(LIBRARY)
+    export(model, tmp_path / "model.spt", platforms=("cpu",))
+    assert "does not show its inner parts" in fails(str(tmp_path / "model.spt"), "--out", str(tmp_path / "e.html"))
+    assert not (tmp_path / "e.html").exists()
+    with pytest.raises(RunError, match="inner parts"):
+        Explainer(Model(model.blueprint, lambda spectrum, number: {}))
+    dataset.card["splits"]["validation"]["examples"] = 0
+    with pytest.raises(DatasetError, match="no examples in split 'validation'"):
+        explanation.select(model, dataset, "validation", None)
+    dataset.grid = GRID
+    with pytest.raises(DatasetError, match="the model was trained on"):
+        explanation.select(model, dataset, "test", None)
+
+
+def test_an_element_the_model_does_not_know_is_refused(rng):
+    model, dataset = make(rng), Dataset(LIBRARY)
+    dataset.grid = GRID
+    with pytest.raises(SpectrumError, match="trained on Cu K"):
+        explanation.select(model, dataset, "test", "Fe")
