@@ -25,8 +25,8 @@ try:
 
     from benchmarks.input_pipeline import mixtures, take, train_rows
     from data_pipelines.dataset.loading import Dataset
+    from data_pipelines.library import LIBRARY
     from data_pipelines.schema import NAMES, SYMBOLS
-    from spt_jax.quickstart import LIBRARY
 except ImportError as error:
     raise SystemExit(f"build needs the packages that data are read with: {error}") from None
 

@@ -31,7 +31,8 @@ try:
     from pymatgen.symmetry.groups import PointGroup
 
     from data_pipelines.labels.descriptors import MAX_INEQUIVALENT_SITES, Surroundings, describe
-    from data_pipelines.readers.sources import SITE_FOLDER, Task, open_source
+    from data_pipelines.readers.sources import SourceTask, open_source
+    from data_pipelines.run_tree import SITE_FOLDER
     from data_pipelines.schema import DESCRIPTORS, site_kind
 except ImportError as error:
     raise SystemExit(f"descriptors needs the packages that data are read with: {error}") from None
@@ -127,7 +128,7 @@ def library(path: Path, count: int) -> Iterator[tuple[Structure, list[int]]]:
             yield _read(tasks[number])
 
 
-def _read(task: Task) -> tuple[Structure, list[int]]:
+def _read(task: SourceTask) -> tuple[Structure, list[int]]:
     if task.kind == "tree":
         return Structure.from_file(task.structure), [int(SITE_FOLDER.match(Path(m).name)[1]) for m in task.members]
     rows = pq.read_table(task.structure, columns=["structure", "site_index"]).to_pylist()

@@ -27,7 +27,7 @@ from benchmarks import measure
 try:
     from data_pipelines.dataset import blocks, card
     from data_pipelines.dataset.loading import Dataset
-    from spt_jax.quickstart import LIBRARY
+    from data_pipelines.library import LIBRARY
 except ImportError as error:
     raise SystemExit(f"input_pipeline needs the packages that data are read with: {error}") from None
 

@@ -28,7 +28,8 @@ from benchmarks import measure
 from benchmarks.torch_network import TorchSPT
 from benchmarks.workload import Workload, config_of, make
 from spt_jax.config import TrainConfig
-from spt_jax.objectives.labels import Task, head_specs
+from spt_jax.model.heads import head_specs
+from spt_jax.objectives.labels import Task
 from spt_jax.runs.torch_weights import to_torch
 
 VARIANTS = ("eager", "merged", "compile")

@@ -11,8 +11,9 @@ from flax import nnx
 
 from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid
 from spt_jax.config import PRESETS, Config, ModelConfig
+from spt_jax.model.heads import head_specs
 from spt_jax.model.spt import SPT
-from spt_jax.objectives.labels import Task, head_specs, make_tasks
+from spt_jax.objectives.labels import Task, make_tasks
 from spt_jax.runs.blueprint import covariance
 
 SMALL = {"width": 8, "hidden": 16, "blocks": 1}

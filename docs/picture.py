@@ -8,13 +8,13 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from data_pipelines.library import EXAMPLE
+from data_pipelines.pages.style import BLUE, GREY, ORANGE, RC
 from data_pipelines.readers.spectrum import read_spectrum
 from data_pipelines.schema import SYMBOLS
-from data_pipelines.survey.figures import BLUE, GREY, ORANGE, RC
 from spt_jax import load
 from spt_jax.model.bands import band_strength, period
 from spt_jax.model.folding import fold
-from spt_jax.quickstart import EXAMPLE
 
 
 @matplotlib.rc_context({**RC, "font.size": 9})

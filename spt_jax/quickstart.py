@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 
 from rich.console import Console
 
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.files import write_atomic
+from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.config import PRESETS
 from spt_jax.inference.evaluate import as_table, evaluate
@@ -18,9 +18,6 @@ from spt_jax.inference.predict import load
 from spt_jax.reports.report import write_report
 from spt_jax.training.loop import train
 from spt_jax.training.progress import TrainingLine
-
-LIBRARY = Path(str(files("data_pipelines") / "library"))
-EXAMPLE = LIBRARY / "example" / "xmu.dat"
 
 
 def quickstart(out: Path, console: Console) -> None:

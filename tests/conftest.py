@@ -4,10 +4,10 @@ import os
 import tempfile
 
 # Inherited by pytest's workers and the processes that tests start; a program compiled by one is read by the next.
-if "PYTEST_XDIST_WORKER" not in os.environ:
+if not {"PYTEST_XDIST_WORKER", "JAX_COMPILATION_CACHE_DIR"} & os.environ.keys():
     _cache = tempfile.TemporaryDirectory(prefix="spt-jax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import numpy as np
 import pytest

@@ -12,9 +12,9 @@ import pytest
 
 import spt_jax
 from data_pipelines.dataset.loading import Dataset
+from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import main
-from spt_jax.quickstart import EXAMPLE, LIBRARY
 from spt_jax.runs.checkpoint import FORMAT
 
 SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()

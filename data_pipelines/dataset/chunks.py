@@ -22,7 +22,7 @@ from data_pipelines.dataset.records import Record, run_task
 from data_pipelines.dataset.staging import SCHEMA
 from data_pipelines.errors import UserError
 from data_pipelines.files import write_atomic
-from data_pipelines.readers.sources import Task
+from data_pipelines.readers.sources import SourceTask
 from data_pipelines.schema import DESCRIPTORS, EnergyGrid
 
 # A chunk is closed when it holds so many records, or so many tasks: a quarter of a minute's work at the most.
@@ -65,7 +65,7 @@ def schema(grid: EnergyGrid) -> pa.Schema:
 
 
 def ingest(
-    tasks: Sequence[Task],
+    tasks: Sequence[SourceTask],
     grid: EnergyGrid,
     folder: Path,
     workers: int,
@@ -95,12 +95,12 @@ def read(path: Path) -> pa.Table:
         return pa.ipc.open_file(file).read_all()
 
 
-def _records(tasks: Sequence[Task]) -> int:
+def _records(tasks: Sequence[SourceTask]) -> int:
     return sum(len(task.members) for task in tasks)
 
 
-def _cut(tasks: Sequence[Task]) -> Iterator[list[Task]]:
-    chunk: list[Task] = []
+def _cut(tasks: Sequence[SourceTask]) -> Iterator[list[SourceTask]]:
+    chunk: list[SourceTask] = []
     for task in tasks:
         chunk.append(task)
         if len(chunk) >= CHUNK_TASKS or _records(chunk) >= CHUNK_RECORDS:
@@ -110,7 +110,7 @@ def _cut(tasks: Sequence[Task]) -> Iterator[list[Task]]:
         yield chunk
 
 
-def _run_processes(todo: list[tuple[Path, list[Task]]], grid: EnergyGrid, workers: int, report: Callable) -> None:
+def _run_processes(todo: list[tuple[Path, list[SourceTask]]], grid: EnergyGrid, workers: int, report: Callable) -> None:
     if min(workers, len(todo)) == 1:  # a process more would only cost its start
         for path, chunk in todo:
             _run_chunk(chunk, grid, path)
@@ -135,7 +135,7 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides on Ctrl-C
 
 
-def _run_chunk(chunk: list[Task], grid: EnergyGrid, path: Path | str) -> None:
+def _run_chunk(chunk: list[SourceTask], grid: EnergyGrid, path: Path | str) -> None:
     table = as_table([record for task in chunk for record in run_task(task, grid)], grid)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:

@@ -23,7 +23,8 @@ from pymatgen.core import Structure
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
-from data_pipelines.readers.sources import SITE_FOLDER, Task
+from data_pipelines.readers.sources import SourceTask
+from data_pipelines.run_tree import SITE_FOLDER
 from data_pipelines.schema import DESCRIPTORS, NAMES, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
 
@@ -65,7 +66,7 @@ class Site:
     settings: str = ""
 
 
-def run_task(task: Task, grid: EnergyGrid) -> list[Record]:
+def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     """All records of one task, in its order."""
     label, read = _READERS[task.kind](task)
     sites = [_try(read, member) for member in task.members]
@@ -94,16 +95,16 @@ def _try(function: Callable, argument: Any) -> Any:
         return SpectrumError("unreadable", f"{type(error).__name__}: {error}".splitlines()[0][:200])
 
 
-def _name(task: Task, member: str | int) -> str:
+def _name(task: SourceTask, member: str | int) -> str:
     """What a dropped record is called: its place in the source."""
     place = f"row {task.first_row + member}" if isinstance(member, int) else os.path.relpath(member, task.root)
     return f"{task.source}:{place}"
 
 
-def _with_structure(read_site: Callable[[Task, str | int, Surroundings], Site]) -> Callable:
+def _with_structure(read_site: Callable[[SourceTask, str | int, Surroundings], Site]) -> Callable:
     """A reader of members that belong to the task's structure."""
 
-    def reader(task: Task) -> tuple[Callable, Callable]:
+    def reader(task: SourceTask) -> tuple[Callable, Callable]:
         surroundings = _Once(task)
 
         def read(member: str | int) -> Site:
@@ -118,7 +119,7 @@ def _with_structure(read_site: Callable[[Task, str | int, Surroundings], Site]) 
     return reader
 
 
-def _without_structure(read_site: Callable[[Task, int], Site]) -> Callable:
+def _without_structure(read_site: Callable[[SourceTask, int], Site]) -> Callable:
     """A reader of rows with the labels that the source states."""
     return lambda task: (_stated, lambda member: read_site(task, member))
 
@@ -143,7 +144,7 @@ def _stated(site: Site) -> tuple[np.ndarray, dict[str, str]]:
 class _Once:
     """The task's structure, read at the first use; its failure is told to every member."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: SourceTask):
         self.task = task
         self.value: Surroundings | SpectrumError | None = None
 
@@ -160,7 +161,7 @@ class _Once:
         return self.value
 
 
-def _structure(task: Task) -> Structure:
+def _structure(task: SourceTask) -> Structure:
     path = Path(task.structure)
     if task.kind == "library":
         return Structure.from_str(_row(task, task.members[0])["structure"], fmt="json")
@@ -177,14 +178,14 @@ def _symbol(around: Surroundings, index: int) -> str:
     return around.structure[index].specie.symbol
 
 
-def _read_site_folder(task: Task, member: str, around: Surroundings) -> Site:
+def _read_site_folder(task: SourceTask, member: str, around: Surroundings) -> Site:
     folder = Path(member)
     index, element = SITE_FOLDER.match(folder.name).groups()
     material = Path(task.structure).parent.name
     return _read_folder(folder, f"{material}/{folder.name}", material, around, int(index), element)
 
 
-def _read_run(task: Task, member: str, around: Surroundings) -> Site:
+def _read_run(task: SourceTask, member: str, around: Surroundings) -> Site:
     folder = Path(member)
     if not (folder / "feff.inp").exists():
         raise SpectrumError("no feff.inp", f"{folder}: which atom absorbs is not known")
@@ -236,11 +237,11 @@ def _columns(path: str, row_group: int) -> dict[str, Sequence]:
     return columns
 
 
-def _row(task: Task, member: int) -> dict:
+def _row(task: SourceTask, member: int) -> dict:
     return {name: column[member] for name, column in _columns(task.structure, task.row_group).items()}
 
 
-def _read_library_row(task: Task, member: int, around: Surroundings) -> Site:
+def _read_library_row(task: SourceTask, member: int, around: Surroundings) -> Site:
     row = _row(task, member)
     # Snapshots of one molecular-dynamics trajectory are correlated, those of two are not, although
     # they share a formula. Crystal variants belong to their prototype, and equal formulas together.
@@ -254,7 +255,7 @@ def _read_library_row(task: Task, member: int, around: Surroundings) -> Site:
     return Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, _json(settings))
 
 
-def _read_table_row(task: Task, member: int) -> Site:
+def _read_table_row(task: SourceTask, member: int) -> Site:
     """`material`, `edge` and columns named as descriptors are optional. Without a material every spectrum is its own."""
     row = _row(task, member)
     material = row.get("material") or row["id"]
@@ -273,7 +274,7 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
         return {"mu": file["mu"], "element": file["element"], **scale}
 
 
-def _read_npz_row(task: Task, member: int) -> Site:
+def _read_npz_row(task: SourceTask, member: int) -> Site:
     arrays = _arrays(task.structure)
     mu = arrays["mu"][member].astype(float)
     energy = arrays["e0_eV"][member] + arrays["step_eV"][member] * np.arange(len(mu))
@@ -295,7 +296,7 @@ def _stated_charge(row: dict) -> dict[str, float]:
 
 
 # kind of a task -> (task) -> (site -> labels and masks, member -> site)
-_READERS: dict[str, Callable[[Task], tuple[Callable, Callable]]] = {
+_READERS: dict[str, Callable[[SourceTask], tuple[Callable, Callable]]] = {
     "tree": _with_structure(_read_site_folder),
     "run": _with_structure(_read_run),
     "library": _with_structure(_read_library_row),

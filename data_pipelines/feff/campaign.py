@@ -25,11 +25,11 @@ from pymatgen.core import Structure
 
 from data_pipelines.errors import RunError, SourceError, SpectrumError
 from data_pipelines.feff.input import SETTINGS, FeffSettings
-from data_pipelines.feff.match import inequivalent_sites
-from data_pipelines.feff.run import STATUS, Job, Plan, read_status, run_site, shell_line
+from data_pipelines.feff.run import STATUS, CampaignPlan, SiteJob, read_status, run_site, shell_line
 from data_pipelines.files import write_atomic
-from data_pipelines.readers.sources import SITE_FOLDER
+from data_pipelines.run_tree import SITE_FOLDER
 from data_pipelines.schema import SYMBOLS
+from data_pipelines.structures.symmetry import inequivalent_sites
 
 FILE = "campaign.json"
 RUNS = "FEFF-XANES"
@@ -64,7 +64,7 @@ def run_campaign(
     jobs, unreadable = _find(structures, out, elements, report)
     todo = [job for job in jobs if _is_open(job, settings, redo_failed)]
     lease = _take_lease(out)
-    plan = Plan(command, settings, time_limit, retries, lease)
+    plan = CampaignPlan(command, settings, time_limit, retries, lease)
     lost: list[str] = []
     try:
         for job in todo:
@@ -94,7 +94,7 @@ def run_campaign(
     return summary
 
 
-def _find(structures: Path, out: Path, elements: tuple[str, ...], report: Report) -> tuple[list[Job], list[dict]]:
+def _find(structures: Path, out: Path, elements: tuple[str, ...], report: Report) -> tuple[list[SiteJob], list[dict]]:
     """Every site to run, in a fixed order, and the materials that cannot be read with the reason."""
     unknown = sorted(set(elements) - set(SYMBOLS[1:]))
     if unknown:
@@ -111,7 +111,7 @@ def _find(structures: Path, out: Path, elements: tuple[str, ...], report: Report
             for site, element in _sites(poscar):
                 if not elements or element in elements:
                     folder = out / material / RUNS / f"{site:03d}_{element}"
-                    jobs.append(Job(out / material / "POSCAR", site, element, folder))
+                    jobs.append(SiteJob(out / material / "POSCAR", site, element, folder))
         except SpectrumError as error:
             unreadable.append({"material": str(material), "reason": error.reason, "detail": error.detail})
         report("reading", count, len(poscars))
@@ -159,7 +159,7 @@ def _sites(poscar: Path) -> list[tuple[int, str]]:
         raise SpectrumError("unreadable", f"{type(error).__name__}: {error}".splitlines()[0][:200]) from None
 
 
-def _is_open(job: Job, settings: FeffSettings, redo_failed: bool) -> bool:
+def _is_open(job: SiteJob, settings: FeffSettings, redo_failed: bool) -> bool:
     """Whether the site is still to run. Raises RunError where its folder holds something that is not ours to replace."""
     status = read_status(job.folder)
     if status is None:
@@ -190,7 +190,7 @@ def _withdraw(lease: Path) -> None:
         lease.parent.rmdir()
 
 
-def _prepare_place(job: Job, structures: Path, out: Path, lease: Path) -> None:
+def _prepare_place(job: SiteJob, structures: Path, out: Path, lease: Path) -> None:
     """POSCAR and provenance beside the runs, as the dataset reads them; what was there of the site moves away."""
     for name in ("POSCAR", PROVENANCE):
         given, here = structures / job.poscar.parent.relative_to(out) / name, job.poscar.with_name(name)
@@ -251,7 +251,7 @@ def _lost(future: Future) -> list[str]:
     return [f"{type(error).__name__}: {error}".splitlines()[0][:200]] if error else []
 
 
-def _summary(jobs: Iterable[Job], unreadable: list[dict], plan: Plan, out: Path) -> dict:
+def _summary(jobs: Iterable[SiteJob], unreadable: list[dict], plan: CampaignPlan, out: Path) -> dict:
     """Made of the files alone, in the order of the sites: the same after any number of restarts."""
     versions, tries, failures = Counter(), Counter(), []
     elements: dict[str, Counter] = {}

@@ -1,4 +1,4 @@
-"""Structures from files, and which site of one a FEFF cluster stands for."""
+"""The structure that a feff.inp was written for, and the site of a structure that its cluster stands for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from pymatgen.core import Structure
 from pymatgen.io.feff.inputs import Header
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff.output import atoms
@@ -47,20 +46,6 @@ def find_absorber(structure: Structure, feff_inp: Path | str, shells: int = 24) 
             ):
                 return index
     raise SpectrumError("site mismatch", f"no {symbols[0]} site of the structure matches the cluster in {feff_inp}")
-
-
-def inequivalent_sites(structure: Structure, symprec: float = 0.01) -> list[tuple[int, int]]:
-    """(index, multiplicity) of one site from each symmetry orbit, in order of index; symprec in Angstrom.
-
-    Raises SpectrumError where the symmetry search fails.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        symmetry = SpacegroupAnalyzer(structure, symprec=symprec).get_symmetry_dataset()
-    if symmetry is None:
-        raise SpectrumError("no symmetry", f"spglib finds no space group for {structure.formula}")
-    representatives, counts = np.unique(symmetry.equivalent_atoms, return_counts=True)
-    return [(int(i), int(n)) for i, n in zip(representatives, counts, strict=True)]
 
 
 def _shells(neighbours: Iterable[tuple[str, float]], radius: float) -> list[tuple[str, float]]:

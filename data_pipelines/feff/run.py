@@ -37,7 +37,7 @@ BEYOND_SETTINGS = ("no input", "not a XANES run", "site mismatch")
 
 
 @dataclass(frozen=True)
-class Job:
+class SiteJob:
     """One site to run: atom `site` of `poscar`, whose records go to `folder`."""
 
     poscar: Path
@@ -47,7 +47,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CampaignPlan:
     """What all sites of a campaign share. `command` is a shell line (`shell_line`), `time_limit` seconds an attempt."""
 
     command: str
@@ -103,7 +103,7 @@ def read_status(folder: Path) -> dict | None:
     return status if whole else None
 
 
-def run_site(job: Job, plan: Plan) -> dict | None:
+def run_site(job: SiteJob, plan: CampaignPlan) -> dict | None:
     """Run FEFF for one site until it gives a spectrum or nothing is left to try; the status that was put in place.
 
     None where the lease was withdrawn. Raises RunError where the command cannot be run at all.
@@ -119,7 +119,7 @@ def run_site(job: Job, plan: Plan) -> dict | None:
         return None
 
 
-def _attempts(job: Job, plan: Plan, scratch: Path) -> dict:
+def _attempts(job: SiteJob, plan: CampaignPlan, scratch: Path) -> dict:
     from pymatgen.core import Structure  # slow to import: not for `spt-jax --help`
 
     settings, tries, failure, run = plan.settings, [], None, None

@@ -1,4 +1,4 @@
-"""Finding work: a tree, an archive, a FEFF run folder, a Parquet or .npz file -> `Task`s.
+"""Finding work: a tree, an archive, a FEFF run folder, a Parquet or .npz file -> `SourceTask`s.
 
 A task is one structure with all its spectra, so that neighbour finding is shared, or a run of rows that have no
 structure. It holds paths and numbers only, and a worker process reads them (`chunks.py`).
@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 from data_pipelines.errors import SourceError
 from data_pipelines.files import file_sha256
+from data_pipelines.run_tree import SITE_FOLDER
 
-SITE_FOLDER = re.compile(r"^(\d+)_([A-Z][a-z]?)$")
 LIBRARY_COLUMNS = {"id", "absorber", "site_index", "structure", "omega", "mu"}
 TABLE_COLUMNS = {"id", "absorber", "omega", "mu"}
 NPZ_ARRAYS = {"mu", "element", "e0_eV", "step_eV"}
@@ -36,7 +36,7 @@ LARGEST_ROW_GROUP = 200_000
 
 
 @dataclass(frozen=True)
-class Task:
+class SourceTask:
     """Spectra that are read together.
 
     kind "tree": `structure` is a POSCAR and `members` are site folders <NNN>_<El> of it.
@@ -63,7 +63,7 @@ class Source:
 
     name: str
     sha256: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[SourceTask, ...]
     without_spectra: tuple[str, ...] = ()
 
     @property
@@ -128,10 +128,10 @@ def _tree(root: Path, name: str) -> Source:
     if not by_poscar and not runs:
         raise SourceError(f"{root}: no FEFF run (feff.inp, xmu.dat) below this folder")
     tasks = [
-        Task("tree", name, str(root), str(poscar), tuple(map(str, members)))
+        SourceTask("tree", name, str(root), str(poscar), tuple(map(str, members)))
         for poscar, members in sorted(by_poscar.items())
     ]
-    tasks += [Task("run", name, str(root), str(run), (str(run),)) for run in runs]
+    tasks += [SourceTask("run", name, str(root), str(run), (str(run),)) for run in runs]
     lonely = poscars - set(by_poscar) - {run / "POSCAR" for run in runs}
     return Source(
         name, digest.hexdigest(), tuple(tasks), tuple(sorted(str(p.parent.relative_to(root)) for p in lonely))
@@ -151,7 +151,7 @@ def _parquet(path: Path) -> Source:
             raise SourceError(
                 f"{path}: a row group of {max(groups)} rows; write the file with at most {LARGEST_ROW_GROUP} in one"
             )
-        tasks: list[Task] = []
+        tasks: list[SourceTask] = []
         for group, rows in enumerate(groups):
             if wanted is LIBRARY_COLUMNS:
                 structures = file.read_row_group(group, columns=["structure"])["structure"].to_pylist()
@@ -160,7 +160,7 @@ def _parquet(path: Path) -> Source:
                 members = _runs(rows)
             kind = "library" if wanted is LIBRARY_COLUMNS else "table"
             first = sum(groups[:group])
-            tasks += [Task(kind, path.name, str(path), str(path), own, group, first) for own in members]
+            tasks += [SourceTask(kind, path.name, str(path), str(path), own, group, first) for own in members]
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path}: damaged Parquet file ({str(error).splitlines()[0]})") from None
     return Source(path.name, file_sha256(path), tuple(tasks))
@@ -189,5 +189,5 @@ def _npz(path: Path) -> Source:
         raise SourceError(f"{path}: damaged .npz file ({str(error).splitlines()[0]})") from None
     if len(rows) != 2 or elements != rows[:1]:
         raise SourceError(f"{path}: mu of shape {rows} and element of shape {elements} do not belong together")
-    tasks = (Task("npz", path.name, str(path), str(path), own) for own in _runs(rows[0]))
+    tasks = (SourceTask("npz", path.name, str(path), str(path), own) for own in _runs(rows[0]))
     return Source(path.name, file_sha256(path), tuple(tasks))

@@ -18,7 +18,6 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Poscar
 
 from data_pipelines.errors import CountedError, SourceError, StructureError, UserError
-from data_pipelines.feff.match import inequivalent_sites
 from data_pipelines.files import write_atomic
 from data_pipelines.schema import SYMBOLS
 from data_pipelines.structures import distances
@@ -26,6 +25,7 @@ from data_pipelines.structures.files import OPTIONS, PROVENANCE, SUMMARY, Droppe
 from data_pipelines.structures.options import Options
 from data_pipelines.structures.ordering import order
 from data_pipelines.structures.supercells import supercell
+from data_pipelines.structures.symmetry import inequivalent_sites
 from data_pipelines.structures.variants import Recipe, recipes, seed_of
 
 FORMAT = 1

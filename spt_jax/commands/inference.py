@@ -98,7 +98,8 @@ class Export:
         if self.out.is_dir():
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        export(load_run(self.model), self.out)
+        model = load_run(self.model)
+        export(model.blueprint, model.network, self.out)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         print(f"Next: spt-jax predict {self.out} xmu.dat")
 

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from data_pipelines.dataset.loading import Dataset
+from data_pipelines.pages.style import BLUE, GREY, RC
 from data_pipelines.schema import Batch
-from data_pipelines.survey.figures import BLUE, GREY, RC
 from spt_jax.config import BandInput, Config, ModelConfig, TrainConfig
 from spt_jax.inference.predict import Model, load
 from spt_jax.training.loop import train

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from data_pipelines.survey.figures import BLUE, ENERGY, GREY, INK, ORANGE, RC, STEPS, as_svg, panel
+from data_pipelines.pages.style import BLUE, ENERGY, GREY, INK, ORANGE, RC, STEPS, as_svg, panel
 from spt_jax.explain.edges import pre_edge
 
 SHADE = "#efe6d8"

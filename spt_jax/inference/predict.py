@@ -5,7 +5,7 @@ The network comes as a function, from a run folder or an exported file: nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,14 +16,11 @@ import numpy as np
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import SYMBOLS, descriptor, site_kind
 from data_pipelines.spectra.grid import to_grid
-from spt_jax.runs.blueprint import Blueprint
+from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.tasks import Answers, answers_of, units
 
 # Evaluation runs in pieces of one size, so that one program is compiled whatever the number of spectra.
 CHUNK = 256
-
-Network = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
-"""(B, L) spectra on the grid and (B,) atomic numbers -> (B, ...) output of each head, and "bands"; as SPT itself."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def load(path: Path | str) -> Model:
     if Path(path).is_file():
         from spt_jax.runs.export import load_exported
 
-        return load_exported(Path(path))
+        return Model(*load_exported(Path(path)))
     from spt_jax.inference.load import load_run
 
     return load_run(Path(path))

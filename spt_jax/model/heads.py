@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,11 @@ class HeadSpec:
 
     name: str
     classes: int
+
+
+def head_specs(tasks: Iterable[Any]) -> tuple[HeadSpec, ...]:
+    """What a network is asked to put out, of anything with a name and a number of classes."""
+    return tuple(HeadSpec(task.name, task.classes) for task in tasks)
 
 
 def outputs_of(specs: tuple[HeadSpec, ...]) -> int:

@@ -6,14 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from data_pipelines.schema import Batch
-from spt_jax.model.heads import HeadSpec
 from spt_jax.tasks import Task, make_tasks, units
 
-__all__ = ["Task", "head_specs", "make_tasks", "task_losses", "units"]
-
-
-def head_specs(tasks: tuple[Task, ...]) -> tuple[HeadSpec, ...]:
-    return tuple(HeadSpec(task.name, task.classes) for task in tasks)
+__all__ = ["Task", "make_tasks", "task_losses", "units"]
 
 
 def task_losses(

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from data_pipelines.dataset.loading import Split
+from data_pipelines.pages.style import GREY, INK, KIND_COLOUR, RC
 from data_pipelines.schema import DESCRIPTORS, SITE_KINDS, Descriptor, site_kind
-from data_pipelines.survey.figures import GREY, INK, KIND_COLOUR, RC
 from spt_jax.tasks import Answers
 
 Draw = Callable[[Axes, Descriptor, np.ndarray, np.ndarray, np.ndarray], None]

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data_pipelines.files import write_atomic
-from data_pipelines.survey.figures import BLUE, ORANGE, RC, as_svg
+from data_pipelines.pages.style import BLUE, ORANGE, RC, as_svg
 from spt_jax.config import ModelConfig
 from spt_jax.inference.evaluate import Evaluation
 from spt_jax.reports.figures import confusions, parities

@@ -13,6 +13,9 @@ from data_pipelines.schema import EnergyGrid, descriptor
 from spt_jax.config import ModelConfig, PeerConfig
 from spt_jax.tasks import Task
 
+Network = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
+"""(B, L) spectra on the grid and (B,) atomic numbers -> (B, ...) output of each head, and "bands"; as SPT itself."""
+
 if TYPE_CHECKING:
     from flax import nnx
 
@@ -99,7 +102,7 @@ class Blueprint:
         # An exported model is read where flax may be missing, and needs no fresh one.
         from flax import nnx
 
-        from spt_jax.objectives.labels import head_specs
+        from spt_jax.model.heads import head_specs
 
         network = network_class(self.model)
         energy, mean = self.grid.relative(), np.array(self.spectrum_mean)

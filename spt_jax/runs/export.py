@@ -18,8 +18,7 @@ from jax import export as jax_export
 
 from data_pipelines.errors import CheckpointError
 from data_pipelines.files import write_atomic
-from spt_jax.inference.predict import Model
-from spt_jax.runs.blueprint import Blueprint
+from spt_jax.runs.blueprint import Blueprint, Network
 
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -27,22 +26,22 @@ DOCUMENT, NETWORK = "model.json", "network.bin"
 AGAIN = "make one with `spt-jax export RUN --out FILE`"
 
 
-def export(model: Model, path: Path, platforms: tuple[str, ...] = PLATFORMS) -> None:
-    """Write `model` to the file `path`, whole or not at all; other platforms than this machine's need not be here."""
+def export(blueprint: Blueprint, network: Network, path: Path, platforms: tuple[str, ...] = PLATFORMS) -> None:
+    """Write a model to the file `path`, whole or not at all; other platforms than this machine's need not be here."""
     [batch] = jax_export.symbolic_shape("batch")
-    spectrum = jax.ShapeDtypeStruct((batch, model.blueprint.grid.points), jnp.float32)
+    spectrum = jax.ShapeDtypeStruct((batch, blueprint.grid.points), jnp.float32)
     atomic_number = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    network = jax_export.export(jax.jit(model.network), platforms=platforms)(spectrum, atomic_number)
-    document = {"format": FORMAT, "platforms": platforms, "jax": jax.__version__, **model.blueprint.to_json()}
+    exported = jax_export.export(jax.jit(network), platforms=platforms)(spectrum, atomic_number)
+    document = {"format": FORMAT, "platforms": platforms, "jax": jax.__version__, **blueprint.to_json()}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(DOCUMENT, json.dumps(document, indent=1))
-        archive.writestr(NETWORK, network.serialize())
+        archive.writestr(NETWORK, exported.serialize())
     write_atomic(path, content.getvalue())
 
 
-def load_exported(path: Path) -> Model:
-    """Raises CheckpointError where `path` is not such a file, is damaged, of another version or for other devices."""
+def load_exported(path: Path) -> tuple[Blueprint, Network]:
+    """What `export` wrote. Raises CheckpointError where `path` is not such a file, is damaged, of another version or for other devices."""
     try:
         with zipfile.ZipFile(path) as archive:
             document, content = json.loads(archive.read(DOCUMENT)), archive.read(NETWORK)
@@ -56,7 +55,7 @@ def load_exported(path: Path) -> Model:
             f"{path}: exported for {platforms}, jax runs on {here} here; {AGAIN}, or set JAX_PLATFORMS"
         )
     try:
-        return Model(Blueprint.from_json(document), jax_export.deserialize(bytearray(content)).call)
+        return Blueprint.from_json(document), jax_export.deserialize(bytearray(content)).call
     except Exception as error:  # another descriptor table, or whatever jax says to the files of another version
         reason = " ".join(str(error).split()) or type(error).__name__
         made = f"another version of spt-jax or by jax {document.get('jax')}"

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data_pipelines.pages.html import page, table
-from data_pipelines.survey.figures import BLUE, GREY, INK, ORANGE, RC, as_svg
+from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC, as_svg
 
 CHANGES = (
     "Mean score (macro-F1 of classes, R² of values) with one thing changed, less that of the preset. Blue: validation "

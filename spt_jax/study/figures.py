@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC
 from data_pipelines.schema import DESCRIPTORS, descriptor
-from data_pipelines.survey.figures import BLUE, GREY, INK, ORANGE, RC
+from spt_jax.scoring.intervals import alike
 from spt_jax.study.tables import EXPERTS, SPT
 
 OTHERS = ("#3a9a6f", "#8a5fb0", "#c44e52", "#b59b00", "#5b7fae", "#8c6d5a", "#e377c2", "#4c9aa8")
@@ -195,3 +196,34 @@ def _varies(of_kind: dict, name: str) -> bool:
 
 def _metric(name: str) -> str:
     return "macro-F1" if descriptor(name).kind == "class" else "R²"
+
+
+@matplotlib.rc_context(RC)
+def critical_difference_figure(ranks: dict[str, float], distance: float) -> Figure:
+    """Models along the axis of mean ranks; a bar joins those that are not told apart (Demsar 2006, figure 1)."""
+    ordered, groups = sorted(ranks.items(), key=lambda item: item[1]), alike(ranks, distance)
+    count, left = len(ordered), (len(ordered) + 1) // 2
+    first_label = 0.55 + 0.25 * len(groups)
+    bottom = first_label + 0.32 * (max(left, count - left) - 1) + 0.3
+    figure = Figure(figsize=(6.4, 0.55 * (bottom + 1.2)))
+    axes = figure.add_axes((0.22, 0, 0.56, 1))
+    margin = 0.04 * max(count - 1, 1)
+    axes.set(xlim=(1 - margin, count + margin), ylim=(bottom, -1.2))
+    axes.axis("off")
+    axes.plot((1, count), (0, 0), color=INK, linewidth=1)
+    for rank in range(1, count + 1):
+        axes.plot((rank, rank), (0, -0.12), color=INK, linewidth=1)
+        axes.text(rank, -0.2, str(rank), ha="center", va="bottom")
+    shown = min(distance, count - 1)
+    axes.plot((1, 1 + shown), (-0.75, -0.75), color=INK, linewidth=1, marker="|")
+    axes.text(1 + shown + margin, -0.75, f"critical distance {distance:.2f}", va="center")
+    for i, (name, rank) in enumerate(ordered):
+        best = i < left
+        y = first_label + 0.32 * (i if best else count - 1 - i)
+        end = 1 - margin if best else count + margin
+        axes.plot((rank, rank, end), (0, y, y), color=INK, linewidth=0.8)
+        text = f"{name}  {rank:.2f}" if best else f"{rank:.2f}  {name}"
+        axes.text(end, y, f"{text} " if best else f" {text}", ha="right" if best else "left", va="center")
+    for i, (best, worst) in enumerate(groups):
+        axes.plot((best, worst), (0.3 + 0.25 * i,) * 2, color=BLUE, linewidth=4, solid_capstyle="butt")
+    return figure

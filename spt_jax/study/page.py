@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.pages.html import page, table
+from data_pipelines.pages.style import as_svg
 from data_pipelines.schema import DESCRIPTORS, descriptor
-from data_pipelines.survey.figures import as_svg
 from spt_jax.reports.figures import confusions, parities, roc_curves
-from spt_jax.scoring.intervals import critical_difference_figure
 from spt_jax.study import figures
-from spt_jax.study.tables import EXPERTS, SPT, Model
+from spt_jax.study.tables import EXPERTS, SPT, Fits
 
 PAPER = {
     "non-O": {"OS": "0.969", "CN": "0.98", "CN2": "0.811", "OCN": "0.983", "PSGO": "0.523", "NNRS": "0.764"}
@@ -26,7 +25,7 @@ PAPER = {
 """The joint model of arXiv 2603.27684 on its own FEFF10 spectra of Li-Co-Mn-Ni-O and LFP; the better of two values."""
 
 
-def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict | None) -> str:
+def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict | None) -> str:
     """The page. maps: places of the test spectra and their colourings; None where UMAP is not installed."""
     test = dataset.split("test")
     spt = models[0]
@@ -48,7 +47,7 @@ def write_page(document: dict, models: list[Model], dataset: Dataset, maps: dict
                 f"Mean rank over {of_kind['ranks']['cases']} descriptors and seeds; a bar joins models that Nemenyi's "
                 "test does not tell apart. It takes the cases as independent, which they are not quite."
             )
-            drawn = critical_difference_figure(of_kind["ranks"]["mean"], of_kind["ranks"]["distance"])
+            drawn = figures.critical_difference_figure(of_kind["ranks"]["mean"], of_kind["ranks"]["distance"])
             sections.append((f"{kind}: ranks", note, _figure(drawn)))
         if EXPERTS in document["models"]:
             note = "One model for all descriptors, against one model for each. Dots: seeds."

@@ -25,7 +25,7 @@ from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.study.jobs import Done, Job, run_job
 from spt_jax.study.page import robustness_csv, scores_csv, write_page
 from spt_jax.study.plan import Plan, noisy
-from spt_jax.study.tables import EXPERTS, SPT, Model, document
+from spt_jax.study.tables import EXPERTS, SPT, Fits, document
 
 Report = Callable[[str, int, int, dict | None], None]
 """(what is fitted, jobs done, jobs in all, line of the training log)."""
@@ -61,12 +61,12 @@ def study(dataset: Dataset, out: Path, plan: Plan, report: Report) -> dict:
         if competitor.model == SPT and plan.experts:
             experts = replace(best.job, model=EXPERTS, experts=True)
             fits[EXPERTS] = [done(replace(experts, seed=seed), perturbed=False) for seed in range(plan.seeds)]
-    models = [Model(name, found, dataset) for name, found in fits.items()]
+    models = [Fits(name, found, dataset) for name, found in fits.items()]
     trained = {name: fits[name][0].job for name in plan.with_noise}
     with_noise = {
         name: done(replace(job, settings=noisy(job.settings), view="with noise")) for name, job in trained.items()
     }
-    result = document(models, [Model(name, [fit], dataset) for name, fit in with_noise.items()], dataset)
+    result = document(models, [Fits(name, [fit], dataset) for name, fit in with_noise.items()], dataset)
     result["settings"] = {name: asdict(found[0].job.settings) for name, found in fits.items()}
     result["settings_tried"] = {c.model: len(c.candidates) for c in plan.competitors}
     sites = by_site(dataset)

@@ -26,7 +26,7 @@ EXPERTS = "SPT experts"
 
 
 @dataclass(frozen=True)
-class Member:
+class Decided:
     """One fit, or the mean of all seeds of a model, with its class decisions already made.
 
     Probabilities are divided by a power of the training frequency, so that their argmax is the decision; the power is
@@ -37,7 +37,7 @@ class Member:
     alpha: dict[str, float]
 
 
-class Model:
+class Fits:
     """All fits of one model. `members`: one per seed; `ensemble`: their mean answers."""
 
     def __init__(self, name: str, fits: list[Done], dataset: Dataset):
@@ -50,11 +50,11 @@ class Model:
         return [(fit.answers("validation"), fit.answers("test")) for fit in self.fits]
 
     @cached_property
-    def members(self) -> list[Member]:
+    def members(self) -> list[Decided]:
         return [self._member(*answers) for answers in self.raw]
 
     @cached_property
-    def ensemble(self) -> Member:
+    def ensemble(self) -> Decided:
         return self._member(*(mean(list(answers)) for answers in zip(*self.raw, strict=True)))
 
     def perturbed(self) -> list[Answers]:
@@ -63,7 +63,7 @@ class Model:
             self._decided(fit.answers("perturbed"), m.alpha) for fit, m in zip(self.fits, self.members, strict=True)
         ]
 
-    def _member(self, validation: Answers, test: Answers) -> Member:
+    def _member(self, validation: Answers, test: Answers) -> Decided:
         alpha = {}
         for column, d in enumerate(DESCRIPTORS):
             known = self.validation.batch.mask[:, column]
@@ -71,7 +71,7 @@ class Model:
                 labels = self.validation.batch.labels[known, column].astype(int)
                 names = np.array(self.validation.materials)[known]
                 alpha[d.name] = fit_alpha(validation[d.name][known], labels, self._prior(column), names)
-        return Member(self._decided(test, alpha), alpha)
+        return Decided(self._decided(test, alpha), alpha)
 
     def _decided(self, answers: Answers, alpha: dict[str, float]) -> Answers:
         factor = {
@@ -89,7 +89,7 @@ def mean(answers: list[Answers]) -> Answers:
     return {name: np.mean([each[name] for each in answers], axis=0) for name in answers[0]}
 
 
-def document(models: list[Model], with_noise: list[Model], dataset: Dataset) -> dict:
+def document(models: list[Fits], with_noise: list[Fits], dataset: Dataset) -> dict:
     """All numbers by kind of site; `models` are SPT, its experts, and the competitors, some trained `with_noise` too."""
     test = dataset.split("test")
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in test.absorbers])
@@ -108,7 +108,7 @@ def document(models: list[Model], with_noise: list[Model], dataset: Dataset) -> 
     }
 
 
-def _of_kind(models: list[Model], with_noise: list[Model], test: Split, rows: np.ndarray) -> dict:
+def _of_kind(models: list[Fits], with_noise: list[Fits], test: Split, rows: np.ndarray) -> dict:
     split = take(test, np.flatnonzero(rows))
     scores = {model.name: _scores(model, split.batch, rows) for model in models}
     shared = [d.name for d in DESCRIPTORS if all(d.name in each for each in scores.values())]
@@ -122,7 +122,7 @@ def _of_kind(models: list[Model], with_noise: list[Model], test: Split, rows: np
     }
 
 
-def _scores(model: Model, batch: Batch, rows: np.ndarray) -> dict:
+def _scores(model: Fits, batch: Batch, rows: np.ndarray) -> dict:
     """Scores by descriptor: of each seed, their mean and spread, of the ensemble, and without the decision rule."""
     found: dict[str, dict] = {}
     members = [score_answers(_rows(m.test, rows), batch) for m in model.members]
@@ -155,7 +155,7 @@ def _auc(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     return float(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in present])) if present else None
 
 
-def _robustness(model: Model, split: Split, rows: np.ndarray) -> dict[str, list[float | None]]:
+def _robustness(model: Fits, split: Split, rows: np.ndarray) -> dict[str, list[float | None]]:
     """Main score on each perturbed test split, mean over the seeds; None where there is none."""
     by_seed, found = model.perturbed(), {}
     for column, d in enumerate(DESCRIPTORS):
@@ -175,7 +175,7 @@ def _robustness(model: Model, split: Split, rows: np.ndarray) -> dict[str, list[
     return found
 
 
-def _against(models: list[Model], scores: dict, split: Split, rows: np.ndarray, shared: list[str]) -> dict:
+def _against(models: list[Fits], scores: dict, split: Split, rows: np.ndarray, shared: list[str]) -> dict:
     """SPT minus the competitor with the best test score of each descriptor, single models and ensembles apart.
 
     Paired: on each resample of the materials the mean score of SPT's seeds less that of the competitor's.
@@ -191,7 +191,7 @@ def _against(models: list[Model], scores: dict, split: Split, rows: np.ndarray, 
         truth, names = split.batch.labels[known, column], np.array(split.materials)[known]
         drawn = draws(names)
 
-        def resampled(member: Member, d=d, known=known, truth=truth, names=names, drawn=drawn) -> np.ndarray:
+        def resampled(member: Decided, d=d, known=known, truth=truth, names=names, drawn=drawn) -> np.ndarray:
             answers = member.test[d.name][rows][known]
             return resampled_scores(d, truth, answers.argmax(-1) if d.kind == "class" else answers, names, drawn)
 
@@ -217,7 +217,7 @@ def _ranks(scores: dict, shared: list[str]) -> dict:
     return {"mean": average_ranks(cases), "distance": critical_distance(len(cases), count), "cases": count}
 
 
-def _calibration(model: Model, dataset: Dataset) -> dict[str, dict]:
+def _calibration(model: Fits, dataset: Dataset) -> dict[str, dict]:
     """By descriptor, mean over seeds: calibration error before and after temperature, or coverage of 90 % intervals."""
     validation, test = dataset.split("validation"), dataset.split("test")
     found: dict[str, list[dict]] = {}
@@ -245,7 +245,7 @@ def _calibration(model: Model, dataset: Dataset) -> dict[str, dict]:
     return {name: {key: float(np.mean([n[key] for n in each])) for key in each[0]} for name, each in found.items()}
 
 
-def _lipschitz(model: Model) -> dict[str, dict]:
+def _lipschitz(model: Fits) -> dict[str, dict]:
     """By descriptor, over the test spectra of all seeds: how far an answer moves with the spectrum."""
     each = [fit.answers("lipschitz") for fit in model.fits]
     return {name: asdict(Lipschitz.of(np.concatenate([found[name] for found in each]))) for name in each[0]}

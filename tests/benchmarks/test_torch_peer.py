@@ -9,8 +9,9 @@ from flax import nnx
 from benchmarks.workload import Workload, batch_of, config_of
 from data_pipelines.errors import RunError
 from data_pipelines.schema import EnergyGrid
+from spt_jax.model.heads import head_specs
 from spt_jax.model.spt import SPT
-from spt_jax.objectives.labels import head_specs, make_tasks, task_losses
+from spt_jax.objectives.labels import make_tasks, task_losses
 from spt_jax.runs.torch_weights import from_torch, to_torch
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 
 from data_pipelines.dataset.loading import Dataset, Split
 from data_pipelines.errors import DatasetError, RunError, SpectrumError
+from data_pipelines.library import LIBRARY
 from data_pipelines.schema import NAMES, Batch, EnergyGrid, descriptor
 from spt_jax.cli import main
 from spt_jax.config import ModelConfig
@@ -18,7 +19,6 @@ from spt_jax.explain.attribution import TOLERANCE, Explainer, Question, evenly_r
 from spt_jax.inference.load import load_run
 from spt_jax.inference.predict import Model
 from spt_jax.objectives.labels import make_tasks
-from spt_jax.quickstart import LIBRARY
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.export import export

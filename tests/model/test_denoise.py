@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data_pipelines.dataset.loading import Dataset
+from data_pipelines.library import LIBRARY
 from spt_jax.model.denoise import NoiseFilter
-from spt_jax.quickstart import LIBRARY
 from spt_jax.runs.blueprint import covariance
 from tests import reference
 

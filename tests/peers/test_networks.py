@@ -8,13 +8,13 @@ from flax import nnx
 
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
+from data_pipelines.library import LIBRARY
 from spt_jax.config import PEERS, Config, ModelConfig, PeerConfig, TrainConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.load import load_run
 from spt_jax.model.heads import HeadSpec
 from spt_jax.peers.networks import halved
 from spt_jax.peers.transformers import PromptAttention, SelfAttention, Tokens, strongest, uniform_around_zero
-from spt_jax.quickstart import LIBRARY
 from spt_jax.reports.report import write_report
 from spt_jax.runs.blueprint import Blueprint, network_class
 from spt_jax.training.loop import train

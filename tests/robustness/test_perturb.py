@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from data_pipelines.dataset.loading import Dataset
+from data_pipelines.library import LIBRARY
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.spectra.grid import broadened, post_edge, shifted
-from spt_jax.quickstart import LIBRARY
 from spt_jax.robustness.perturb import PERTURBATIONS, Perturbation, perturb
 
 GRID = EnergyGrid()

@@ -11,9 +11,9 @@ import pytest
 import spt_jax
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import CheckpointError
+from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import main
-from spt_jax.quickstart import EXAMPLE, LIBRARY
 from spt_jax.runs.export import export, load_exported
 
 SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()
@@ -116,10 +116,11 @@ def test_files_that_cannot_serve_are_refused_in_one_line(file, tmp_path):
 
 
 def test_platforms_and_an_absent_file(run, tmp_path):
-    export(spt_jax.load(run), tmp_path / "cpu.spt", platforms=("cpu",))
+    model = spt_jax.load(run)
+    export(model.blueprint, model.network, tmp_path / "cpu.spt", platforms=("cpu",))
     with zipfile.ZipFile(tmp_path / "cpu.spt") as archive:
         assert json.loads(archive.read("model.json"))["platforms"] == ["cpu"]
-    assert load_exported(tmp_path / "cpu.spt").blueprint == spt_jax.load(run).blueprint
+    assert load_exported(tmp_path / "cpu.spt")[0] == model.blueprint
     assert [p.name for p in tmp_path.iterdir()] == ["cpu.spt"]
     with pytest.raises(CheckpointError, match="spt-jax train"):
         spt_jax.load(tmp_path / "absent.spt")

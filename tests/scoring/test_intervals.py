@@ -7,7 +7,6 @@ from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, descriptor
 from spt_jax.scoring.intervals import (
     alike,
     average_ranks,
-    critical_difference_figure,
     critical_distance,
     differences,
     draws,
@@ -15,6 +14,7 @@ from spt_jax.scoring.intervals import (
     resampled_scores,
 )
 from spt_jax.scoring.metrics import main_score, score
+from spt_jax.study.figures import critical_difference_figure
 
 SITES = 300
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from data_pipelines.dataset.loading import Dataset
+from data_pipelines.library import LIBRARY
 from spt_jax.cli import main
 from spt_jax.config import PRESETS, Config, ModelConfig, TrainConfig
-from spt_jax.quickstart import LIBRARY
 from spt_jax.study.ablations import SHARES, ablate, scaling, variants
 from spt_jax.study.ablations_page import ablations_page
 

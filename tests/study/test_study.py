@@ -11,19 +11,19 @@ import pytest
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.resplit import thinned
 from data_pipelines.errors import RunError
+from data_pipelines.library import LIBRARY
 from data_pipelines.schema import site_kind
 from spt_jax.cli import main
 from spt_jax.config import PRESETS, Config, ModelConfig, TrainConfig
 from spt_jax.inference.load import load_run
 from spt_jax.peers.trees import TreeSettings
-from spt_jax.quickstart import LIBRARY
 from spt_jax.robustness.perturb import PERTURBATIONS
 from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.study import jobs
 from spt_jax.study.jobs import Job, run_job
 from spt_jax.study.plan import Competitor, Plan, full, quick
 from spt_jax.study.run import study
-from spt_jax.study.tables import SPT, Model
+from spt_jax.study.tables import SPT, Fits
 
 SMALL = Config(
     # Neither bands nor graph: what is tested is what becomes of a network, and this one compiles fastest.
@@ -82,7 +82,7 @@ def test_the_document_has_every_model_seed_and_perturbation(done):
 def test_scores_are_those_of_the_stored_answers(done):
     out, result, _ = done
     dataset = Dataset(LIBRARY)
-    model = Model("Extra Trees", [fit_of(out, "extra_trees-seed1")], dataset)
+    model = Fits("Extra Trees", [fit_of(out, "extra_trees-seed1")], dataset)
     test = dataset.split("test")
     rows = np.array([site_kind(absorber.split()[0]) == "non-O" for absorber in test.absorbers])
     batch = type(test.batch)(*(field[rows] for field in test.batch))

@@ -9,9 +9,9 @@ from benchmarks import workload
 from benchmarks.train_step import trainer
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
+from data_pipelines.library import LIBRARY
 from spt_jax.config import Config, ModelConfig, TrainConfig
 from spt_jax.inference.load import load_run
-from spt_jax.quickstart import LIBRARY
 from spt_jax.training.ensemble import emphasis, experts, run_members, train_members
 from spt_jax.training.step import make_epoch
 from tests.training.test_train import MODEL, SETTINGS

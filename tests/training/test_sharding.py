@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import RunError
-from spt_jax.quickstart import LIBRARY
+from data_pipelines.library import LIBRARY
 from spt_jax.training.sharding import Layout
 from tests.training.test_train import losses, run, uninterrupted  # noqa: F401
 

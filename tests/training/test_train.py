@@ -14,8 +14,8 @@ import pytest
 
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
+from data_pipelines.library import LIBRARY
 from spt_jax.config import Config, ModelConfig, TrainConfig
-from spt_jax.quickstart import LIBRARY
 from spt_jax.training.loop import LOG, train
 
 # The smallest network: these tests are about the trainer.
@@ -27,7 +27,7 @@ import json, os, signal, sys
 from pathlib import Path
 from data_pipelines.dataset.loading import Dataset
 from spt_jax.config import Config, ModelConfig, TrainConfig
-from spt_jax.quickstart import LIBRARY
+from data_pipelines.library import LIBRARY
 from spt_jax.training.loop import train
 out, model, settings, event, epoch = json.loads(sys.argv[1])
 def report(line):

@@ -7,7 +7,7 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.resplit import by_site, folds, thinned
 from data_pipelines.dataset.splits import NEAR_DUPLICATE, SPLITS
 from data_pipelines.errors import DatasetError
-from spt_jax.quickstart import LIBRARY
+from data_pipelines.library import LIBRARY
 
 
 def test_by_site_keeps_every_example_once_and_mixes_materials():

@@ -1,0 +1,45 @@
+"""One palette and one kind of picture for every page of the project: panels of inline SVG that a telephone shows unshrunk."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from data_pipelines.schema import SiteKind
+
+INK, BLUE, ORANGE, GREY = "#222222", "#1f6f9f", "#d9822b", "#b8b8b8"
+KIND_COLOUR: dict[SiteKind, str] = {"non-O": BLUE, "O": ORANGE}
+STEPS = (1, 2, 5, 10)  # of ticks
+ENERGY = "eV above the reference energy"
+
+RC = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "spt",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+}
+
+
+def panel(width: float = 3.7, height: float = 2.5) -> tuple[Figure, Axes]:
+    """One picture, in inches. The margins are fixed: axes of one size stand in line, and finding a layout would double the time."""
+    figure = Figure(figsize=(width, height))
+    left, bottom = 0.55 / width, 0.44 / height
+    axes = figure.add_axes((left, bottom, 1 - left - 0.1 / width, 1 - bottom - 0.1 / height))
+    axes.yaxis.set_label_coords(-0.4 / (width - 0.65), 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+    return figure, axes
+
+
+def as_svg(figure: Figure) -> str:
+    """The picture as an element of a page."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    # Matplotlib numbers its groups anew in every picture; on one page an id must be unique, and none refers to these.
+    return re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text[text.index("<svg") :])
