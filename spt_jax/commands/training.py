@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import console
 from spt_jax.config import Config, ModelConfig, TrainConfig
 
@@ -65,8 +67,11 @@ class Ensemble:
     """Folder of the run folders."""
     model: ModelConfig
     train: TrainConfig
-    seeds: int = 0
+    seeds: Annotated[int, Range(least=0)] = 0
     """How many seeds of the joint model; 0 trains one expert per descriptor."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from data_pipelines.dataset.loading import Dataset
