@@ -9,8 +9,9 @@ from pathlib import Path
 import grain
 import pyarrow.compute as pc
 
-from data_pipelines.dataset import blocks, card, parts
+from data_pipelines.dataset import blocks, card, parts, statistics
 from data_pipelines.dataset.blocks import REMEDY, Blocks
+from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.dataset.stream import WINDOW_ROWS, Batches
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256
@@ -52,6 +53,18 @@ class Dataset:
         batch = Batch(held.spectrum, held.atomic_number, *encode_labels(held.labels))
         return Split(tuple(texts["id"]), tuple(texts["material"]), absorbers, batch)
 
+    def statistics(self, name: str) -> Statistics:
+        """Of a whole split: read as `prepare` stored it, or of a dataset from before that, gathered block by block."""
+        self._count(name)
+        whole = Statistics.merge(self._statistics(part, name) for part in self._parts(name))
+        self._check(whole.count, name, "in its statistics")
+        return whole
+
+    def _statistics(self, part: str, split: str) -> Statistics:
+        path = parts.paths(self.path, part)[parts.STATISTICS]
+        stored = path.relative_to(self.path).as_posix() in self.card["files"]
+        return statistics.read(path, split) if stored else parts.measure(self.path, part, split)
+
     def kin(self, name: str) -> list[list[str]]:
         """What each example of a split shares with those that it must not be parted from, in stored order."""
         return self._ledger(name, "kin")["kin"]
@@ -73,14 +86,22 @@ class Dataset:
         return batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=ahead))
 
     def _blocks(self, split: str) -> Blocks:
+        self._count(split)
+        found = Blocks([parts.paths(self.path, part)[blocks.FOLDER] for part in self._parts(split)], split)
+        self._check(found.rows, split, "in blocks")
+        return found
+
+    def _count(self, split: str) -> int:
+        """Examples of a split, of which there must be one."""
         count = self.card["splits"].get(split, {}).get("examples", 0)
         if not count:
             known = ", ".join(name for name, own in self.card["splits"].items() if own["examples"])
             raise DatasetError(f"{self.path}: no examples in split {split!r}; it has {known}")
-        found = Blocks([parts.paths(self.path, part)[blocks.FOLDER] for part in self._parts(split)], split)
-        if found.rows != count:
-            raise self._damaged(f"{found.rows} {split} examples in blocks, {count} in the data card")
-        return found
+        return count
+
+    def _check(self, found: int, split: str, where: str) -> None:
+        if found != self._count(split):
+            raise self._damaged(f"{found} {split} examples {where}, {self._count(split)} in the data card")
 
     def _ledger(self, split: str, *columns: str) -> dict[str, list]:
         """Columns of the ledger for the examples of one split, in stored order."""
