@@ -168,6 +168,20 @@ class Blocks:
             raise self._damaged(shard, f"{len(found.spectrum)} rows in block {place}, expected {self.sizes[block]}")
         return found
 
+    def read(self, chosen: Sequence[int]) -> Rows:
+        """Some blocks one after the other, at least one; no more than a block is held besides them."""
+        sizes, first = self.sizes[chosen], self[chosen[0]]
+        whole = Rows(*(np.empty((sizes.sum(), *array.shape[1:]), array.dtype) for array in first))
+        for block, end in zip(chosen, np.cumsum(sizes), strict=True):
+            for array, values in zip(whole, self[block], strict=True):
+                array[end - len(values) : end] = values
+        return whole
+
+    def places(self, chosen: Sequence[int]) -> np.ndarray:
+        """(n,) numbers in the split of all rows of these blocks."""
+        ends = np.cumsum(self.sizes)
+        return np.concatenate([np.arange(ends[block] - self.sizes[block], ends[block]) for block in chosen])
+
     def path(self, block: int) -> Path:
         """The file that a block lies in."""
         return self._paths[bisect_right(self._first, block) - 1]

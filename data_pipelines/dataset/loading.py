@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 import grain
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipelines.dataset import blocks, card, parts, statistics
@@ -27,6 +29,19 @@ class Split:
     absorbers: tuple[str, ...]
     batch: Batch
 
+    def first(self, most: int | None) -> Split:
+        """So many rows at most; all where None."""
+        texts = (column[:most] for column in (self.ids, self.materials, self.absorbers))
+        return Split(*texts, Batch(*(array[:most] for array in self.batch)))
+
+
+def spaced(source: Blocks, most: int) -> np.ndarray:
+    """(n,) numbers of blocks at equal distances that hold some `most` rows."""
+    if most < 1:
+        raise DatasetError(f"at least one example must be asked for, not {most}")
+    count = min(-(-most * len(source) // source.rows), len(source))
+    return ((np.arange(count) + 0.5) * len(source) / count).astype(int)
+
 
 class Dataset:
     """A folder made by `spt-jax prepare`. Raises DatasetError where it is missing, damaged or of another format."""
@@ -42,16 +57,22 @@ class Dataset:
     def fingerprint(self) -> str:
         return self.card["fingerprint"]
 
-    def split(self, name: str) -> Split:
-        """All examples of one split, in stored order: part after part."""
+    def split(self, name: str, most: int | None = None) -> Split:
+        """All examples of one split, in stored order: part after part.
+
+        With `most`, so many at most: whole blocks at equal distances, the last one cut. The others are not read.
+        """
         source = self._blocks(name)
-        held = blocks.join([source[i] for i in range(len(source))])
-        texts = self._ledger(name, "id", "material", "element", "edge")
+        chosen = np.arange(len(source)) if most is None else spaced(source, most)
+        held = source.read(chosen)
+        texts = self._ledger(
+            name, ("id", "material", "element", "edge"), None if most is None else source.places(chosen)
+        )
         if len(texts["id"]) != len(held.spectrum):
             raise self._damaged(f"{len(texts['id'])} {name} examples in the ledger, {len(held.spectrum)} in blocks")
         absorbers = tuple(f"{element} {edge}" for element, edge in zip(texts["element"], texts["edge"], strict=True))
         batch = Batch(held.spectrum, held.atomic_number, *encode_labels(held.labels))
-        return Split(tuple(texts["id"]), tuple(texts["material"]), absorbers, batch)
+        return Split(tuple(texts["id"]), tuple(texts["material"]), absorbers, batch).first(most)
 
     def statistics(self, name: str) -> Statistics:
         """Of a whole split: read as `prepare` stored it, or of a dataset from before that, gathered block by block."""
@@ -67,7 +88,7 @@ class Dataset:
 
     def kin(self, name: str) -> list[list[str]]:
         """What each example of a split shares with those that it must not be parted from, in stored order."""
-        return self._ledger(name, "kin")["kin"]
+        return self._ledger(name, ("kin",))["kin"]
 
     def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
         """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.
@@ -103,19 +124,24 @@ class Dataset:
         if found != self._count(split):
             raise self._damaged(f"{found} {split} examples {where}, {self._count(split)} in the data card")
 
-    def _ledger(self, split: str, *columns: str) -> dict[str, list]:
-        """Columns of the ledger for the examples of one split, in stored order."""
+    def _ledger(self, split: str, columns: tuple[str, ...], rows: np.ndarray | None = None) -> dict[str, list]:
+        """Columns of the ledger for all examples of a split, or those at `rows` (n,) ascending, in stored order."""
         found: dict[str, list] = {column: [] for column in columns}
-        for part in self._parts(split):
-            ledger = parts.ledger(self.path, part)
-            ledger = ledger.filter(pc.equal(ledger["split"], split)).sort_by("row")
+        first = 0
+        for part, count in self._parts(split).items():
+            wanted = pc.field("split") == split
+            if rows is not None:
+                begin, end = np.searchsorted(rows, (first, first + count))
+                wanted &= pc.field("row").isin(pa.array(rows[begin:end] - first))
+            ledger = parts.ledger(self.path, part, [*columns, "row"], wanted).sort_by("row")
             for column, values in found.items():
                 values += ledger[column].to_pylist()
+            first += count
         return found
 
-    def _parts(self, split: str) -> list[str]:
-        """The parts that have examples of this split."""
-        return [own["part"] for own in self.card["sources"] if own["splits"].get(split)]
+    def _parts(self, split: str) -> dict[str, int]:
+        """The parts that have examples of this split, and how many."""
+        return {own["part"]: own["splits"][split] for own in self.card["sources"] if own["splits"].get(split)}
 
     def _damaged(self, detail: str) -> DatasetError:
         for name, sha256 in self.card["files"].items():

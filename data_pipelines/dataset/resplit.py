@@ -7,20 +7,29 @@ import pyarrow as pa
 
 from data_pipelines.dataset.loading import Dataset, Split
 from data_pipelines.dataset.splits import SPLITS, families, hash_place, hashed_split
+from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch
 
 
 class Resplit(Dataset):
-    """The same dataset with other splits, held in memory: what `train` and `evaluate` read is `split` and `grid`."""
+    """The same dataset with other splits, held in memory, where alone it can be trained on."""
 
     def __init__(self, dataset: Dataset, splits: dict[str, Split], name: str):
         super().__init__(dataset.path)
         self._splits = splits
         self.fingerprint = f"{dataset.fingerprint} {name}"
 
-    def split(self, name: str) -> Split:
-        return self._splits[name]
+    def split(self, name: str, most: int | None = None) -> Split:
+        whole = self._splits[name]
+        count = len(whole.ids)
+        return whole if most is None or most >= count else take(whole, np.arange(most) * count // most)
+
+    def statistics(self, name: str) -> Statistics:
+        return Statistics.of(self._splits[name].batch, self._splits[name].absorbers)
+
+    def stream(self, *_, **__):
+        raise DatasetError(f"{self.path}: dealt anew in memory ({self.fingerprint}), so not to be streamed")
 
 
 def by_site(dataset: Dataset) -> Resplit:

@@ -1,4 +1,8 @@
-"""The endless sequence of one host's batches, read from blocks on disk."""
+"""The endless sequence of one host's batches, read from blocks on disk.
+
+However large the set: in memory are some windows, the order of the blocks of two epochs and their sizes, less than a
+tenth of a byte for a spectrum.
+"""
 
 from __future__ import annotations
 
