@@ -18,7 +18,7 @@ def load_run(run: Path) -> Model:
     try:
         blueprint = Blueprint.from_json(document)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{run}: checkpoint of another version of spt-jax ({error}); train again") from None
+        raise CheckpointError(f"{run}: checkpoint of another version of spt-jax ({error!r}); train again") from None
     graph, params, constants = blueprint.abstract()
     variables = read_variables({"params": params, "constants": constants})
     return Model(blueprint, nnx.merge(graph, variables["params"], variables["constants"]))

@@ -55,9 +55,9 @@ def plan_cost(plan: Plan, batch: int, width: int) -> Cost:
     return sum((form_cost(grid, form, batch, width) for grid, form in plan), Cost(0, 0))
 
 
-def folding_cost(config: ModelConfig, length: int, batch: int) -> Cost:
+def folding_cost(config: ModelConfig, length: int, batch: int, folding: Folding = "auto") -> Cost:
     """One block's convolutions, the way this machine computes them."""
-    plan = make_plan(config, length)
+    plan = make_plan(config, length, folding)
     if plan is None:
         return taps_of(config, length, batch)
     return plan_cost(plan, batch, config.width)

@@ -20,7 +20,7 @@ from spt_jax.scoring.metrics import main_score, score_outputs
 from spt_jax.tasks import Task, answers_of, make_tasks
 
 
-class Rows(NamedTuple):
+class LabelledRows(NamedTuple):
     """Spectra as they are learnt from. share: (B,) of `batch` in the mixture whose other part is labelled as `other`."""
 
     batch: Batch
@@ -56,16 +56,16 @@ class Labels:
     def names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
 
-    def views(self, batch: Batch, keys: jax.Array) -> Rows:
+    def views(self, batch: Batch, keys: jax.Array) -> LabelledRows:
         """Each spectrum as a detector might have seen it, mixed with its neighbour in the batch."""
         mixing, augmenting, _ = _split(keys)
         other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
         share = mix_share(mixing, batch, other, self.config.mixup)
         spectrum = augment(augmenting, batch.spectrum, self.config, self.grid_step)
         spectrum = share[:, None] * spectrum + (1 - share[:, None]) * jnp.roll(spectrum, 1, axis=0)
-        return Rows(batch._replace(spectrum=spectrum), other, share)
+        return LabelledRows(batch._replace(spectrum=spectrum), other, share)
 
-    def loss(self, model: nnx.Module, rows: Rows, keys: jax.Array) -> jax.Array:
+    def loss(self, model: nnx.Module, rows: LabelledRows, keys: jax.Array) -> jax.Array:
         """(T,) as of `task_losses`."""
         outputs = model(rows.batch.spectrum, rows.batch.atomic_number, _split(keys)[2])
         labelled = ((rows.batch, rows.share), (rows.other, 1 - rows.share))

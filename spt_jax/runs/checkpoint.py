@@ -110,17 +110,18 @@ def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
             composite = ocp.args.Composite(blueprint=ocp.args.JsonRestore(), variables=ocp.args.StandardRestore())
             # Read whole: half a file of weights must not be found out when it is too late for the one before.
             document = manager.restore(step, args=composite)["blueprint"]
+            break
         except Exception as error:  # whatever a damaged file makes Orbax raise
             damaged.append(f"{folder / str(step)}: damaged checkpoint ({type(error).__name__})")
-            continue
-        for line in damaged:
-            log.warning("%s; using the one before, of step %d", line, step)
-        try:
-            document = checkpoint_of_today(document)
-        except ValueError as error:
-            raise CheckpointError(f"{run}: checkpoint of {error}") from None
-        return document, lambda like: _variables(manager, step, like, folder)
-    raise CheckpointError(damaged[0] if damaged else f"{run}: training has not saved a model yet")
+    else:
+        raise CheckpointError(damaged[0] if damaged else f"{run}: training has not saved a model yet")
+    for line in damaged:
+        log.warning("%s; using the one before, of step %d", line, step)
+    try:
+        document = checkpoint_of_today(document)
+    except ValueError as error:
+        raise CheckpointError(f"{run}: checkpoint of {error}") from None
+    return document, lambda like: _variables(manager, step, like, folder)
 
 
 def _variables(manager: ocp.CheckpointManager, step: int, like: Any, folder: Path) -> Any:

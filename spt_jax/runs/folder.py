@@ -1,8 +1,8 @@
 """A run folder: the names of what lies in it, whose it is, and its log.
 
-    RUN/config.json       what was asked for, with what, and every change of it since
-    RUN/train_log.jsonl   a line for each epoch
-    RUN/checkpoints, RUN/model   checkpoint.py
+RUN/config.json       what was asked for, with what, and every change of it since
+RUN/train_log.jsonl   a line for each epoch
+RUN/checkpoints, RUN/model   checkpoint.py
 """
 
 from __future__ import annotations

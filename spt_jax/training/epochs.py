@@ -70,7 +70,9 @@ def run_epochs(
     report: Callable[[dict], None],
 ) -> dict:
     """Train to the end, or go on where a stopped run left off; returns the last log line. See `loop.train`."""
-    settings, alone = made.config.train, len(members) == 1 and members[0].folder == out
+    settings = made.config.train
+    # In an ensemble the losses by name are of other members each: only their weighted sum is of all.
+    alone = len(members) == 1 and members[0].folder == out
     checkpoints = Checkpoints(out)
     progress: dict[str, Any] = {"epoch": 0, "best": [None] * len(members), "since_best": [0] * len(members)}
     if restored := checkpoints.restore(state, made.flat.size):
@@ -88,7 +90,8 @@ def run_epochs(
             number = progress["epoch"] + 1
             _check(metrics["loss"], members, number)
             line = {"epoch": number, "epochs": settings.epochs, "step": number * steps}
-            line |= {name: round(float(each.mean()), 6) for name, each in metrics.items() if _told(name, made, alone)}
+            told = ("loss", *(made.objective.names if alone else ()), "learning_rate", "gradient_norm")
+            line |= {name: round(float(metrics[name].mean()), 6) for name in told}
             speed = steps * settings.batch_size * len(members) / seconds
             line |= {"seconds": round(seconds, 3), "spectra_per_s": round(speed, 1)}
             line |= {"input_wait": round(epoch.waited, 3)} | ({} if alone else {"members": len(members)})
@@ -98,7 +101,9 @@ def run_epochs(
             validating = last or number % settings.validate_every == 0
             if validating:
                 found = _judge(made, state, members, validation, progress, line["step"], checkpoints if alone else None)
-                line["validation"] = found[0] if alone else {m.folder.name: _mean(f) for m, f in zip(members, found)}
+                line["validation"] = (
+                    found[0] if alone else {m.folder.name: _mean(f) for m, f in zip(members, found, strict=True)}
+                )
                 line["score"] = _mean(line["validation"])
             if validating or stopping:
                 checkpoints.save(line["step"], state, made.flat.size, {**progress, "stream": epoch.position()})
@@ -149,11 +154,6 @@ def _judge(
 def _mean(scores: dict[str, float | None]) -> float | None:
     known = [score for score in scores.values() if score is not None]
     return float(np.mean(known)) if known else None
-
-
-def _told(name: str, made: Assembly, alone: bool) -> bool:
-    """In an ensemble the losses by name are of other members each: only their weighted sum is of all."""
-    return alone or name not in made.objective.names
 
 
 def _check(losses: np.ndarray, members: tuple[Member, ...], number: int) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from spt_jax.training.assemble import Assembly, assemble
 from spt_jax.training.epochs import Member, run_epochs
 from spt_jax.training.profile import profile_steps
 from spt_jax.training.sharding import Layout, make_mesh
-from spt_jax.training.step import Share, TrainState, make_epoch
+from spt_jax.training.step import Quota, TrainState, make_epoch
 from spt_jax.training.warm_start import begin_with
 
 # Validation spectra that are judged at most, of a larger split evenly spaced blocks: what a device and a host hold.
@@ -54,7 +53,10 @@ def train(
         tell(text)
 
     state = made.state(began_with.params if began_with else None)
-    epoch = (Resident if settings.input == "resident" else Streamed)(made, dataset, steps)
+    if settings.input == "resident":
+        epoch = Resident(made, dataset, steps, partial(jax.jit, donate_argnums=0))
+    else:
+        epoch = Streamed(made, dataset, steps)
     if profile:
         tell(f"trace of {profile} steps: {profile_steps(made, state, dataset, profile, out)}")
     member = Member(out, settings.seed, made.objective.names)
@@ -64,7 +66,9 @@ def train(
 def steps_per_epoch(examples: int, batch_size: int) -> int:
     """Whole batches in a training set. Raises RunError where there is none."""
     if examples < batch_size:
-        raise RunError(f"{examples} training examples do not fill one batch; give --train.batch-size {examples} or less")
+        raise RunError(
+            f"{examples} training examples do not fill one batch; give --train.batch-size {examples} or less"
+        )
     return examples // batch_size
 
 
@@ -73,16 +77,17 @@ class Resident:
 
     waited = 0.0
 
-    def __init__(self, made: Assembly, dataset: Dataset, steps: int):
+    def __init__(self, made: Assembly, dataset: Dataset, steps: int, compiled: Callable[[Callable], Callable]):
+        """compiled: of an epoch as (state, data), a program that uses the state up."""
         settings = made.config.train
-        quotas, rows = dataset.quotas(settings.batch_size), dataset.rows("train")
-        shares = tuple(Share(*each) for each in zip((sum(rows[:i]) for i in range(len(rows))), rows, quotas, strict=True))
-        epoch = make_epoch(made.step, steps, shares, settings.seed, made.layout.cut)
-        data = made.layout.place_whole(dataset.split("train").batch)
-        self._run = partial(jax.jit(epoch, donate_argnums=0), data=data)
+        own = zip(dataset.ranges("train"), dataset.quotas(settings.batch_size), strict=True)
+        quotas = tuple(Quota(rows.start, len(rows), drawn) for rows, drawn in own)
+        epoch = make_epoch(made.step, steps, quotas, settings.seed, made.layout.cut)
+        self._data = made.layout.place_whole(dataset.split("train").batch)
+        self._run = compiled(epoch)
 
     def __call__(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
-        return self._run(state)
+        return self._run(state, self._data)
 
     def position(self) -> dict:
         return {}

@@ -93,7 +93,7 @@ class Layout:
     def place_whole(self, tree: Any) -> Any:
         """Outside jit: every leaf whole on every device."""
         if self.mesh is None:
-            return tree
+            return jax.device_put(tree)
         return jax.tree.map(lambda x: _put(x, NamedSharding(self.mesh, WHOLE)), tree)
 
     def place_rows(self, batch: Any) -> Any:

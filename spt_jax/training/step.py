@@ -87,36 +87,36 @@ def make_step(
     return step
 
 
-class Share(NamedTuple):
+class Quota(NamedTuple):
     """One data set among several that a resident set is made of: its rows, and how many of a batch are drawn of it."""
 
     start: int
     rows: int
-    quota: int
+    drawn: int
 
 
 def make_epoch(
-    step: StepFunction, steps: int, shares: tuple[Share, ...], seed: int, place: Callable[[Batch], Batch]
+    step: StepFunction, steps: int, quotas: tuple[Quota, ...], seed: int, place: Callable[[Batch], Batch]
 ) -> Callable:
     """(state, whole resident set) -> (state, mean metrics): one shuffled epoch as a scan, batches gathered on the device.
 
-    The order is the seed folded with the epoch number, so a restart needs only the step. A share that is drawn more
+    The order is the seed folded with the epoch number, so a restart needs only the step. A set that is drawn of more
     often than it has rows is shuffled anew each time it is through. `place` cuts a batch over the devices.
     """
 
-    def drawn(key: jax.Array, share: Share) -> jax.Array:
-        """(steps, quota) rows of one share."""
-        wanted = steps * share.quota
-        times = -(-wanted // share.rows)
+    def order_of(key: jax.Array, quota: Quota) -> jax.Array:
+        """(steps, drawn) rows of one set."""
+        wanted = steps * quota.drawn
+        times = -(-wanted // quota.rows)
         keys = [key] if times == 1 else jax.random.split(key, times)
-        order = jnp.concatenate([jax.random.permutation(each, share.rows) for each in keys])
-        return share.start + order[:wanted].reshape(steps, share.quota)
+        order = jnp.concatenate([jax.random.permutation(each, quota.rows) for each in keys])
+        return quota.start + order[:wanted].reshape(steps, quota.drawn)
 
     def epoch(state: TrainState, data: Batch, emphasis: jax.Array | None = None):
         number = state.step // steps
         key = jax.random.fold_in(jax.random.key(seed + 2**20), number)
-        keys = [key] if len(shares) == 1 else jax.random.split(key, len(shares))
-        order = jnp.concatenate([drawn(*each) for each in zip(keys, shares, strict=True)], axis=1)
+        keys = [key] if len(quotas) == 1 else jax.random.split(key, len(quotas))
+        order = jnp.concatenate([order_of(*each) for each in zip(keys, quotas, strict=True)], axis=1)
 
         def body(state: TrainState, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
             return step(state, place(jax.tree.map(lambda x: x[index], data)), emphasis)

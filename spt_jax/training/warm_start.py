@@ -29,7 +29,7 @@ def begin_with(run: Path, made: Assembly) -> Beginning:
     """
     document, read = load_model(run)
     other = Blueprint.from_json(document)
-    graph, params, constants = other.abstract()
+    _, params, constants = other.abstract()
     theirs = read({"params": params, "constants": constants})["params"]
     found = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(theirs)}
     same_heads = [(t.name, t.classes) for t in other.tasks] == [(t.name, t.classes) for t in made.blueprint.tasks]

@@ -1,12 +1,13 @@
 """Members of an ensemble train as they would alone."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import workload
-from benchmarks.train_step import trainer
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
 from data_pipelines.library import LIBRARY
@@ -14,11 +15,11 @@ from spt_jax.config import Config, ModelConfig, TrainConfig
 from spt_jax.inference.load import load_run
 from spt_jax.training.ensemble import emphasis, experts, run_members, train_members
 from spt_jax.training.step import make_epoch
-from tests.training.test_train import MODEL, SETTINGS
+from tests.training.test_train import MIXED, MODEL, SETTINGS
 
 
 def test_stacked_and_in_turns_are_the_same_as_alone():
-    config = Config(ModelConfig(**{**MODEL, "width": 8, "attention": "gatv1"}), TrainConfig(mixup=0.4))
+    config = Config(ModelConfig(**{**MODEL, "width": 8, "attention": "gatv1"}), MIXED)
     work = workload.make(config, 24, 24)
     step, state, _ = trainer(work)
     epoch = make_epoch(step, 3, 8, 0, lambda batch: batch)
@@ -39,8 +40,8 @@ def test_stacked_and_in_turns_are_the_same_as_alone():
 
 @pytest.mark.parametrize("stacked", [True, False])
 def test_experts_become_run_folders_that_know_one_descriptor(tmp_path, stacked):
-    settings = {**SETTINGS, "epochs": 2, "descriptors": ("CN", "MBL")}
-    config, dataset = Config(ModelConfig(**MODEL), TrainConfig(**settings)), Dataset(LIBRARY)
+    objective, train = replace(MIXED, descriptors=("CN", "MBL")), TrainConfig(**{**SETTINGS, "epochs": 2})
+    config, dataset = Config(ModelConfig(**MODEL), objective, train), Dataset(LIBRARY)
     last = train_members(config, dataset, tmp_path / "all", stacked=stacked)
     assert set(last["validation"]) == {"CN", "MBL"}
     for name in ("CN", "MBL"):
