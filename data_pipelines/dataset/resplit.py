@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from data_pipelines.dataset.loading import Dataset, Split
+from data_pipelines.dataset.data import Split
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.splits import SPLITS, families, hash_place, hashed_split
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
@@ -18,6 +19,7 @@ class Resplit(Dataset):
     def __init__(self, dataset: Dataset, splits: dict[str, Split], name: str):
         super().__init__(dataset.path)
         self._splits = splits
+        self.examples = {name: len(own.ids) for name, own in splits.items()}
         self.fingerprint = f"{dataset.fingerprint} {name}"
 
     def split(self, name: str, most: int | None = None) -> Split:

@@ -1,0 +1,68 @@
+"""What training asks of data, whoever holds them: a prepared dataset, a set of one's own, several of them mixed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.errors import DatasetError
+from data_pipelines.schema import Batch, EnergyGrid
+
+if TYPE_CHECKING:  # takes a second, which a data card need not
+    import grain
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split in memory. ids, materials and absorbers ("Cu K") are for reports; `batch` is what a model trains on."""
+
+    ids: tuple[str, ...]
+    materials: tuple[str, ...]
+    absorbers: tuple[str, ...]
+    batch: Batch
+
+    def first(self, most: int | None) -> Split:
+        """So many rows at most; all where None."""
+        texts = (column[:most] for column in (self.ids, self.materials, self.absorbers))
+        return Split(*texts, Batch(*(array[:most] for array in self.batch)))
+
+
+class Data(ABC):
+    """A set of labelled spectra on one grid, dealt to splits.
+
+    name: where it lies, for messages. fingerprint: the same for the same examples. examples: how many each split has.
+    """
+
+    name: str
+    grid: EnergyGrid
+    fingerprint: str
+    examples: dict[str, int]
+
+    @abstractmethod
+    def split(self, name: str, most: int | None = None) -> Split:
+        """The examples of a split in stored order, in memory; with `most`, so many at most from all over it."""
+
+    @abstractmethod
+    def statistics(self, name: str) -> Statistics:
+        """Of a whole split, which is not held in memory for it."""
+
+    @abstractmethod
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
+        """Endless shuffled batches of this host's share. Its iterator's state restores the exact position."""
+
+    def quotas(self, batch_size: int) -> tuple[int, ...]:
+        """Rows of a batch that come from each of the sets it is made of."""
+        return (batch_size,)
+
+    def ranges(self, split: str) -> tuple[range, ...]:
+        """Where the rows of each of these sets lie in `split(...)`."""
+        return (range(self.count(split)),)
+
+    def count(self, split: str) -> int:
+        """Examples of a split. Raises DatasetError where it has none."""
+        if not self.examples.get(split):
+            known = ", ".join(name for name, count in self.examples.items() if count)
+            raise DatasetError(f"{self.name}: no examples in split {split!r}; it has {known or 'none at all'}")
+        return self.examples[split]
