@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from data_pipelines.dataset.blocks import BlockSource
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch, EnergyGrid
@@ -52,13 +56,13 @@ class Data(ABC):
     def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
         """Endless shuffled batches of this host's share. Its iterator's state restores the exact position."""
 
+    @abstractmethod
     def quotas(self, batch_size: int) -> tuple[int, ...]:
         """Rows of a batch that come from each of the sets it is made of."""
-        return (batch_size,)
 
+    @abstractmethod
     def ranges(self, split: str) -> tuple[range, ...]:
         """Where the rows of each of these sets lie in `split(...)`."""
-        return (range(self.count(split)),)
 
     def count(self, split: str) -> int:
         """Examples of a split. Raises DatasetError where it has none."""
@@ -66,3 +70,41 @@ class Data(ABC):
             known = ", ".join(name for name, count in self.examples.items() if count)
             raise DatasetError(f"{self.name}: no examples in split {split!r}; it has {known or 'none at all'}")
         return self.examples[split]
+
+
+class BlockData(Data):
+    """One set, whose examples lie in blocks."""
+
+    @abstractmethod
+    def blocks(self, split: str) -> BlockSource:
+        """The blocks of one split in stored order. Raises DatasetError where there are none."""
+
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
+        """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.
+
+        An epoch is `examples // shards // batch_size` batches, the same on every host, and shows a row at most once;
+        what is left out, less than a batch of each host and less than a row for each, is drawn anew every epoch.
+        """
+        from data_pipelines.dataset.stream import Batches, endless  # loads grain, which takes a second
+
+        return endless(Batches(self.blocks(split), batch_size, seed, shard, shards), batch_size)
+
+    def quotas(self, batch_size: int) -> tuple[int, ...]:
+        return (batch_size,)
+
+    def ranges(self, split: str) -> tuple[range, ...]:
+        return (range(self.count(split)),)
+
+
+def join(splits: list[Split]) -> Split:
+    """One after the other."""
+    names = ("ids", "materials", "absorbers")
+    texts = (tuple(chain.from_iterable(getattr(split, name) for split in splits)) for name in names)
+    arrays = zip(*(split.batch for split in splits), strict=True)
+    return Split(*texts, Batch(*(np.concatenate(parts) for parts in arrays)))
+
+
+def take(split: Split, rows: np.ndarray) -> Split:
+    """Some rows of a split, by their (n,) numbers."""
+    texts = (tuple(column[i] for i in rows) for column in (split.ids, split.materials, split.absorbers))
+    return Split(*texts, Batch(*(field[rows] for field in split.batch)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,17 +10,14 @@ import pyarrow.compute as pc
 
 from data_pipelines.dataset import blocks, card, parts, statistics
 from data_pipelines.dataset.blocks import REMEDY, Blocks
-from data_pipelines.dataset.data import Data, Split
+from data_pipelines.dataset.data import BlockData, Split
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256
 from data_pipelines.schema import NAMES, Batch, EnergyGrid, encode_labels
 
-if TYPE_CHECKING:
-    import grain
 
-
-class Dataset(Data):
+class Dataset(BlockData):
     """A folder made by `spt-jax prepare`. Raises DatasetError where it is missing, damaged or of another format."""
 
     def __init__(self, path: Path | str):
@@ -62,16 +58,6 @@ class Dataset(Data):
     def kin(self, name: str) -> list[list[str]]:
         """What each example of a split shares with those that it must not be parted from, in stored order."""
         return self._ledger(name, ("kin",))["kin"]
-
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
-        """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.
-
-        An epoch is `examples // shards // batch_size` batches, the same on every host, and shows a row at most once;
-        what is left out, less than a batch of each host and less than a row for each, is drawn anew every epoch.
-        """
-        from data_pipelines.dataset.stream import Batches, endless
-
-        return endless(Batches(self.blocks(split), batch_size, seed, shard, shards), batch_size)
 
     def blocks(self, split: str) -> Blocks:
         """The blocks of one split, part after part."""
