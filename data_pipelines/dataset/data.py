@@ -14,8 +14,8 @@ from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch, EnergyGrid
 
-if TYPE_CHECKING:  # takes a second, which a data card need not
-    import grain
+if TYPE_CHECKING:  # imports grain, which takes a second
+    from data_pipelines.dataset.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Data(ABC):
         """Of a whole split, which is not held in memory for it."""
 
     @abstractmethod
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> Stream:
         """Endless shuffled batches of this host's share. Its iterator's state restores the exact position."""
 
     @abstractmethod
@@ -79,13 +79,13 @@ class BlockData(Data):
     def blocks(self, split: str) -> BlockSource:
         """The blocks of one split in stored order. Raises DatasetError where there are none."""
 
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> Stream:
         """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.
 
         An epoch is `examples // shards // batch_size` batches, the same on every host, and shows a row at most once;
         what is left out, less than a batch of each host and less than a row for each, is drawn anew every epoch.
         """
-        from data_pipelines.dataset.stream import Batches, endless  # loads grain, which takes a second
+        from data_pipelines.dataset.stream import Batches, endless
 
         return endless(Batches(self.blocks(split), batch_size, seed, shard, shards), batch_size)
 

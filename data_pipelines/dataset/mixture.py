@@ -14,7 +14,7 @@ from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 
 if TYPE_CHECKING:
-    import grain
+    from data_pipelines.dataset.stream import Stream
 
 
 class Mixture(Data):
@@ -60,7 +60,7 @@ class Mixture(Data):
             self.count(name)
         return Statistics.merge(own)
 
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> grain.IterDataset:
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> Stream:
         """As of a dataset, with `quotas(batch_size)` rows of each set in every batch.
 
         A set goes through all rows of this host's share in an order of its own before any comes again. Which batch

@@ -19,6 +19,7 @@ from data_pipelines.dataset.blocks import BLOCK_ROWS, BlockSource, Rows, join
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch, encode_labels
 
+Stream = grain.IterDataset
 # Rows that are shuffled together: 10 MB of spectra, read in some 20 ms.
 WINDOW_ROWS = 16 * BLOCK_ROWS
 WINDOWS_KEPT = 4
@@ -120,7 +121,7 @@ class MixedBatches:
         return _join(piece for one, quota in own for piece in _endless(one, index * quota, (index + 1) * quota))
 
 
-def endless(batches: Batches | MixedBatches, batch_size: int) -> grain.IterDataset:
+def endless(batches: Batches | MixedBatches, batch_size: int) -> Stream:
     """Read ahead by half a window, which hides the reading of the next one."""
     ahead = min(max(WINDOW_ROWS // 2 // batch_size, 4), 128)
     source = grain.MapDataset.source(batches)
