@@ -173,7 +173,7 @@ def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
         if not len(own):
             continue
         source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], name)
-        held = source.read(range(len(source)))
+        held = blocks.gather(source, blocks.spaced(source))
         for column, values in (("spectrum", held.spectrum), ("labels", held.labels)):
             arrays[column][own] = values[place[own]]
     missing = pa.array(split == "")

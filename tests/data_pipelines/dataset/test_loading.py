@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 
 from data_pipelines.dataset import blocks
 from data_pipelines.dataset.blocks import Blocks
-from data_pipelines.dataset.loading import Dataset, spaced
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import DatasetError
 from data_pipelines.feff.output import read_xmu
 from data_pipelines.labels.descriptors import Surroundings, describe
@@ -122,7 +122,7 @@ def test_some_rows_are_read_without_the_rest(in_small_blocks):
     dataset, folder = in_small_blocks
     expected = dataset.split("train", 4)
     files = sorted(folder.glob("train-*"))
-    chosen = spaced(Blocks([folder], "train"), 4)
+    chosen = blocks.spaced(Blocks([folder], "train"), 4)
     for number in set(range(1, len(files) - 1)) - set(chosen.tolist()):  # the first and the last tell the sizes
         files[number].unlink()
     assert dataset.split("train", 4).ids == expected.ids
