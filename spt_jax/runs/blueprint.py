@@ -11,6 +11,7 @@ import numpy as np
 
 from data_pipelines.schema import EnergyGrid, descriptor
 from spt_jax.config import ModelConfig, PeerConfig
+from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Task
 
 Network = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
@@ -42,6 +43,8 @@ class Blueprint:
     validation: dict[str, float | None] = field(default_factory=dict)
     learnt: tuple[str, ...] = ()
     """Descriptors it was trained on, where these are not all its heads: an expert of an ensemble."""
+    decisions: Decisions | None = None
+    """What is said of its answers, fitted on the validation materials; none in a model made before these were kept."""
 
     @property
     def learnt_tasks(self) -> tuple[Task, ...]:
@@ -83,6 +86,7 @@ class Blueprint:
             dataset=document["dataset"],
             validation=document["validation"],
             learnt=tuple(document.get("learnt", ())),
+            decisions=Decisions.from_json(found) if (found := document.get("decisions")) else None,
         )
 
     def build(self, key: jax.Array, spectra: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
