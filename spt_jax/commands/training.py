@@ -58,8 +58,7 @@ class Train:
         check(self)
 
     def run(self) -> None:
-        from data_pipelines.dataset.data import open_data
-
+        from data_pipelines.dataset.opening import open_data
         from spt_jax.training.loop import train
         from spt_jax.training.progress import TrainingLine
         from spt_jax.training.sharding import join_processes
@@ -104,8 +103,7 @@ class Ensemble:
         check(self)
 
     def run(self) -> None:
-        from data_pipelines.dataset.data import open_data
-
+        from data_pipelines.dataset.opening import open_data
         from spt_jax.training.ensemble import train_members
         from spt_jax.training.progress import TrainingLine
 

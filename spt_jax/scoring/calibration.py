@@ -1,18 +1,13 @@
 """Do probabilities mean what they say, and how wide is an interval that holds the truth: measured, and mended.
 
-Both are fitted on answers for the validation split, of any model, and change no decision.
+Both are fitted on answers for the validation split, of any model (decisions.py), and change no decision.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-
-from data_pipelines.schema import DESCRIPTORS, Batch, descriptor
-from spt_jax.tasks import Answers
 
 BINS = 15
 # Trees say 0 for a class that no leaf holds; its logit must be finite.
@@ -26,8 +21,8 @@ def ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
     probabilities: (N, C). labels: (N,) class indices. The confidence is the probability of the most likely class;
     bins count by their share of the rows.
     """
-    confidence, hit = _top(probabilities, labels)
-    return _gap(confidence, hit, _equal_width(confidence))
+    confidence = probabilities.max(axis=1)
+    return _gap(confidence, probabilities.argmax(axis=1) == labels, _equal_width(confidence))
 
 
 def ece_if_exact(probabilities: np.ndarray, draws: int = 200) -> float:
@@ -39,26 +34,6 @@ def ece_if_exact(probabilities: np.ndarray, draws: int = 200) -> float:
     confidence = probabilities.max(axis=1)
     bins, rng = _equal_width(confidence), np.random.default_rng(0)
     return float(np.mean([_gap(confidence, rng.random(len(bins)) < confidence, bins) for _ in range(draws)]))
-
-
-def adaptive_ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The same in 15 bins of equally many rows (Nixon et al. 2019, arXiv 1904.01685): no bin is nearly empty."""
-    confidence, hit = _top(probabilities, labels)
-    rank = np.argsort(np.argsort(confidence, kind="stable"), kind="stable")
-    return _gap(confidence, hit, rank * BINS // len(rank))
-
-
-def classwise_ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes that occur of |frequency - probability| in bins of that class's probability.
-
-    Kull et al. 2019, arXiv 1910.12656, who average over all classes: here most never occur and would hide the rest.
-    """
-    gaps = [_gap(p := probabilities[:, c], labels == c, _equal_width(p)) for c in np.unique(labels).astype(int)]
-    return float(np.mean(gaps))
-
-
-def _top(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
 
 
 def _equal_width(confidence: np.ndarray) -> np.ndarray:
@@ -120,52 +95,3 @@ def _weights(groups: np.ndarray) -> np.ndarray:
     """(N,) 1 / rows of the same group."""
     _, group, rows = np.unique(groups, return_inverse=True, return_counts=True)
     return 1 / rows[group]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What `calibrate` found, by descriptor; none where the validation split has no labels, or too few materials.
-
-    temperature: divides the logits of a class descriptor. halfwidth: in the unit of a regression; value +- halfwidth
-    holds the truth at a random site of a new material with probability `coverage`.
-    """
-
-    coverage: float
-    temperature: dict[str, float]
-    halfwidth: dict[str, float]
-
-    def apply(self, answers: Answers) -> Answers:
-        """The same answers with calibrated probabilities; values stay."""
-        scaled = {n: with_temperature(answers[n], t) for n, t in self.temperature.items() if n in answers}
-        return {**answers, **scaled}
-
-    def intervals(self, answers: Answers) -> dict[str, np.ndarray]:
-        """(N, 2) lowest and highest value of each regression, within what is plausible."""
-        found = {}
-        for name, halfwidth in self.halfwidth.items():
-            if name in answers:
-                ends = answers[name][:, None] + np.array([-halfwidth, halfwidth])
-                found[name] = np.clip(ends, *descriptor(name).plausible)
-        return found
-
-    def to_json(self) -> dict:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: dict) -> Calibration:
-        return cls(**document)
-
-
-def calibrate(answers: Answers, batch: Batch, materials: tuple[str, ...], coverage: float = 0.9) -> Calibration:
-    """Temperatures and halfwidths from a model's answers on the validation split; `materials` of its N rows."""
-    temperature, halfwidth, names = {}, {}, np.array(materials)
-    for column, d in enumerate(DESCRIPTORS):
-        present = np.asarray(batch.mask[:, column])
-        if d.name not in answers or not present.any():
-            continue
-        found, labels = answers[d.name][present], batch.labels[present, column]
-        if d.kind == "class":
-            temperature[d.name] = fit_temperature(found, labels)
-        elif np.isfinite(width := conformal_halfwidth(labels - found, coverage, names[present])):
-            halfwidth[d.name] = width
-    return Calibration(coverage, temperature, halfwidth)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from data_pipelines.schema import DESCRIPTORS, Batch
 from spt_jax.scoring.intervals import draws, resampled_f1
 
 ALPHAS = tuple(i / 10 for i in range(11))
@@ -22,6 +23,15 @@ def class_prior(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(labels.astype(int), minlength=classes) / len(labels)
 
 
+def class_priors(train: Batch) -> dict[str, np.ndarray]:
+    """The same of every class descriptor that the training split labels."""
+    return {
+        d.name: class_prior(train.labels[known, column], len(d.classes))
+        for column, d in enumerate(DESCRIPTORS)
+        if d.kind == "class" and (known := np.asarray(train.mask[:, column])).any()
+    }
+
+
 def weights(prior: np.ndarray, alpha: float) -> np.ndarray:
     """(C,) prior^-alpha, the factors of the probabilities; 0 for a class never seen, so that it is never chosen."""
     seen = prior > 0
@@ -29,8 +39,8 @@ def weights(prior: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def decide(probabilities: np.ndarray, prior: np.ndarray, alpha: float) -> np.ndarray:
-    """(N, C) probabilities -> (N,) class indices: argmax of p / prior^alpha."""
-    return (probabilities * weights(prior, alpha)).argmax(axis=1)
+    """(..., C) probabilities -> (...) class indices: argmax of p / prior^alpha."""
+    return (probabilities * weights(prior, alpha)).argmax(axis=-1)
 
 
 def fit_alpha(

@@ -12,6 +12,7 @@ from sklearn.metrics import (
 )
 
 from data_pipelines.schema import DESCRIPTORS, Batch, Descriptor
+from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Answers, Task, answers_of
 
 
@@ -39,15 +40,16 @@ def main_score(scores: dict) -> float | None:
     return scores["f1_macro"] if scores["kind"] == "class" else scores["r2"]
 
 
-def score_answers(answers: Answers, batch: Batch) -> dict[str, dict]:
-    """Scores on the labelled rows of a batch: descriptor -> scores; none where nothing is labelled or answered."""
-    result = {}
+def score_answers(answers: Answers, batch: Batch, decisions: Decisions | None = None) -> dict[str, dict]:
+    """Scores on the labelled rows of a batch: descriptor -> scores; none where nothing is labelled or answered.
+
+    Of the classes that `decisions` makes of the probabilities, or of the most likely ones.
+    """
+    result, decided = {}, (decisions or Decisions()).decided(answers)
     for column, d in enumerate(DESCRIPTORS):
         present = np.asarray(batch.mask[:, column])
         if d.name in answers and present.any():
-            found = answers[d.name][present]
-            found = found.argmax(axis=-1) if d.kind == "class" else found
-            result[d.name] = score(d, batch.labels[present, column], found)
+            result[d.name] = score(d, batch.labels[present, column], decided[d.name][present])
     return result
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC
 from data_pipelines.schema import DESCRIPTORS, descriptor
-from spt_jax.scoring.intervals import alike
+from spt_jax.scoring.ranks import alike
 from spt_jax.study.tables import EXPERTS, SPT
 
 OTHERS = ("#3a9a6f", "#8a5fb0", "#c44e52", "#b59b00", "#5b7fae", "#8c6d5a", "#e377c2", "#4c9aa8")

@@ -15,9 +15,11 @@ from data_pipelines.schema import DESCRIPTORS, SITE_KINDS, Batch, site_kind
 from spt_jax.robustness.lipschitz import Lipschitz
 from spt_jax.robustness.perturb import PERTURBATIONS
 from spt_jax.scoring import calibration
-from spt_jax.scoring.decide import class_prior, fit_alpha, weights
-from spt_jax.scoring.intervals import average_ranks, critical_distance, difference, draws, resampled_scores
+from spt_jax.scoring.decide import class_priors
+from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.intervals import difference, draws, resampled_scores
 from spt_jax.scoring.metrics import main_score, score_answers
+from spt_jax.scoring.ranks import average_ranks, critical_distance
 from spt_jax.study.jobs import Done
 from spt_jax.tasks import Answers
 
@@ -27,21 +29,17 @@ EXPERTS = "SPT experts"
 
 @dataclass(frozen=True)
 class Decided:
-    """One fit, or the mean of all seeds of a model, with its class decisions already made.
-
-    Probabilities are divided by a power of the training frequency, so that their argmax is the decision; the power is
-    0 but where another is surely better on the validation split (`decide.fit_alpha`), for every model alike.
-    """
+    """One fit, or the mean of all seeds of a model: its answers on the test split, and what it makes of them."""
 
     test: Answers
-    alpha: dict[str, float]
+    decisions: Decisions
 
 
 class Fits:
     """All fits of one model. `members`: one per seed; `ensemble`: their mean answers."""
 
     def __init__(self, name: str, fits: list[Done], dataset: Dataset):
-        self.name, self.fits, self.dataset = name, fits, dataset
+        self.name, self.fits = name, fits
         self.train, self.validation = dataset.split("train").batch, dataset.split("validation")
 
     @cached_property
@@ -58,31 +56,15 @@ class Fits:
         return self._member(*(mean(list(answers)) for answers in zip(*self.raw, strict=True)))
 
     def perturbed(self) -> list[Answers]:
-        """Decided answers of each seed on every perturbed test split, perturbations in front."""
+        """Classes and values of each seed on every perturbed test split, perturbations in front."""
         return [
-            self._decided(fit.answers("perturbed"), m.alpha) for fit, m in zip(self.fits, self.members, strict=True)
+            member.decisions.decided(fit.answers("perturbed"))
+            for fit, member in zip(self.fits, self.members, strict=True)
         ]
 
     def _member(self, validation: Answers, test: Answers) -> Decided:
-        alpha = {}
-        for column, d in enumerate(DESCRIPTORS):
-            known = self.validation.batch.mask[:, column]
-            if d.kind == "class" and d.name in validation and known.any():
-                labels = self.validation.batch.labels[known, column].astype(int)
-                names = np.array(self.validation.materials)[known]
-                alpha[d.name] = fit_alpha(validation[d.name][known], labels, self._prior(column), names)
-        return Decided(self._decided(test, alpha), alpha)
-
-    def _decided(self, answers: Answers, alpha: dict[str, float]) -> Answers:
-        factor = {
-            d.name: weights(self._prior(column), alpha[d.name])
-            for column, d in enumerate(DESCRIPTORS)
-            if d.name in alpha
-        }
-        return {name: each * factor.get(name, 1) for name, each in answers.items()}
-
-    def _prior(self, column: int) -> np.ndarray:
-        return class_prior(self.train.labels[self.train.mask[:, column], column], len(DESCRIPTORS[column].classes))
+        split = self.validation
+        return Decided(test, Decisions.fit(validation, split.batch, split.materials, class_priors(self.train)))
 
 
 def mean(answers: list[Answers]) -> Answers:
@@ -125,8 +107,9 @@ def _of_kind(models: list[Fits], with_noise: list[Fits], test: Split, rows: np.n
 def _scores(model: Fits, batch: Batch, rows: np.ndarray) -> dict:
     """Scores by descriptor: of each seed, their mean and spread, of the ensemble, and without the decision rule."""
     found: dict[str, dict] = {}
-    members = [score_answers(_rows(m.test, rows), batch) for m in model.members]
-    ensemble = score_answers(_rows(model.ensemble.test, rows), batch)
+    *members, ensemble = (
+        score_answers(_rows(each.test, rows), batch, each.decisions) for each in (*model.members, model.ensemble)
+    )
     plain = [score_answers(_rows(test, rows), batch) for _, test in model.raw]
     for column, d in enumerate(DESCRIPTORS):
         if d.name not in ensemble or main_score(ensemble[d.name]) is None:
@@ -166,9 +149,7 @@ def _robustness(model: Fits, split: Split, rows: np.ndarray) -> dict[str, list[f
         once = np.ones((1, len(np.unique(names))))
 
         def scored(values: np.ndarray, d=d, known=known, truth=truth, names=names, once=once) -> float:
-            values = values[known]
-            values = values.argmax(axis=-1) if d.kind == "class" else values
-            return float(resampled_scores(d, truth, values, names, once)[0])
+            return float(resampled_scores(d, truth, values[known], names, once)[0])
 
         each = np.mean([[scored(case) for case in answers[d.name][:, rows]] for answers in by_seed], axis=0)
         found[d.name] = [float(value) if np.isfinite(value) else None for value in each]
@@ -192,8 +173,8 @@ def _against(models: list[Fits], scores: dict, split: Split, rows: np.ndarray, s
         drawn = draws(names)
 
         def resampled(member: Decided, d=d, known=known, truth=truth, names=names, drawn=drawn) -> np.ndarray:
-            answers = member.test[d.name][rows][known]
-            return resampled_scores(d, truth, answers.argmax(-1) if d.kind == "class" else answers, names, drawn)
+            decided = member.decisions.decided(member.test)[d.name][rows][known]
+            return resampled_scores(d, truth, decided, names, drawn)
 
         best = max(rivals, key=lambda model, d=d: scores[model.name][d.name]["mean"])
         own, other = (scores[model.name][d.name] for model in (spt, best))
@@ -219,11 +200,11 @@ def _ranks(scores: dict, shared: list[str]) -> dict:
 
 def _calibration(model: Fits, dataset: Dataset) -> dict[str, dict]:
     """By descriptor, mean over seeds: calibration error before and after temperature, or coverage of 90 % intervals."""
-    validation, test = dataset.split("validation"), dataset.split("test")
-    found: dict[str, list[dict]] = {}
-    for before, after in model.raw:
-        fitted = calibration.calibrate(before, validation.batch, validation.materials)
-        scaled, names = fitted.apply(after), np.array(test.materials)
+    test, found = dataset.split("test"), {}
+    names = np.array(test.materials)
+    for member in model.members:
+        fitted, after = member.decisions, member.test
+        scaled = fitted.probabilities(after)
         for column, d in enumerate(DESCRIPTORS):
             known = test.batch.mask[:, column]
             labels = test.batch.labels[known, column]

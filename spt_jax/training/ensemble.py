@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.dataset.loading import Dataset
+from data_pipelines.dataset.data import Data
 from data_pipelines.errors import RunError
 from spt_jax.config import Config
 from spt_jax.objectives.objective import Objective, make_objective
@@ -57,7 +57,7 @@ def run_members(epoch: Callable, stacked: bool) -> Callable:
 
 def train_members(
     config: Config,
-    dataset: Dataset,
+    dataset: Data,
     out: Path,
     count: int = 0,
     stacked: bool | None = None,

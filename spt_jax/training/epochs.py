@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from data_pipelines.dataset.loading import Split
+from data_pipelines.dataset.data import Split
 from data_pipelines.errors import RunError
 from spt_jax.batching import in_pieces
 from spt_jax.runs.checkpoint import Checkpoints

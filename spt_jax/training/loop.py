@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from data_pipelines.dataset.loading import Dataset
+from data_pipelines.dataset.data import Data
 from data_pipelines.errors import RunError
 from spt_jax.config import Config
 from spt_jax.runs.folder import claim
@@ -29,7 +29,7 @@ AHEAD = 16
 
 def train(
     config: Config,
-    dataset: Dataset,
+    dataset: Data,
     out: Path,
     report: Callable[[dict], None] = lambda line: None,
     tell: Callable[[str], None] = lambda text: None,
@@ -77,7 +77,7 @@ class Resident:
 
     waited = 0.0
 
-    def __init__(self, made: Assembly, dataset: Dataset, steps: int, compiled: Callable[[Callable], Callable]):
+    def __init__(self, made: Assembly, dataset: Data, steps: int, compiled: Callable[[Callable], Callable]):
         """compiled: of an epoch as (state, data), a program that uses the state up."""
         settings = made.config.train
         own = zip(dataset.ranges("train"), dataset.quotas(settings.batch_size), strict=True)
@@ -99,7 +99,7 @@ class Resident:
 class Streamed:
     """Epochs of batches from disk, each process reading its own rows of them."""
 
-    def __init__(self, made: Assembly, dataset: Dataset, steps: int):
+    def __init__(self, made: Assembly, dataset: Data, steps: int):
         settings, hosts = made.config.train, jax.process_count()
         rows = settings.batch_size // hosts
         self._stream = iter(dataset.stream("train", rows, settings.seed, jax.process_index(), hosts))

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import jax
 
-from data_pipelines.dataset.loading import Dataset
+from data_pipelines.dataset.data import Data
 from spt_jax.training.assemble import Assembly
 from spt_jax.training.step import TrainState
 
 FOLDER = "profile"
 
 
-def profile_steps(made: Assembly, state: TrainState, dataset: Dataset, steps: int, out: Path) -> Path:
+def profile_steps(made: Assembly, state: TrainState, dataset: Data, steps: int, out: Path) -> Path:
     """Trace `steps` steps on one batch into `out`/profile, after one that compiles; `state` stays as it is."""
     settings, hosts = made.config.train, jax.process_count()
     rows = settings.batch_size // hosts

@@ -1,14 +1,7 @@
-import json
-
 import numpy as np
 import pytest
 
-from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, descriptor
 from spt_jax.scoring.calibration import (
-    Calibration,
-    adaptive_ece,
-    calibrate,
-    classwise_ece,
     conformal_halfwidth,
     coverage,
     ece,
@@ -28,18 +21,17 @@ def calibrated(rng):
     return probabilities, np.minimum(labels, CLASSES - 1)
 
 
-@pytest.mark.parametrize("error", [ece, adaptive_ece, classwise_ece])
-def test_error_is_small_where_labels_are_drawn_from_the_probabilities(calibrated, error):
+def test_error_is_small_where_labels_are_drawn_from_the_probabilities(calibrated):
     probabilities, labels = calibrated
-    assert error(probabilities, labels) < 0.02
-    assert error(with_temperature(probabilities, 0.3), labels) > 0.04
+    assert ece(probabilities, labels) < 0.02
+    assert ece(with_temperature(probabilities, 0.3), labels) > 0.04
 
 
 def test_exact_probabilities_show_the_error_of_chance(calibrated):
     probabilities, labels = (each.reshape(100, 200, -1).squeeze() for each in calibrated)
     found = np.mean([ece(p, y) for p, y in zip(probabilities, labels, strict=True)])
     expected = np.mean([ece_if_exact(p) for p in probabilities])
-    assert found == pytest.approx(expected, rel=0.05)
+    assert found == pytest.approx(expected, rel=0.1)
     assert expected > 5 * ece_if_exact(calibrated[0])
     assert ece_if_exact(np.eye(3)) == 0
 
@@ -120,38 +112,3 @@ def test_coverage_by_material_is_the_mean_of_their_shares():
     residuals, groups = np.array([1, 1, 1, 9.0]), np.array(["a", "a", "a", "b"])
     assert coverage(residuals, 2) == 0.75
     assert coverage(residuals, 2, groups) == 0.5
-
-
-def test_calibrate_apply_and_json(rng):
-    count = 600
-    answers, labels = {}, np.zeros((count, len(DESCRIPTORS)), np.float32)
-    mask = rng.random(labels.shape) < 0.8
-    mask[:, NAMES.index("NNOSM")] = False
-    for column, d in enumerate(DESCRIPTORS):
-        if d.kind == "class":
-            answers[d.name] = rng.dirichlet(np.full(len(d.classes), 0.3), size=count)
-            labels[:, column] = rng.integers(len(d.classes), size=count)
-        else:
-            labels[:, column] = rng.uniform(2, 3, size=count)
-            answers[d.name] = labels[:, column] + rng.normal(scale=0.1, size=count)
-    del answers["PSGO"]
-    batch = Batch(np.zeros((count, 4)), np.full(count, 29), labels, mask)
-    materials = tuple(f"m{i}" for i in rng.integers(200, size=count))
-    found = calibrate(answers, batch, materials)
-    assert set(found.temperature) == {"OS", "CN", "CN2", "OCN"}
-    assert set(found.halfwidth) == {"NNRS", "MOOD", "MBL"}
-    assert Calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
-
-    applied = found.apply(answers)
-    assert set(applied) == set(answers)
-    assert ece(applied["OS"], labels[:, 0]) < ece(answers["OS"], labels[:, 0])
-    np.testing.assert_array_equal(applied["MBL"], answers["MBL"])
-    assert found.apply({"MBL": answers["MBL"]}).keys() == {"MBL"}
-    ends = found.intervals(answers)["MOOD"]
-    assert ends.min() >= descriptor("MOOD").plausible[0]
-    column = NAMES.index("MOOD")
-    within = (ends[:, 0] <= labels[:, column]) & (labels[:, column] <= ends[:, 1])
-    assert within.mean() == pytest.approx(0.9, abs=0.05)
-
-    few = calibrate(answers, batch, tuple(f"m{i % 8}" for i in range(count)))
-    assert few.halfwidth == {} and few.intervals(answers) == {}

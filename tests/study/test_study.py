@@ -88,7 +88,7 @@ def test_scores_are_those_of_the_stored_answers(done):
     rows = np.array([site_kind(absorber.split()[0]) == "non-O" for absorber in test.absorbers])
     batch = type(test.batch)(*(field[rows] for field in test.batch))
     answers = {name: each[rows] for name, each in model.members[0].test.items()}
-    for name, scores in score_answers(answers, batch).items():
+    for name, scores in score_answers(answers, batch, model.members[0].decisions).items():
         stored = result["sites"]["non-O"]["scores"]["Extra Trees"]
         if name in stored:
             assert stored[name]["seeds"][1] == pytest.approx(main_score(scores))

@@ -1,0 +1,96 @@
+"""Classes, probabilities and intervals that a model answers with: fitted once, the same wherever they are used."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, descriptor
+from spt_jax.scoring.decide import class_priors, decide
+from spt_jax.scoring.decisions import MOST, Decisions
+from spt_jax.scoring.metrics import score_answers
+
+
+def made(rng, count, materials):
+    """Answers of every descriptor but PSGO, right more often than not; NNOSM has no labels."""
+    answers, labels = {}, np.zeros((count, len(DESCRIPTORS)), np.float32)
+    mask = rng.random(labels.shape) < 0.8
+    mask[:, NAMES.index("NNOSM")] = False
+    for column, d in enumerate(DESCRIPTORS):
+        if d.kind == "class":
+            labels[:, column] = rng.choice(len(d.classes), p=rng.dirichlet(np.full(len(d.classes), 0.3)), size=count)
+            found = rng.dirichlet(np.full(len(d.classes), 0.3), size=count)
+            found[np.arange(count), labels[:, column].astype(int)] += 0.3
+            answers[d.name] = found / found.sum(axis=1, keepdims=True)
+        else:
+            labels[:, column] = rng.uniform(2, 3, size=count)
+            answers[d.name] = labels[:, column] + rng.normal(scale=0.1, size=count)
+    del answers["PSGO"]
+    batch = Batch(np.zeros((count, 4)), np.full(count, 29), labels, mask)
+    return answers, batch, [f"m{i}" for i in rng.integers(materials, size=count)]
+
+
+def test_everything_is_fitted_that_has_labels_and_answers(rng):
+    answers, batch, materials = made(rng, 600, 200)
+    found = Decisions.fit(answers, batch, materials, class_priors(batch))
+    assert set(found.temperature) == set(found.power) == set(found.prior) == {"OS", "CN", "CN2", "OCN"}
+    assert set(found.halfwidth) == {"NNRS", "MOOD", "MBL"}
+
+    calibrated = found.probabilities(answers)
+    assert set(calibrated) == set(answers)
+    rows = np.flatnonzero(batch.mask[:, 0])
+    likely, raw = (each["OS"][rows, batch.labels[rows, 0].astype(int)] for each in (calibrated, answers))
+    assert np.log(likely).mean() > np.log(raw).mean()
+    np.testing.assert_array_equal(calibrated["OS"].argmax(axis=1), answers["OS"].argmax(axis=1))
+    np.testing.assert_array_equal(calibrated["MBL"], answers["MBL"])
+    assert found.probabilities({"MBL": answers["MBL"]}).keys() == {"MBL"}
+
+    ends, column = found.intervals(answers)["MOOD"], NAMES.index("MOOD")
+    assert ends.min() >= descriptor("MOOD").plausible[0]
+    within = (ends[:, 0] <= batch.labels[:, column]) & (batch.labels[:, column] <= ends[:, 1])
+    assert within.mean() == pytest.approx(0.9, abs=0.05)
+
+
+def test_too_few_materials_fit_no_interval_and_no_temperature(rng):
+    answers, batch, materials = made(rng, 600, 8)
+    few = Decisions.fit(answers, batch, materials, {})
+    assert few.halfwidth == {} and few.intervals(answers) == {} and few.temperature.keys() == {"OS", "CN", "CN2", "OCN"}
+    one = Decisions.fit(answers, batch, ["m"] * 600, {})
+    assert one == Decisions()
+
+
+def test_json_gives_back_the_same_bits(rng):
+    answers, batch, materials = made(rng, 400, 100)
+    found = Decisions.fit(answers, batch, materials, class_priors(batch), coverage=0.8)
+    again = Decisions.from_json(json.loads(json.dumps(found.to_json())))
+    assert again == found and asdict(again) == asdict(found) and again.coverage == 0.8
+
+
+def test_classes_follow_the_fitted_power_and_scores_follow_the_classes(rng):
+    answers, batch, _ = made(rng, 300, 100)
+    priors = class_priors(batch)
+    rule = Decisions(power={"CN": 0.5}, prior={"CN": tuple(priors["CN"])})
+    classes = rule.classes(answers)
+    assert classes.keys() == {"OS", "CN", "CN2", "OCN"}
+    np.testing.assert_array_equal(classes["CN"], decide(answers["CN"], priors["CN"], 0.5))
+    np.testing.assert_array_equal(classes["OS"], answers["OS"].argmax(axis=1))
+    assert (classes["CN"] != answers["CN"].argmax(axis=1)).any()
+    several = {"CN": np.stack([answers["CN"], answers["CN"][::-1]])}
+    np.testing.assert_array_equal(rule.classes(several)["CN"], [classes["CN"], classes["CN"][::-1]])
+
+    plain, decided = score_answers(answers, batch), score_answers(answers, batch, rule)
+    assert decided["CN"] != plain["CN"]
+    assert {n: s for n, s in decided.items() if n != "CN"} == {n: s for n, s in plain.items() if n != "CN"}
+
+
+def test_of_many_rows_whole_materials_are_drawn_and_always_the_same(rng):
+    answers, batch, materials = made(rng, 3 * MOST, 3000)
+    first = Decisions.fit(answers, batch, materials, class_priors(batch))
+    order = rng.permutation(3 * MOST)
+    shuffled = {name: each[order] for name, each in answers.items()}
+    batch = Batch(*(each[order] for each in batch))
+    again = Decisions.fit(shuffled, batch, [materials[i] for i in order], class_priors(batch))
+    assert first.halfwidth == again.halfwidth and first.power == again.power
+    assert first.temperature == pytest.approx(again.temperature)
+    assert first.halfwidth["MOOD"] == pytest.approx(0.164, abs=0.01)
