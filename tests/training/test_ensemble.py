@@ -1,6 +1,7 @@
 """Members of an ensemble train as they would alone."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +15,17 @@ from data_pipelines.library import LIBRARY
 from spt_jax.config import Config, ModelConfig, TrainConfig
 from spt_jax.inference.load import load_run
 from spt_jax.training.ensemble import emphasis, experts, run_members, train_members
-from spt_jax.training.step import make_epoch
+from spt_jax.training.step import Quota, make_epoch
 from tests.training.test_train import MIXED, MODEL, SETTINGS
 
 
 def test_stacked_and_in_turns_are_the_same_as_alone():
     config = Config(ModelConfig(**{**MODEL, "width": 8, "attention": "gatv1"}), MIXED)
     work = workload.make(config, 24, 24)
-    step, state, _ = trainer(work)
-    epoch = make_epoch(step, 3, 8, 0, lambda batch: batch)
-    members = experts(config, work.tasks)[:3]
-    weights = jnp.stack([emphasis(member, work.tasks) for member in members])
+    state = work.made.state()
+    epoch = make_epoch(work.made.step, 3, (Quota(0, 24, 8),), 0, lambda batch: batch)
+    members = experts(config, work.made.objective.names, Path())[:3]
+    weights = jnp.stack([emphasis(member, work.made.objective) for member in members])
     states = jax.tree.map(lambda x: jnp.stack([x] * len(members)), state)
     found = [
         run_members(epoch, stacked)(jax.tree.map(jnp.copy, states), weights, work.batch)[0].params

@@ -90,6 +90,22 @@ def test_interrupt_saves_and_the_run_goes_on(tmp_path):
     assert len(losses(tmp_path / "run")) == 4
 
 
+def test_sigterm_saves_as_ctrl_c_does_and_the_run_is_the_uninterrupted_one(uninterrupted, tmp_path):
+    assert run(tmp_path / "run", event="SIGTERM", epoch=1) != 0
+    assert len(losses(tmp_path / "run")) == 2
+    assert run(tmp_path / "run") == 0
+    assert losses(tmp_path / "run") == losses(uninterrupted["resident"])
+
+
+def test_a_finished_run_goes_on_for_longer_in_other_pieces_on_other_devices(uninterrupted, tmp_path):
+    """The learning rate stays, so twice two epochs are four, however they are computed."""
+    stays = {"schedule": "constant", "warmup_epochs": 0.0}
+    assert run(tmp_path / "whole", **stays) == 0
+    assert run(tmp_path / "run", devices=8, execution={"share_parameters": True}, **{**stays, "epochs": 2}) == 0
+    assert run(tmp_path / "run", execution={"accumulate": 4, "remat": True}, **stays) == 0
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "whole"), rtol=1e-4)
+
+
 def test_nothing_is_compiled_after_the_first_epoch(tmp_path):
     compiled, at_epoch = [], []
     jax.monitoring.register_event_duration_secs_listener(
