@@ -1,6 +1,7 @@
 """The house rules that keep a line of code in its room."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def test_files_stay_short():
 def test_every_room_has_a_floor():
     rooms = {room(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in SOURCES}
     assert rooms - {"data_pipelines.__init__"} == set(FLOOR)
+
+
+def test_the_map_in_readme_is_the_listing():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = text[text.index("## Folders") :].split("```")[1]
+    for package in PACKAGES:
+        listed = {path.name for path in (ROOT / package).iterdir() if path.name[0] not in "_." and path.name != "py.typed"}
+        block = re.search(rf"^{package}/.*\n((?:  .*\n)+)", shown, re.MULTILINE)[1]
+        named = {name.rstrip("/") for name in re.findall(r"(?<=[ \n])[a-z_]+(?:/|\.py)(?=\s)", "\n" + block)}
+        assert named == listed, package
 
 
 def test_a_public_class_name_exists_once():
