@@ -19,7 +19,7 @@ from spt_jax.commands.datasets import Prepare, Verify
 from spt_jax.commands.explain import Explain
 from spt_jax.commands.feff import Feff
 from spt_jax.commands.inference import Evaluate, Export, Predict
-from spt_jax.commands.screen import errors
+from spt_jax.commands.screen import STOPPED, answering, errors
 from spt_jax.commands.structures import Structures
 from spt_jax.commands.study import Study
 from spt_jax.commands.training import Ensemble, Quickstart, Train
@@ -69,11 +69,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         command = _parse(list(sys.argv[1:] if argv is None else argv))
         if command is not None:
-            command.run()
+            with answering():
+                command.run()
     except UserError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
-        _fail("stopped; run the same command again to go on where it was", 130)
+        _fail(STOPPED, 130)
     except BrokenPipeError:
         os._exit(1)
     except OSError as error:

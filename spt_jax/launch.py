@@ -15,6 +15,8 @@ def settle() -> None:
     """Start this process again with the settings, unless the user has some of their own."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spt-jax" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    # XLA writes to stderr how to file a bug where compiling takes long; what fails is raised all the same.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -25,7 +27,14 @@ def main() -> None:
     settle()
     from spt_jax.cli import main as run
 
-    run()
+    try:
+        run()
+    except SystemExit as stop:
+        if stop.code:
+            # The last word is said: threads that libraries left behind would keep the process, or add to it.
+            sys.stdout.flush()
+            os._exit(stop.code)
+        raise
 
 
 if __name__ == "__main__":

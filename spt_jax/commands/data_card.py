@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from data_pipelines.errors import UserError
-from spt_jax.commands.screen import bars
+from spt_jax.commands.screen import Bars
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,6 @@ class DataCard:
         if out.is_dir():
             raise UserError(f"{out} is a folder; name a file, for instance --html {out / FILE}")
         out.parent.mkdir(parents=True, exist_ok=True)
-        with bars() as report:
+        with Bars() as report:
             write_page(dataset, out, report)
         print(out)

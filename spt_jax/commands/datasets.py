@@ -12,7 +12,7 @@ import tyro
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
 from data_pipelines.schema import EnergyGrid
-from spt_jax.commands.screen import bars
+from spt_jax.commands.screen import Bars
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Prepare:
         if beam:
             beam.pipeline_options()
         workers = self.workers or os.cpu_count() or 1
-        with bars() as report:
+        with Bars() as report:
             document = prepare(list(self.sources), self.out, self.grid, workers, self.overwrite, self.add, beam, report)
         print(card.as_text(document))
         print(f"Next: spt-jax train base --data {self.out} --out run")
@@ -78,7 +78,7 @@ class Verify:
         from data_pipelines.dataset import card
         from data_pipelines.dataset.verify import verify
 
-        with bars() as report:
+        with Bars() as report:
             problems = list(verify(self.dataset, report))
         for problem in problems:
             print(problem)

@@ -10,7 +10,7 @@ import tyro
 
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
-from spt_jax.commands.screen import bars
+from spt_jax.commands.screen import Bars
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Explain:
         model = load(self.model)
         split, absorber = select(model, Dataset(self.data), self.split, self.element)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with bars() as report:
+        with Bars() as report:
             found = explain(model, split, self.sites, report)
             document = {"run": str(self.model), "split": self.split, "absorber": absorber, **found}
             write_atomic(out.with_suffix(".json"), json.dumps(document) + "\n")

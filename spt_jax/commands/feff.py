@@ -11,7 +11,7 @@ import tyro
 
 from data_pipelines.feff.input import FeffSettings
 from data_pipelines.ranges import Range, check
-from spt_jax.commands.screen import bars, console
+from spt_jax.commands.screen import Bars, console
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Feff:
         from data_pipelines.feff.campaign import FILE, run_campaign
 
         out = self.out or self.structures
-        with bars() as report:
+        with Bars() as report:
             summary = run_campaign(
                 self.structures,
                 out,

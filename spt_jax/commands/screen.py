@@ -1,28 +1,81 @@
-"""Where the commands write: results to stdout, progress and complaints to stderr."""
+"""Where the commands write: results to stdout, progress and complaints to stderr; and how they answer Ctrl-C."""
+
+from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
 
 from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+from spt_jax.training.progress import Live
 
 console = Console()
 errors = Console(stderr=True)
 
+STOPPED = "stopped; run the same command again to go on where it was"
+# What ends by itself in this time needs no word before.
+AT_ONCE_SECONDS = 0.3
+# What has not ended so long after it was asked twice is ended.
+PATIENCE_SECONDS = 1.0
+
+
+class Bars(Live):
+    """report(stage, done, total): a bar for each stage; in a log a line when it is through."""
+
+    def __init__(self) -> None:
+        super().__init__(errors, "starting", TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self.tell(f"{stage:9s} {done}/{total}", done, total, stage, aloud=done == total)
+
 
 @contextlib.contextmanager
-def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """report(stage, done, total), drawn as one bar per stage from its first call on."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def answering() -> Iterator[None]:
+    """Ctrl-C is answered at once, and twice ends the process, also where Python waits for a compiler.
 
-    columns = (TextColumn("{task.description:9s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress, stages = Progress(*columns, console=errors), {}
-    with contextlib.ExitStack() as live:
+    Python's handlers wait until the main thread is back in Python, which may take a minute. The byte that every signal
+    leaves in a pipe does not.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    ended = threading.Event()
 
-        def report(stage: str, done: int, total: int) -> None:
-            if not stages:
-                live.enter_context(progress)
-            if stage not in stages:
-                stages[stage] = progress.add_task(stage, total=total)
-            progress.update(stages[stage], completed=done, total=total)
+    def watch() -> None:
+        asked = 0
+        while number := reader.recv(1):
+            if number[0] not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            asked += 1
+            if ended.wait(AT_ONCE_SECONDS):
+                return
+            if asked == 1:
+                # Whoever trains has taken the signal over, to stop when all is saved.
+                saving = signal.getsignal(number[0]) not in (signal.default_int_handler, signal.SIG_DFL)
+                _answer(f"stopping{' after this epoch' if saving else ''}; once more stops at once")
+            elif not ended.wait(PATIENCE_SECONDS):
+                errors.show_cursor()
+                _answer(f"spt-jax: error: {STOPPED}")
+                os._exit(130)
 
-        yield report
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        writer.close()
+        watcher.join()
+        reader.close()
+
+
+def _answer(text: str) -> None:
+    # By the stream, which a live line puts above itself; a console of its own would write into it.
+    print(text, file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ import tyro
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
 from data_pipelines.structures.options import Options, Variants
-from spt_jax.commands.screen import bars
+from spt_jax.commands.screen import Bars
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Structures:
         if not self.sources:
             raise UserError("no SOURCE given; name .cif, POSCAR or .json files, or folders of them")
         options = Options(self.elements, self.seed, self.variants)
-        with bars() as report:
+        with Bars() as report:
             document = make_structures(self.sources, self.out, options, report)
         print(as_text(document))
         print(f"Next: spt-jax feff {self.out} --feff-cmd COMMAND")

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import tyro
 from rich.box import SIMPLE_HEAD
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from data_pipelines.errors import UserError
 from spt_jax.commands.screen import console, errors
 from spt_jax.config import PRESETS
+from spt_jax.training.progress import Live
 
 
 @dataclass(frozen=True)
@@ -53,32 +55,18 @@ class Study:
         print(f"Report: {self.out}/report.html")
 
 
-class JobsLine:
-    """One live line on a terminal: which fit, how many are done, and its epoch; a line per fit in a log file."""
+class JobsLine(Live):
+    """report(fit, done, total, line of the training log): which fit, how many are done, and its epoch."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (BarColumn(bar_width=16), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        self.progress = Progress(*columns, console=errors)
-        self.bar = self.progress.add_task("", total=None)
-        self.told: tuple[str, int] | None = None
-
-    def __enter__(self) -> JobsLine:
-        if errors.is_terminal:
-            self.progress.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        if errors.is_terminal:
-            self.progress.stop()
+        columns = (BarColumn(bar_width=16), TextColumn("{task.description}"), TimeElapsedColumn())
+        super().__init__(errors, "reading the data", *columns)
+        self._told_of: tuple[str, int] | None = None
 
     def __call__(self, title: str, done: int, total: int, line: dict | None) -> None:
         epoch = f", epoch {line['epoch']}/{line['epochs']}, loss {line['loss']:.3f}" if line else ""
-        self.progress.update(self.bar, completed=done, total=total, description=title + epoch)
-        if not errors.is_terminal and (title, done) != self.told:
-            errors.print(f"{done}/{total} {title}", highlight=False)
-            self.told = title, done
+        self.tell(f"{done}/{total} {title}{epoch}", done, total, aloud=(title, done) != self._told_of)
+        self._told_of = title, done
 
 
 def _table(kind: str, of_kind: dict, models: list[str]) -> Table:

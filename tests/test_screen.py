@@ -1,0 +1,77 @@
+"""What a user sees and hears while a command works: no silence in a log, an answer to Ctrl-C at once, one last line."""
+
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from spt_jax.training import progress
+from spt_jax.training.progress import Live, TrainingLine
+
+LINE = {"loss": 1.25, "spectra_per_s": 640.0, "epochs": 9}
+
+ENDLESS = """
+import signal
+import jax
+from spt_jax.commands.screen import answering
+
+signal.signal(signal.SIGINT, lambda *_: None)  # as the trainer does, to stop between epochs
+with answering():
+    print("ready", flush=True)
+    jax.block_until_ready(jax.jit(lambda: jax.lax.while_loop(lambda x: x < 1, jax.numpy.sin, 0.0))())
+"""
+
+
+def wait_until(seen: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_log_is_never_silent(monkeypatch):
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.05)
+    log = io.StringIO()
+    with Live(Console(file=log), "starting") as live:
+        live.tell("reading 3/8", 3, 8)
+        wait_until(lambda: log.getvalue().count("reading 3/8  [0:00:0") >= 2)
+        live.tell("reading 8/8", 8, 8, aloud=True)
+    assert log.getvalue().splitlines()[-1] == "reading 8/8"
+
+
+def test_training_says_in_a_log_that_it_begins_and_each_validation():
+    log = io.StringIO()
+    with TrainingLine(Console(file=log)) as report:
+        report({**LINE, "epoch": 1})
+        report({**LINE, "epoch": 2, "score": 0.5})
+    assert log.getvalue().splitlines() == [
+        "reading the data, compiling",
+        "epoch 2/9  loss 1.250  score 0.500  640/s",
+    ]
+
+
+def test_a_terminal_shows_no_epoch_before_there_is_one():
+    screen = io.StringIO()
+    with TrainingLine(Console(file=screen, force_terminal=True, width=80)) as report:
+        wait_until(lambda: "compiling" in screen.getvalue())
+        before = screen.getvalue()
+        report({**LINE, "epoch": 1})
+    assert "epoch" not in before and "left" not in before
+    assert "epoch 1/9" in screen.getvalue()
+
+
+def test_ctrl_c_is_answered_while_xla_works_and_twice_ends_the_process():
+    """XLA never comes back here, so Python's own handlers do not run."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], text=True, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "stopping after this epoch; once more stops at once\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert "stopped; run the same command again" in process.communicate(timeout=60)[1]
+        assert process.returncode == 130
