@@ -42,25 +42,25 @@ class Feff:
     """Try sites again that an earlier campaign listed as failed."""
 
     def run(self) -> None:
-        from data_pipelines.feff.campaign import FILE, run_campaign
+        from data_pipelines.feff.campaign import FILE, Campaign, run_campaign
 
         if self.time_limit <= 0 or self.retries < 0 or self.workers < 0:
             raise UserError("--time-limit must be positive, --retries and --workers not negative")
         out = self.out or self.structures
+        campaign = Campaign(
+            self.structures,
+            out,
+            self.feff_cmd,
+            self.settings,
+            self.elements,
+            self.workers or os.cpu_count() or 1,
+            self.time_limit,
+            self.retries,
+            self.engine,
+            self.redo_failed,
+        )
         with bars() as report:
-            summary = run_campaign(
-                self.structures,
-                out,
-                self.feff_cmd,
-                self.settings,
-                self.elements,
-                self.workers or os.cpu_count() or 1,
-                self.time_limit,
-                self.retries,
-                self.engine,
-                self.redo_failed,
-                report,
-            )
+            summary = run_campaign(campaign, report)
         _show(summary)
         print(f"Every failure with its reason: {out / FILE}" if summary["failed"] else "No failures.")
         if summary["done"]:
