@@ -4,5 +4,14 @@ from __future__ import annotations
 
 import re
 
+POSCAR = "POSCAR"
+# Beside it: what `spt-jax structures` says of its making.
+PROVENANCE = "provenance.json"
+RUNS = "FEFF-XANES"
 # NNN is the index of the site in the POSCAR.
 SITE_FOLDER = re.compile(r"^(\d+)_([A-Z][a-z]?)$")
+INPUT = "feff.inp"
+XMU = "xmu.dat"
+# Beside them, by `spt-jax feff`: what FEFF was asked for, and what became of it.
+SETTINGS = "settings.json"
+STATUS = "status.json"

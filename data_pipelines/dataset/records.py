@@ -24,7 +24,7 @@ from data_pipelines.errors import SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
-from data_pipelines.run_tree import SITE_FOLDER
+from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
 from data_pipelines.schema import DESCRIPTORS, NAMES, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
 
@@ -167,11 +167,11 @@ def _structure(task: SourceTask) -> Structure:
         return Structure.from_str(_row(task, task.members[0])["structure"], fmt="json")
     if task.kind == "tree":
         return Structure.from_file(path)
-    if (path / "POSCAR").exists():
-        return Structure.from_file(path / "POSCAR")
-    if not (path / "feff.inp").exists():
-        raise SpectrumError("no feff.inp", f"{path}: neither POSCAR nor feff.inp tells the structure")
-    return match.structure_from_inp(path / "feff.inp")
+    if (path / POSCAR).exists():
+        return Structure.from_file(path / POSCAR)
+    if not (path / INPUT).exists():
+        raise SpectrumError("no feff.inp", f"{path}: neither {POSCAR} nor {INPUT} tells the structure")
+    return match.structure_from_inp(path / INPUT)
 
 
 def _symbol(around: Surroundings, index: int) -> str:
@@ -187,9 +187,9 @@ def _read_site_folder(task: SourceTask, member: str, around: Surroundings) -> Si
 
 def _read_run(task: SourceTask, member: str, around: Surroundings) -> Site:
     folder = Path(member)
-    if not (folder / "feff.inp").exists():
+    if not (folder / INPUT).exists():
         raise SpectrumError("no feff.inp", f"{folder}: which atom absorbs is not known")
-    index = match.find_absorber(around.structure, folder / "feff.inp")
+    index = match.find_absorber(around.structure, folder / INPUT)
     # A run given by itself has the root "."; its own name is the id then.
     name = folder.name if str(folder) == task.root else os.path.relpath(folder, task.root)
     material = around.structure.composition.reduced_formula
@@ -197,15 +197,15 @@ def _read_run(task: SourceTask, member: str, around: Surroundings) -> Site:
 
 
 def _read_folder(folder: Path, id: str, material: str, around: Surroundings, index: int, element: str) -> Site:
-    cards = output.cards(folder / "feff.inp") if (folder / "feff.inp").exists() else {}
+    cards = output.cards(folder / INPUT) if (folder / INPUT).exists() else {}
     if cards and "XANE" not in cards:
-        raise SpectrumError("not a XANES run", f"{folder}/feff.inp has no XANES card")
-    run = output.read_xmu(folder / "xmu.dat")
+        raise SpectrumError("not a XANES run", f"{folder}/{INPUT} has no XANES card")
+    run = output.read_xmu(folder / XMU)
     if run.element and run.element != element:
-        raise SpectrumError("site mismatch", f"{folder}/xmu.dat was computed for {run.element}, not {element}")
+        raise SpectrumError("site mismatch", f"{folder}/{XMU} was computed for {run.element}, not {element}")
     edge = run.edge or cards.get("EDGE") or "K"
     kin = (*_parent(folder), around.structure.composition.reduced_formula)
-    written = folder / "settings.json"  # by `spt-jax feff`; else what the input says
+    written = folder / SETTINGS  # by `spt-jax feff`; else what the input says
     settings = json.loads(written.read_text(encoding="utf-8")) if written.exists() else cards
     return Site(id, material, kin, index, element, edge, run.energy, run.mu, settings=_json(settings))
 
@@ -217,8 +217,8 @@ def _json(settings: dict) -> str:
 def _parent(folder: Path) -> tuple[str, ...]:
     """The structure that a variant was made from, where `spt-jax structures` left word of it: a key of the family."""
     for place in (folder, folder.parent, folder.parent.parent):
-        if (place / "provenance.json").exists():
-            parent = json.loads((place / "provenance.json").read_text(encoding="utf-8")).get("parent")
+        if (place / PROVENANCE).exists():
+            parent = json.loads((place / PROVENANCE).read_text(encoding="utf-8")).get("parent")
             return (parent,) if parent else ()
     return ()
 

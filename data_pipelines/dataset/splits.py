@@ -17,15 +17,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from data_pipelines.spectra.segments import segment_means
+
 SPLITS = ("train", "validation", "test")
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.2
 # Two spectra of one element whose mu agrees to this (in edge steps) at every energy are near duplicates:
 # it is a tenth of the spread between sites of one material in the Cu library.
 NEAR_DUPLICATE = 0.01
-# Spectra that agree at every energy agree in the mean of every segment: a search in so few dimensions finds all.
+# Few, as the search within a tolerance visits all that is near in these dimensions.
 SEGMENTS = 16
-# Candidate pairs, and spectra, held in memory at a time.
+# Candidate pairs, and spectra that are asked for, held in memory at a time.
 PAIRS = 2**14
 ROWS = 2**14
 # Spectra whose neighbours are counted to tell how many a portion has.
@@ -88,7 +90,7 @@ def near_duplicates(
     Exact. Equal spectra are linked in a chain and stand as one among the others, or a spectrum stored a million times
     would make half a million million pairs.
     """
-    means = segment_means(spectra)
+    means = segment_means(spectra, SEGMENTS)
     links, count = [np.empty((0, 2), np.int64)], 0
     for absorber in np.unique(absorbers):
         members = np.flatnonzero(absorbers == absorber)
@@ -106,17 +108,6 @@ def near_duplicates(
             links.append(np.stack([alone[i[close]], alone[j[close]]], axis=1))
             count += int((copies[i[close]] * copies[j[close]]).sum())
     return np.concatenate(links), count
-
-
-def segment_means(spectra: np.ndarray) -> np.ndarray:
-    """(N, L) -> (N, segments) float32 means over equal stretches of energy."""
-    length = spectra.shape[1]
-    edges = np.linspace(0, length, min(SEGMENTS, length) + 1).astype(int)
-    means = np.empty((len(spectra), len(edges) - 1), np.float32)
-    for start in range(0, len(spectra), ROWS):
-        part = np.asarray(spectra[start : start + ROWS])
-        means[start : start + ROWS] = np.add.reduceat(part, edges[:-1], axis=1) / np.diff(edges)
-    return means
 
 
 def _equal(members: np.ndarray, means: np.ndarray, spectra: np.ndarray) -> Iterator[np.ndarray]:

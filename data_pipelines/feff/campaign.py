@@ -18,57 +18,64 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pymatgen.core import Structure
 
 from data_pipelines.errors import RunError, SourceError, SpectrumError
-from data_pipelines.feff.input import SETTINGS, FeffSettings
-from data_pipelines.feff.run import STATUS, CampaignPlan, SiteJob, read_status, run_site, shell_line
+from data_pipelines.feff.input import FeffSettings
+from data_pipelines.feff.run import CampaignPlan, SiteJob, read_status, run_site, shell_line
 from data_pipelines.files import write_atomic
-from data_pipelines.run_tree import SITE_FOLDER
+from data_pipelines.run_tree import POSCAR, PROVENANCE, RUNS, SETTINGS, SITE_FOLDER, STATUS
 from data_pipelines.schema import SYMBOLS
 from data_pipelines.structures.symmetry import inequivalent_sites
 
 FILE = "campaign.json"
-RUNS = "FEFF-XANES"
 WORK = ".feff"
-PROVENANCE = "provenance.json"
 STOP_SECONDS = 5.0
 Report = Callable[[str, int, int], None]
 
 
-def run_campaign(
-    structures: Path,
-    out: Path,
-    command: str,
-    settings: FeffSettings,
-    elements: tuple[str, ...] = (),
-    workers: int = 1,
-    time_limit: float = 3600.0,
-    retries: int = 2,
-    engine: Path | None = None,
-    redo_failed: bool = False,
-    report: Report = lambda stage, done, total: None,
-) -> dict:
-    """Run FEFF for the sites of `structures` that `out` has no outcome of; the summary, also in OUT/campaign.json.
+@dataclass(frozen=True)
+class Campaign:
+    """FEFF for the sites of the tree `structures`, runs and outcomes into the tree `out`.
 
-    `elements` are the absorbers, all where empty; `workers` count without an `engine`, a Python file with a Parsl
-    `config`. `report(stage, done, total)` is called as work goes on. Raises SourceError for what cannot be read,
-    RunError for a command or engine that cannot run, for runs of other settings in `out`, and for lost workers.
+    command: as of --feff-cmd. elements: the absorbers, all where empty. workers: runs at once, without an engine.
+    time_limit: seconds of an attempt. retries: further attempts, with safer settings. engine: a Python file with a
+    Parsl `config`. redo_failed: sites again that failed before.
     """
-    structures, out = structures.absolute(), out.absolute()  # a worker may stand elsewhere
-    command = shell_line(command)
-    open_engine = _threads(workers) if engine is None else _parsl(engine)
-    jobs, unreadable = _find(structures, out, elements, report)
-    todo = [job for job in jobs if _is_open(job, settings, redo_failed)]
-    lease = _take_lease(out)
-    plan = CampaignPlan(command, settings, time_limit, retries, lease)
+
+    structures: Path
+    out: Path
+    command: str
+    settings: FeffSettings
+    elements: tuple[str, ...] = ()
+    workers: int = 1
+    time_limit: float = 3600.0
+    retries: int = 2
+    engine: Path | None = None
+    redo_failed: bool = False
+
+
+def run_campaign(campaign: Campaign, report: Report = lambda stage, done, total: None) -> dict:
+    """Run FEFF for all sites that `campaign.out` has no outcome of; the summary, also in OUT/campaign.json.
+
+    `report(stage, done, total)` is called as work goes on. Raises SourceError for what cannot be read, RunError for a
+    command or engine that cannot run, for runs of other settings in `out`, and for lost workers.
+    """
+    # A worker may stand elsewhere.
+    campaign = replace(campaign, structures=campaign.structures.absolute(), out=campaign.out.absolute())
+    command = shell_line(campaign.command)
+    open_engine = _threads(campaign.workers) if campaign.engine is None else _parsl(campaign.engine)
+    jobs, unreadable = _find(campaign, report)
+    todo = [job for job in jobs if _is_open(job, campaign)]
+    lease = _take_lease(campaign.out)
+    plan = CampaignPlan(command, campaign.settings, campaign.time_limit, campaign.retries, lease)
     lost: list[str] = []
     try:
         for job in todo:
-            _prepare_place(job, structures, out, lease)
+            _prepare_place(job, campaign, lease)
         report("running", len(jobs) - len(todo), len(jobs))
         if todo:
             with open_engine as submit:
@@ -89,13 +96,14 @@ def run_campaign(
     if missing:
         why = f" ({lost[0]})" if lost else "; another campaign took over this folder"
         raise RunError(f"{len(missing)} of {len(jobs)} sites have no outcome{why}; run the same command again")
-    summary = _summary(jobs, unreadable, plan, out)
-    write_atomic(out / FILE, json.dumps(summary, indent=1) + "\n")
+    summary = _summary(jobs, unreadable, campaign)
+    write_atomic(campaign.out / FILE, json.dumps(summary, indent=1) + "\n")
     return summary
 
 
-def _find(structures: Path, out: Path, elements: tuple[str, ...], report: Report) -> tuple[list[SiteJob], list[dict]]:
+def _find(campaign: Campaign, report: Report) -> tuple[list[SiteJob], list[dict]]:
     """Every site to run, in a fixed order, and the materials that cannot be read with the reason."""
+    structures, out, elements = campaign.structures, campaign.out, campaign.elements
     unknown = sorted(set(elements) - set(SYMBOLS[1:]))
     if unknown:
         raise SourceError(f"no chemical element: {', '.join(unknown)}")
@@ -111,7 +119,7 @@ def _find(structures: Path, out: Path, elements: tuple[str, ...], report: Report
             for site, element in _sites(poscar):
                 if not elements or element in elements:
                     folder = out / material / RUNS / f"{site:03d}_{element}"
-                    jobs.append(SiteJob(out / material / "POSCAR", site, element, folder))
+                    jobs.append(SiteJob(out / material / POSCAR, site, element, folder))
         except SpectrumError as error:
             unreadable.append({"material": str(material), "reason": error.reason, "detail": error.detail})
         report("reading", count, len(poscars))
@@ -130,8 +138,8 @@ def _poscars(structures: Path, out: Path) -> Iterator[Path]:
             for name in subfolders
             if not name.startswith(".") and not SITE_FOLDER.match(name) and not _same(Path(folder, name), out)
         ]
-        if "POSCAR" in files:
-            yield Path(folder, "POSCAR")
+        if POSCAR in files:
+            yield Path(folder, POSCAR)
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -159,16 +167,16 @@ def _sites(poscar: Path) -> list[tuple[int, str]]:
         raise SpectrumError("unreadable", f"{type(error).__name__}: {error}".splitlines()[0][:200]) from None
 
 
-def _is_open(job: SiteJob, settings: FeffSettings, redo_failed: bool) -> bool:
+def _is_open(job: SiteJob, campaign: Campaign) -> bool:
     """Whether the site is still to run. Raises RunError where its folder holds something that is not ours to replace."""
     status = read_status(job.folder)
     if status is None:
         if job.folder.exists() and not (job.folder / SETTINGS).exists():
             raise RunError(f"{job.folder} was not made by this command; choose another --out")
         return True
-    if status["asked"] != json.loads(json.dumps(asdict(settings))):
+    if status["asked"] != json.loads(json.dumps(asdict(campaign.settings))):
         raise RunError(f"{job.folder} was run with other settings; choose another --out")
-    return redo_failed and status["status"] == "failed"
+    return campaign.redo_failed and status["status"] == "failed"
 
 
 def _take_lease(out: Path) -> Path:
@@ -190,10 +198,11 @@ def _withdraw(lease: Path) -> None:
         lease.parent.rmdir()
 
 
-def _prepare_place(job: SiteJob, structures: Path, out: Path, lease: Path) -> None:
+def _prepare_place(job: SiteJob, campaign: Campaign, lease: Path) -> None:
     """POSCAR and provenance beside the runs, as the dataset reads them; what was there of the site moves away."""
-    for name in ("POSCAR", PROVENANCE):
-        given, here = structures / job.poscar.parent.relative_to(out) / name, job.poscar.with_name(name)
+    material = job.poscar.parent.relative_to(campaign.out)
+    for name in (POSCAR, PROVENANCE):
+        given, here = campaign.structures / material / name, job.poscar.with_name(name)
         if given.exists() and not _same(given, here):
             content = given.read_bytes()
             here.parent.mkdir(parents=True, exist_ok=True)
@@ -251,7 +260,7 @@ def _lost(future: Future) -> list[str]:
     return [f"{type(error).__name__}: {error}".splitlines()[0][:200]] if error else []
 
 
-def _summary(jobs: Iterable[SiteJob], unreadable: list[dict], plan: CampaignPlan, out: Path) -> dict:
+def _summary(jobs: Iterable[SiteJob], unreadable: list[dict], campaign: Campaign) -> dict:
     """Made of the files alone, in the order of the sites: the same after any number of restarts."""
     versions, tries, failures = Counter(), Counter(), []
     elements: dict[str, Counter] = {}
@@ -262,12 +271,12 @@ def _summary(jobs: Iterable[SiteJob], unreadable: list[dict], plan: CampaignPlan
             versions[status["feff"]] += 1
             tries[len(status["tries"])] += 1
         else:
-            name = str(job.folder.relative_to(out))
+            name = str(job.folder.relative_to(campaign.out))
             failures.append({"run": name, "reason": status["reason"], "detail": status["detail"]})
     return {
-        "settings": asdict(plan.settings),
-        "time_limit": plan.time_limit,
-        "retries": plan.retries,
+        "settings": asdict(campaign.settings),
+        "time_limit": campaign.time_limit,
+        "retries": campaign.retries,
         "sites": sum(count.total() for count in elements.values()),
         "done": tries.total(),
         "failed": len(failures),

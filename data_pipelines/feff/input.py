@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.files import write_atomic
 from data_pipelines.ranges import Range, check
+from data_pipelines.run_tree import INPUT, SETTINGS
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-SETTINGS = "settings.json"
 OWN_CARDS = ("EDGE", "COREHOLE", "SCF", "FMS", "XANES", "LDOS", "ATOMS", "POTENTIALS", "TITLE", "END")
 
 
@@ -103,5 +103,5 @@ def write_input(structure: Structure, site: int, settings: FeffSettings, folder:
         text = "\n\n".join(str(parts[name]) for name in ("HEADER", "PARAMETERS", "POTENTIALS", "ATOMS"))
     except (ValueError, AttributeError, TypeError) as error:  # AttributeError: no space group is found
         raise SpectrumError("no input", f"pymatgen makes no FEFF input: {error}".splitlines()[0][:200]) from None
-    write_atomic(folder / "feff.inp", text)
+    write_atomic(folder / INPUT, text)
     write_atomic(folder / SETTINGS, json.dumps(asdict(settings), indent=1) + "\n")

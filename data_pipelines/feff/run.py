@@ -24,13 +24,14 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.errors import RunError, SpectrumError
-from data_pipelines.feff.input import SETTINGS, FeffSettings, safer, write_input
+from data_pipelines.feff.input import FeffSettings, safer, write_input
 from data_pipelines.feff.output import FeffRun, read_xmu
 from data_pipelines.files import write_atomic
+from data_pipelines.run_tree import INPUT, SETTINGS, STATUS, XMU
 from data_pipelines.spectra.grid import check, edge_step
 
-STATUS = "status.json"
-REJECTED = "rejected_xmu.dat"
+REJECTED = f"rejected_{XMU}"
+OUTPUT = "feff.out"
 POLL_SECONDS = 0.5
 # Other settings change nothing about these.
 BEYOND_SETTINGS = ("no input", "not a XANES run", "site mismatch")
@@ -97,7 +98,7 @@ def read_status(folder: Path) -> dict | None:
     """status.json of a site's folder; None where there is none, or where what it speaks of is not there."""
     try:
         status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
-        whole = status["status"] == "failed" or (folder / "xmu.dat").exists()
+        whole = status["status"] == "failed" or (folder / XMU).exists()
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return status if whole else None
@@ -133,12 +134,12 @@ def _attempts(job: SiteJob, plan: CampaignPlan, scratch: Path) -> dict:
                 code = execute(plan.command, work, plan.time_limit, plan.lease)
             finally:
                 _keep(work, result)
-            run = judge(result / "xmu.dat", job.element, settings)
+            run = judge(result / XMU, job.element, settings)
             failure = None
         except SpectrumError as error:
             failure = error
             if error.reason == "no xmu.dat":
-                said = (result / "feff.out").read_text(errors="replace").split("\n")
+                said = (result / OUTPUT).read_text(errors="replace").split("\n")
                 last = next((line.strip()[:200] for line in reversed(said) if line.strip()), "nothing")
                 if code in (126, 127):
                     raise RunError(f"--feff-cmd cannot be run: {last}") from None
@@ -148,9 +149,9 @@ def _attempts(job: SiteJob, plan: CampaignPlan, scratch: Path) -> dict:
         if failure is None or failure.reason in BEYOND_SETTINGS or len(tries) > plan.retries:
             break
         settings = safer(settings, failure.reason)
-    if failure and (result / "xmu.dat").exists():
+    if failure and (result / XMU).exists():
         # Under its own name it would be read as a spectrum.
-        (result / "xmu.dat").rename(result / REJECTED)
+        (result / XMU).rename(result / REJECTED)
     status = {
         "status": "failed" if failure else "done",
         "reason": failure.reason if failure else "",
@@ -171,7 +172,7 @@ def execute(command: str, folder: Path, time_limit: float, lease: Path) -> int:
     Raises SpectrumError after `time_limit` seconds, Withdrawn when the lease is gone.
     """
     deadline = time.monotonic() + time_limit
-    with open(folder / "feff.out", "wb") as log:
+    with open(folder / OUTPUT, "wb") as log:
         process = subprocess.Popen(
             ["/bin/sh", "-c", command],
             cwd=folder,
@@ -214,7 +215,7 @@ def judge(xmu: Path, element: str, settings: FeffSettings) -> FeffRun:
 
 def _keep(work: Path, result: Path) -> None:
     """Copy what a record needs: a straggler of this run may still hold the files of `work`, never these."""
-    for name in ("feff.inp", SETTINGS, "feff.out", "xmu.dat"):
+    for name in (INPUT, SETTINGS, OUTPUT, XMU):
         with suppress(FileNotFoundError):
             write_atomic(result / name, (work / name).read_bytes())
 

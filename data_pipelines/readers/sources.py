@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.errors import SourceError
 from data_pipelines.files import file_sha256
-from data_pipelines.run_tree import SITE_FOLDER
+from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SITE_FOLDER, XMU
 
 LIBRARY_COLUMNS = {"id", "absorber", "site_index", "structure", "omega", "mu"}
 TABLE_COLUMNS = {"id", "absorber", "omega", "mu"}
@@ -113,26 +113,26 @@ def _tree(root: Path, name: str) -> Source:
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))  # unfinished runs are hidden
         here = Path(folder)
-        for file in sorted({"POSCAR", "provenance.json", "feff.inp", "xmu.dat"} & set(files)):
+        for file in sorted({POSCAR, PROVENANCE, INPUT, XMU} & set(files)):
             digest.update(str((here / file).relative_to(root)).encode("utf-8", "surrogateescape"))
             digest.update(bytes.fromhex(file_sha256(here / file)))
-        has_run = "feff.inp" in files or "xmu.dat" in files
-        if "POSCAR" in files:
-            poscars.add(here / "POSCAR")
+        has_run = INPUT in files or XMU in files
+        if POSCAR in files:
+            poscars.add(here / POSCAR)
         if has_run or SITE_FOLDER.match(here.name):
-            shared = [p / "POSCAR" for p in (here.parent, here.parent.parent) if (p / "POSCAR").exists()]
-            if SITE_FOLDER.match(here.name) and shared and "POSCAR" not in files:
+            shared = [p / POSCAR for p in (here.parent, here.parent.parent) if (p / POSCAR).exists()]
+            if SITE_FOLDER.match(here.name) and shared and POSCAR not in files:
                 by_poscar[shared[0]].append(here)
             elif has_run:
                 runs.append(here)
     if not by_poscar and not runs:
-        raise SourceError(f"{root}: no FEFF run (feff.inp, xmu.dat) below this folder")
+        raise SourceError(f"{root}: no FEFF run ({INPUT}, {XMU}) below this folder")
     tasks = [
         SourceTask("tree", name, str(root), str(poscar), tuple(map(str, members)))
         for poscar, members in sorted(by_poscar.items())
     ]
     tasks += [SourceTask("run", name, str(root), str(run), (str(run),)) for run in runs]
-    lonely = poscars - set(by_poscar) - {run / "POSCAR" for run in runs}
+    lonely = poscars - set(by_poscar) - {run / POSCAR for run in runs}
     return Source(
         name, digest.hexdigest(), tuple(tasks), tuple(sorted(str(p.parent.relative_to(root)) for p in lonely))
     )

@@ -24,12 +24,12 @@ from pymatgen.io.cif import CifParser
 from pymatgen.io.vasp import Poscar
 
 from data_pipelines.errors import SourceError, StructureError
+from data_pipelines.run_tree import POSCAR, PROVENANCE
 from data_pipelines.schema import SYMBOLS
 
 # Occupancies refined independently may add up to a little more than one; more than this is another error.
 OCCUPANCY_TOLERANCE = 1.01
 # What this program writes beside structures; none holds one.
-PROVENANCE = "provenance.json"
 SUMMARY = "structures.json"
 OPTIONS = "options.json"
 
@@ -260,7 +260,7 @@ def _refuse(reason: str, detail: str) -> Structure:
 def _origin(path: Path) -> dict | None:
     """What a POSCAR that this program wrote inherits: its variants belong to the family of its own parent."""
     beside = path.with_name(PROVENANCE)
-    if path.name != "POSCAR" or not beside.exists():
+    if path.name != POSCAR or not beside.exists():
         return None
     found = json.loads(beside.read_text(encoding="utf-8"))
     if found.get("material") != path.parent.name:
@@ -277,7 +277,7 @@ def _origin(path: Path) -> dict | None:
 def _stem(path: Path) -> str:
     """A file's name without what tells its format; the folder's name for a plain POSCAR."""
     stem = re.sub(r"(?i)(\.(cif|json|vasp|poscar))?(\.gz)?$", "", path.name)
-    return path.resolve().parent.name if stem.upper() in ("POSCAR", "CONTCAR") else stem
+    return path.resolve().parent.name if stem.upper() in (POSCAR, "CONTCAR") else stem
 
 
 def _safe(name: str) -> str:

@@ -19,9 +19,10 @@ from pymatgen.io.vasp import Poscar
 
 from data_pipelines.errors import CountedError, SourceError, StructureError, UserError
 from data_pipelines.files import write_atomic
+from data_pipelines.run_tree import POSCAR, PROVENANCE
 from data_pipelines.schema import SYMBOLS
 from data_pipelines.structures import distances
-from data_pipelines.structures.files import OPTIONS, PROVENANCE, SUMMARY, Dropped, Parent, read_sources
+from data_pipelines.structures.files import OPTIONS, SUMMARY, Dropped, Parent, read_sources
 from data_pipelines.structures.options import Options
 from data_pipelines.structures.ordering import order
 from data_pipelines.structures.supercells import supercell
@@ -173,7 +174,7 @@ class _Family:
             return None
         if (folder / PROVENANCE).exists():
             provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-            stored = _parse((folder / "POSCAR").read_text(encoding="utf-8"))
+            stored = _parse((folder / POSCAR).read_text(encoding="utf-8"))
             self._seen.setdefault(distances.fingerprint(distances.pairs(stored)), job.name)
             self.kept.append(provenance)
             return stored, tuple(provenance["steps"])
@@ -192,7 +193,7 @@ class _Family:
         else:
             self.kept.append(provenance)
             folder.mkdir(exist_ok=True)
-            write_atomic(folder / "POSCAR", text)
+            write_atomic(folder / POSCAR, text)
             write_atomic(folder / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
         return stored, steps
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial import cKDTree
 
+from data_pipelines.spectra.segments import segment_means
+
 # Fewer bind less tightly, more are slower to search: 36 x 2 eV took a third of the time of 12 x 6 eV on Cu K spectra.
 SEGMENTS = 36
 FIRST_CANDIDATES = 8
@@ -22,17 +24,15 @@ def nearest(
     spectra: (N, L). groups: (N,). rows: (Q,) indices. Returns (Q,) distances and (Q,) indices; inf and -1 where
     there is no other group. `report(finished)` is called with the number of rows that have become certain.
 
-    The mean over a segment moves by no more than the largest change inside it. So the distance between the segment
-    means of two spectra is a lower bound of theirs: candidates come in the order of that bound, until it says
-    that no later one can be nearer.
+    Candidates come in the order of the lower bound that segment means give, until it says that no later one can be
+    nearer.
     """
     distance, partner = np.full(len(rows), np.inf), np.full(len(rows), -1)
     total, points = spectra.shape
     if total == 0 or (groups == groups[0]).all():
         report(len(rows))
         return distance, partner
-    segments = np.array_split(spectra, min(SEGMENTS, points), axis=1)
-    means = np.stack([segment.mean(axis=1, dtype=np.float64) for segment in segments], axis=1)
+    means = segment_means(spectra, SEGMENTS)
     tree = cKDTree(means)
     uncertain, count = np.arange(len(rows)), FIRST_CANDIDATES
     while len(uncertain):

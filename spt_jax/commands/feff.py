@@ -46,23 +46,23 @@ class Feff:
         check(self)
 
     def run(self) -> None:
-        from data_pipelines.feff.campaign import FILE, run_campaign
+        from data_pipelines.feff.campaign import FILE, Campaign, run_campaign
 
         out = self.out or self.structures
+        campaign = Campaign(
+            self.structures,
+            out,
+            self.feff_cmd,
+            self.settings,
+            self.elements,
+            self.workers or os.cpu_count() or 1,
+            self.time_limit,
+            self.retries,
+            self.engine,
+            self.redo_failed,
+        )
         with Bars() as report:
-            summary = run_campaign(
-                self.structures,
-                out,
-                self.feff_cmd,
-                self.settings,
-                self.elements,
-                self.workers or os.cpu_count() or 1,
-                self.time_limit,
-                self.retries,
-                self.engine,
-                self.redo_failed,
-                report,
-            )
+            summary = run_campaign(campaign, report)
         _show(summary)
         print(f"Every failure with its reason: {out / FILE}" if summary["failed"] else "No failures.")
         if summary["done"]:

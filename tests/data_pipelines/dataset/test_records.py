@@ -108,17 +108,20 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(built, tmp_path, rng)
         "if __name__ == '__main__': prepare([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]), EnergyGrid(), 2)\n"
     )
     command = [sys.executable, str(program), str(out), *map(str, built.sources)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     began = time.monotonic()
     moments = np.sort(rng.uniform(3, 12, 3))
     for moment in moments:
-        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         try:
             process.wait(timeout=float(moment))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() in (0, -signal.SIGKILL), process.stderr.read().decode()
     print(f"killed after {moments} s; {time.monotonic() - began:.0f} s")
-    assert subprocess.run(command, check=False, timeout=120).returncode == 0
+    assert subprocess.run(command, env=environment, check=False, timeout=120).returncode == 0
     assert contents(out) == contents(built.out)
 
 

@@ -18,7 +18,7 @@ import pytest
 from data_pipelines.dataset.build import prepare
 from data_pipelines.errors import RunError
 from data_pipelines.feff import run
-from data_pipelines.feff.campaign import run_campaign
+from data_pipelines.feff.campaign import Campaign, run_campaign
 from data_pipelines.feff.input import FeffSettings
 from data_pipelines.feff.output import read_xmu
 from data_pipelines.schema import EnergyGrid
@@ -32,13 +32,13 @@ SETTINGS = FeffSettings()
 VICTIMS = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from data_pipelines.feff.campaign import run_campaign
+from data_pipelines.feff.campaign import Campaign, run_campaign
 from data_pipelines.feff.input import FeffSettings
 root, line, hanging, seed = sys.argv[1:]
 root, generator, settings = Path(root), random.Random(int(seed)), FeffSettings(scf=3.0, fms=3.5, cluster=4.0)
 
 def campaign(out, command):
-    return run_campaign(root / "structures", out, command, settings, workers=2)
+    return run_campaign(Campaign(root / "structures", out, command, settings, workers=2))
 
 def killed(out, command, sign, after):
     child = os.fork()
@@ -123,26 +123,26 @@ def test_a_newer_campaign_takes_over(structures, command, tmp_path, monkeypatch)
     def overtaken(line, folder, time_limit, lease):
         if not calls:
             calls.append(1)
-            newer.append(run_campaign(structures, out, command(), SETTINGS, ("Ni",)))
+            newer.append(run_campaign(Campaign(structures, out, command(), SETTINGS, ("Ni",))))
         return execute(line, folder, time_limit, lease)
 
     newer = []
     monkeypatch.setattr(run, "execute", overtaken)
     with pytest.raises(RunError, match="another campaign"):
-        run_campaign(structures, out, command(), SETTINGS)
+        run_campaign(Campaign(structures, out, command(), SETTINGS))
     assert newer[0]["done"] == 1
     assert [p.parent.name for p in out.rglob("status.json")] == ["000_Ni"]
 
 
 def test_a_command_that_breaks_ends_the_campaign(structures, tmp_path):
     with pytest.raises(RunError, match="cannot be run"):
-        run_campaign(structures, tmp_path / "runs", "true && $NO_SUCH_FOLDER/feff", SETTINGS)
+        run_campaign(Campaign(structures, tmp_path / "runs", "true && $NO_SUCH_FOLDER/feff", SETTINGS))
     assert not list(tmp_path.rglob("status.json")), "that is no failure of any site"
 
 
 def test_the_tree_becomes_a_dataset(structures, command, tmp_path):
     out, dataset = tmp_path / "runs", tmp_path / "dataset"
-    run_campaign(structures, out, command(LiCoO2_Co=["nothing"]), SETTINGS, workers=2)
+    run_campaign(Campaign(structures, out, command(LiCoO2_Co=["nothing"]), SETTINGS, workers=2))
     (out / ".feff" / "left" / "work0").mkdir(parents=True)
     shutil.copy(out / "NiO" / "FEFF-XANES" / "000_Ni" / "xmu.dat", out / ".feff" / "left" / "work0")
     card = prepare([out], dataset, EnergyGrid(), workers=1)
@@ -188,21 +188,21 @@ def test_parsl_gives_the_same_bytes(structures, command, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     (tmp_path / "cluster.py").write_text(PARSL_CONFIG)
     line, out = command(LiCoO2_Co=["nothing"], NiO_Ni=["cut", "ok"]), tmp_path / "runs"
-    run_campaign(structures, tmp_path / "whole", line, SETTINGS)
-    run_campaign(structures, out, line, SETTINGS, engine=tmp_path / "cluster.py")
+    run_campaign(Campaign(structures, tmp_path / "whole", line, SETTINGS))
+    run_campaign(Campaign(structures, out, line, SETTINGS, engine=tmp_path / "cluster.py"))
     assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_engines_that_cannot_be_are_refused(structures, command, tmp_path):
     if importlib.util.find_spec("parsl") is None:
         with pytest.raises(RunError, match=r"spt-jax\[campaign\]"):
-            run_campaign(structures, tmp_path / "runs", command(), SETTINGS, engine=tmp_path / "cluster.py")
+            run_campaign(Campaign(structures, tmp_path / "runs", command(), SETTINGS, engine=tmp_path / "cluster.py"))
         return
     for text, why in ((None, "no such file"), ("x = 1", "no Parsl"), ("config = 1", "not a parsl.Config")):
         if text:
             (tmp_path / "cluster.py").write_text(text)
         with pytest.raises(RunError, match=why):
-            run_campaign(structures, tmp_path / "runs", command(), SETTINGS, engine=tmp_path / "cluster.py")
+            run_campaign(Campaign(structures, tmp_path / "runs", command(), SETTINGS, engine=tmp_path / "cluster.py"))
 
 
 @pytest.fixture(scope="module")
@@ -220,10 +220,10 @@ def test_feff8l_runs_and_its_exafs_is_refused_as_xanes(feff8l, structures, tmp_p
     """It stops at COREHOLE, passes over FMS and XANES, and always exits with 0: only the files tell."""
     modules = [str(feff8l / f"feff8l_{m}") for m in ("rdinp", "pot", "xsph", "pathfinder", "genfmt", "ff2x")]
     settings = FeffSettings(scf=0.0, fms=3.5, cluster=4.5)
-    stopped = run_campaign(structures, tmp_path / "stopped", ",".join(modules), settings, ("Ni",))
+    stopped = run_campaign(Campaign(structures, tmp_path / "stopped", ",".join(modules), settings, ("Ni",)))
     assert stopped["failed_by_reason"] == {"no xmu.dat": 1}
     line = f"sed '/COREHOLE/d' feff.inp > cut && mv cut feff.inp && {' && '.join(modules)}"
-    summary = run_campaign(structures, tmp_path / "runs", line, settings, ("Ni",))
+    summary = run_campaign(Campaign(structures, tmp_path / "runs", line, settings, ("Ni",)))
     assert summary["failed_by_reason"] == {"not a XANES run": 1}
     folder = tmp_path / "runs" / "NiO" / "FEFF-XANES" / "000_Ni"
     table = np.loadtxt(folder / "rejected_xmu.dat")

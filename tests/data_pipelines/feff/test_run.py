@@ -11,7 +11,7 @@ import pytest
 
 from data_pipelines.errors import RunError, SourceError
 from data_pipelines.feff import run
-from data_pipelines.feff.campaign import run_campaign
+from data_pipelines.feff.campaign import Campaign, run_campaign
 from data_pipelines.feff.input import FeffSettings
 from data_pipelines.feff.run import read_status
 from tests.data_pipelines.feff_standin import contents
@@ -30,7 +30,7 @@ def test_every_failure_is_tried_again_and_listed(structures, command, tmp_path):
     )
     seen = []
     summary = run_campaign(
-        structures, out, line, SETTINGS, workers=4, time_limit=1.0, report=lambda *now: seen.append(now)
+        Campaign(structures, out, line, SETTINGS, workers=4, time_limit=1.0), lambda *now: seen.append(now)
     )
     assert (summary["sites"], summary["done"], summary["failed"]) == (4, 2, 2)
     assert summary["done_at_try"] == {"2": 2} and summary["feff"] == {"FEFF 10.0.0": 2}
@@ -53,10 +53,12 @@ def test_every_failure_is_tried_again_and_listed(structures, command, tmp_path):
     assert not (out / ".feff").exists()
 
     before = contents(out)
-    assert run_campaign(structures, out, line, SETTINGS, time_limit=1.0) == summary and contents(out) == before
+    assert (
+        run_campaign(Campaign(structures, out, line, SETTINGS, time_limit=1.0)) == summary and contents(out) == before
+    )
     with pytest.raises(RunError, match="other settings"):
-        run_campaign(structures, out, line, dataclasses.replace(SETTINGS, edge="L3"), time_limit=1.0)
-    again = run_campaign(structures, out, command(), SETTINGS, workers=2, time_limit=1.0, redo_failed=True)
+        run_campaign(Campaign(structures, out, line, dataclasses.replace(SETTINGS, edge="L3"), time_limit=1.0))
+    again = run_campaign(Campaign(structures, out, command(), SETTINGS, workers=2, time_limit=1.0, redo_failed=True))
     assert (again["done"], again["failed"], again["done_at_try"]) == (4, 0, {"1": 2, "2": 2})
     assert contents(nickel) == {p.removeprefix("NiO/FEFF-XANES/000_Ni/"): b for p, b in before.items() if "Ni/" in p}
 
@@ -64,7 +66,7 @@ def test_every_failure_is_tried_again_and_listed(structures, command, tmp_path):
 @pytest.mark.parametrize(("act", "reason"), [("short", "truncated"), ("nothing", "no xmu.dat"), ("hang", "time limit")])
 def test_without_retries_the_first_failure_counts(structures, command, tmp_path, act, reason):
     summary = run_campaign(
-        structures, tmp_path / "runs", command(NiO_Ni=[act]), SETTINGS, ("Ni",), time_limit=0.5, retries=0
+        Campaign(structures, tmp_path / "runs", command(NiO_Ni=[act]), SETTINGS, ("Ni",), time_limit=0.5, retries=0)
     )
     assert summary["failed_by_reason"] == {reason: 1} and summary["sites"] == 1
 
@@ -80,7 +82,9 @@ def test_time_limit_kills_all_that_the_command_started(structures, command, tmp_
             pids.append(int((folder.parent / "child").read_text()))
 
     monkeypatch.setattr(run, "execute", spy)
-    run_campaign(structures, tmp_path / "runs", command(NiO_Ni=["hang"]), SETTINGS, ("Ni",), time_limit=0.5, retries=0)
+    run_campaign(
+        Campaign(structures, tmp_path / "runs", command(NiO_Ni=["hang"]), SETTINGS, ("Ni",), time_limit=0.5, retries=0)
+    )
     [pid] = pids
     assert not _alive(pid)
 
@@ -99,7 +103,7 @@ def test_stragglers_reach_no_record(structures, command, tmp_path):
     line = command(NiO_Ni=["ok"]) + "; exec 3>>xmu.dat; (setsid sh -c 'sleep 0.2; echo junk >&3' &)"
     if not shutil.which("setsid"):
         pytest.skip("no setsid")
-    run_campaign(structures, tmp_path / "runs", line, SETTINGS, ("Ni",))
+    run_campaign(Campaign(structures, tmp_path / "runs", line, SETTINGS, ("Ni",)))
     xmu = tmp_path / "runs" / "NiO" / "FEFF-XANES" / "000_Ni" / "xmu.dat"
     before = xmu.read_bytes()
     time.sleep(0.4)
@@ -113,7 +117,7 @@ def test_sites_of_a_tree_without_provenance(structures, command, tmp_path, runs)
     (structures / "bad").mkdir()
     (structures / "bad" / "POSCAR").write_text("not a structure\n")
     (structures / "CoO" / "provenance.json").write_text('{"sites": [{"index": 0, "element": "O"}]}')
-    summary = run_campaign(structures, structures, command(), SETTINGS, ("Ni", "Co"), workers=2)
+    summary = run_campaign(Campaign(structures, structures, command(), SETTINGS, ("Ni", "Co"), workers=2))
     found = {str(p.relative_to(structures)) for p in structures.rglob("xmu.dat")}
     assert found == {"NiO/FEFF-XANES/000_Ni/xmu.dat", "LiCoO2/FEFF-XANES/000_Co/xmu.dat"}
     assert {m["material"]: m["reason"] for m in summary["materials_left_out"]} == {
@@ -127,29 +131,29 @@ def test_what_is_not_ours_is_left_alone(structures, command, tmp_path):
     theirs.mkdir(parents=True)
     (theirs / "xmu.dat").write_text("weeks of work\n")
     with pytest.raises(RunError, match="not made by this command"):
-        run_campaign(structures, structures, command(), SETTINGS)
+        run_campaign(Campaign(structures, structures, command(), SETTINGS))
     assert contents(theirs) == {"xmu.dat": b"weeks of work\n"}
     out = tmp_path / "runs"
     (out / "NiO").mkdir(parents=True)
     (out / "NiO" / "POSCAR").write_text("another structure\n")
     with pytest.raises(RunError, match="differs"):
-        run_campaign(structures, out, command(), SETTINGS)
+        run_campaign(Campaign(structures, out, command(), SETTINGS))
     for elements, why in ((("Qq",), "no chemical element"), (("Cu",), "no site of Cu")):
         with pytest.raises(SourceError, match=why):
-            run_campaign(structures, out, command(), SETTINGS, elements)
+            run_campaign(Campaign(structures, out, command(), SETTINGS, elements))
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="no POSCAR"):
-        run_campaign(tmp_path / "empty", out, command(), SETTINGS)
+        run_campaign(Campaign(tmp_path / "empty", out, command(), SETTINGS))
 
 
 def test_half_a_record_is_made_again(structures, command, tmp_path):
     """As a broken copy leaves it: some of our files, no status."""
     whole, out = tmp_path / "whole", tmp_path / "runs"
-    run_campaign(structures, whole, command(), SETTINGS)
+    run_campaign(Campaign(structures, whole, command(), SETTINGS))
     shutil.copytree(whole, out)
     folder = out / "NiO" / "FEFF-XANES" / "000_Ni"
     (folder / "status.json").unlink()
     (folder / "xmu.dat").write_text("half")
     (folder / "phase.bin").write_text("old")
-    run_campaign(structures, out, command(), SETTINGS)
+    run_campaign(Campaign(structures, out, command(), SETTINGS))
     assert contents(out) == contents(whole)
