@@ -14,7 +14,7 @@ from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.config import PRESETS
 from spt_jax.inference.evaluate import as_table, evaluate
 from spt_jax.inference.output import as_table as values_table
-from spt_jax.inference.predict import load
+from spt_jax.inference.predict import Prediction, load
 from spt_jax.reports.report import write_report
 from spt_jax.training.loop import train
 from spt_jax.training.progress import TrainingLine
@@ -38,7 +38,8 @@ def quickstart(out: Path, console: Console) -> None:
 
     example = read_spectrum(EXAMPLE)
     values = model.predict(example.energy, example.mu, element=example.element)
-    console.print(values_table(EXAMPLE.name, f"{example.element} {example.edge}", values))
+    predicted = Prediction(EXAMPLE.name, f"{example.element} {example.edge}", values)
+    console.print(values_table(predicted, model.decisions.coverage))
     console.print(
         f"Report: {out}/report.html\n"
         f"Next:   spt-jax predict {out} {EXAMPLE}\n"

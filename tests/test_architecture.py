@@ -101,7 +101,9 @@ def test_the_map_in_readme_is_the_listing():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = text[text.index("## Folders") :].split("```")[1]
     for package in PACKAGES:
-        listed = {path.name for path in (ROOT / package).iterdir() if path.name[0] not in "_." and path.name != "py.typed"}
+        listed = {
+            path.name for path in (ROOT / package).iterdir() if path.name[0] not in "_." and path.name != "py.typed"
+        }
         block = re.search(rf"^{package}/.*\n((?:  .*\n)+)", shown, re.MULTILINE)[1]
         named = {name.rstrip("/") for name in re.findall(r"(?<=[ \n])[a-z_]+(?:/|\.py)(?=\s)", "\n" + block)}
         assert named == listed, package

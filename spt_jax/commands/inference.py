@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from data_pipelines.errors import SpectrumError, UserError
-from spt_jax.commands.screen import console
+from data_pipelines.errors import UserError
+from spt_jax.commands.screen import bars, console, errors
+
+if TYPE_CHECKING:
+    from spt_jax.inference.predict import Prediction
+
+# Fewer files are done before a bar is drawn.
+MANY = 256
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Evaluate:
     """Score a trained model on a split: a table on the screen, and RUN/metrics.json."""
 
     model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`."""
+    """Run folder made by `spt-jax train`, or folder of `spt-jax ensemble`."""
     data: Path
     """Dataset folder."""
     split: Literal["train", "validation", "test"] = "test"
@@ -30,21 +36,24 @@ class Evaluate:
         from data_pipelines.dataset.loading import Dataset
         from data_pipelines.files import write_atomic
         from spt_jax.inference.evaluate import as_table, evaluate
-        from spt_jax.inference.load import load_run
+        from spt_jax.inference.load import load_folder
 
-        metrics = evaluate(load_run(self.model), Dataset(self.data), self.split).metrics
+        metrics = evaluate(load_folder(self.model), Dataset(self.data), self.split).metrics
         write_atomic(self.model / "metrics.json", json.dumps(metrics, indent=1) + "\n")
         console.print(as_table(metrics))
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Descriptors of spectra: FEFF's xmu.dat, text of two columns (energy in eV, mu in any scale), XDI or Athena files."""
+    """Descriptors of spectra: FEFF's xmu.dat, text of two columns (energy in eV, mu in any scale), XDI or Athena files.
+
+    A file that cannot be used costs a line on stderr, and exit status 1 at the end; the others are answered.
+    """
 
     model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`, or file made by `spt-jax export`."""
+    """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, or file made by `spt-jax export`."""
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Spectrum files."""
+    """Spectrum files, or folders of them."""
     element: str | None = None
     """Absorbing element where the file does not name it; not needed for a model of one element."""
     edge: str = "K"
@@ -53,29 +62,31 @@ class Predict:
     """How to print the result."""
 
     def run(self) -> None:
-        from data_pipelines.readers.spectrum import read_spectrum
-        from spt_jax.inference.output import as_csv, as_json, as_table
+        from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
+        from spt_jax.inference.spectra import files_of, predict_files
 
         if not self.files:
-            raise UserError("no FILE given; name xmu.dat or two-column text files")
+            raise UserError("no FILE given; name xmu.dat or two-column text files, or a folder of them")
+        files = files_of(self.files)
         model = load(self.model)
-        spectra = []
-        for file in self.files:
-            found = read_spectrum(file)
-            if self.element and found.element and self.element != found.element:
-                raise SpectrumError(
-                    "wrong element or edge", f"{file} is a {found.element} spectrum, not {self.element}"
-                )
-            with _named(file):
-                absorber = model.absorber(found.element or self.element, found.edge or self.edge)
-                spectra.append((model.to_grid(found.energy, found.mu, absorber), absorber))
-        names = [str(file) for file in self.files]
-        results = list(zip(names, [a for _, a in spectra], model.predict_on_grid(spectra), strict=True))
-        if self.format == "table":
-            console.print(*(as_table(*result) for result in results), sep="\n")
-        else:
-            sys.stdout.write(as_json(results) if self.format == "json" else as_csv(results))
+        bad: list[str] = []
+        # Progress takes stdout over while it is on a terminal; tables there are progress enough.
+        out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
+        with bars() as report:
+            told = report if shown else None
+            predictions = _watched(predict_files(model, files, self.element, self.edge), len(files), bad, told)
+            if self.format == "table":
+                _print_tables(predictions, model.decisions.coverage)
+            else:
+                for text in (as_json if self.format == "json" else as_csv)(predictions):
+                    out.write(text)
+        out.flush()
+        if model.blueprint.decisions is None and len(bad) < len(files):
+            note = "note: this model has no fitted decisions: the most likely classes, and no intervals"
+            errors.print(note, style="yellow", highlight=False, soft_wrap=True)
+        if bad:
+            raise UserError(bad[0] if len(files) == 1 else f"{len(bad)} of {len(files)} files could not be read")
 
 
 @dataclass(frozen=True)
@@ -87,27 +98,45 @@ class Export:
     """
 
     model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`."""
+    """Run folder made by `spt-jax train`, or folder of `spt-jax ensemble`."""
     out: Path
     """File to write, for instance model.spt."""
 
     def run(self) -> None:
-        from spt_jax.inference.load import load_run
+        from spt_jax.inference.load import load_folder
         from spt_jax.runs.export import export
 
         if self.out.is_dir():
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        model = load_run(self.model)
+        model = load_folder(self.model)
         export(model.blueprint, model.network, self.out)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         print(f"Next: spt-jax predict {self.out} xmu.dat")
 
 
-@contextlib.contextmanager
-def _named(file: Path):
-    """Put the file's name into what is wrong with its spectrum."""
-    try:
-        yield
-    except SpectrumError as error:
-        raise SpectrumError(error.reason, f"{file}: {error.detail}") from None
+def _watched(
+    predictions: Iterable[Prediction], total: int, bad: list[str], report: Callable[[str, int, int], None] | None
+) -> Iterator[Prediction]:
+    """The same, while what is wrong with some is kept in `bad` and told, and what is done is reported."""
+    for done, each in enumerate(predictions, start=1):
+        if each.error:
+            bad.append(each.error)
+            # That of a single file is the command's own error.
+            if total > 1:
+                errors.print(each.error, markup=False, highlight=False, soft_wrap=True)
+        if report and (done % MANY == 0 or done == total):
+            report("spectra", done, total)
+        yield each
+
+
+def _print_tables(predictions: Iterable[Prediction], coverage: float) -> None:
+    from spt_jax.inference.output import as_table, legend
+
+    names: dict[str, None] = {}
+    for each in predictions:
+        if not each.error:
+            names |= dict.fromkeys(each.values)
+            console.print(as_table(each, coverage))
+    if names:
+        console.print(legend(names), highlight=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -11,21 +12,35 @@ from rich.table import Table
 from data_pipelines.dataset.loading import Dataset, Split
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import SITE_KINDS, Batch, descriptor, site_kind
-from spt_jax.inference.predict import Model
-from spt_jax.scoring.metrics import score_outputs
+from spt_jax.inference.output import legend
+from spt_jax.inference.predict import Model, load
+from spt_jax.scoring.metrics import score_answers
+from spt_jax.tasks import Answers, answers_of
+
+FITTED, MOST_LIKELY = "by the rule fitted on the validation materials", "the most likely"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A split, the head outputs on it, and `metrics`, the JSON document of `spt-jax evaluate`."""
+    """A split, what a model says of it, and `metrics`, the JSON document of `spt-jax evaluate`.
 
-    split: Split
-    outputs: dict[str, np.ndarray]
+    outputs: (N, ...) of the heads, and "bands". answers: calibrated. decided: class indices and values, as scored.
+    """
+
+    split: Split = field(repr=False)
+    outputs: dict[str, np.ndarray] = field(repr=False)
+    answers: Answers = field(repr=False)
+    decided: Answers = field(repr=False)
     metrics: dict
 
 
-def evaluate(model: Model, dataset: Dataset, name: str) -> Evaluation:
-    """Scores over all labelled sites of a split, and apart for O and non-O sites."""
+def evaluate(model: Model | Path | str, dataset: Dataset | Path | str, name: str = "test") -> Evaluation:
+    """Scores over all labelled sites of a split, and apart for O and non-O sites, of the classes that the model decides.
+
+    model, dataset: or the folders that hold them. Raises DatasetError or SpectrumError where they do not fit each other.
+    """
+    model = model if isinstance(model, Model) else load(model)
+    dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
     split = dataset.split(name)
     for absorber in sorted(set(split.absorbers)):
         model.absorber(*absorber.split())
@@ -35,21 +50,25 @@ def evaluate(model: Model, dataset: Dataset, name: str) -> Evaluation:
         )
     outputs = model.outputs(split.batch.spectrum, split.batch.atomic_number)
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in split.absorbers])
-    tasks = model.blueprint.learnt_tasks
+    answers, decisions = answers_of(outputs, model.blueprint.learnt_tasks), model.decisions
 
     def scores(rows: np.ndarray) -> dict:
-        batch = Batch(*(field[rows] for field in split.batch))
-        found = score_outputs({k: v[rows] for k, v in outputs.items()}, batch, tasks)
+        batch = Batch(*(each[rows] for each in split.batch))
+        found = score_answers({name: each[rows] for name, each in answers.items()}, batch, decisions)
         return {"n": int(rows.sum()), "descriptors": found}
 
     everything = scores(np.ones(len(kinds), bool))
     sites = {kind: scores(kinds == kind) for kind in SITE_KINDS if (kinds == kind).any()}
-    return Evaluation(split, outputs, {"split": name, **everything, "sites": sites})
+    rule = FITTED if model.blueprint.decisions else MOST_LIKELY
+    metrics = {"split": name, "classes": rule, **everything, "sites": sites}
+    return Evaluation(split, outputs, decisions.probabilities(answers), decisions.decided(answers), metrics)
 
 
 def as_table(metrics: dict) -> Table:
-    """The metrics document as a table, one block per site kind; F1 is macro-averaged."""
-    table = Table(title=f"{metrics['split']} split, {metrics['n']} spectra", title_justify="left", box=SIMPLE_HEAD)
+    """The metrics document as a table, one block per site kind, and what its words mean; F1 is macro-averaged."""
+    about = f"classes: {metrics['classes']}\n{legend(metrics['descriptors'])}"
+    title = f"{metrics['split']} split, {metrics['n']} spectra"
+    table = Table(title=title, title_justify="left", caption=about, caption_justify="left", box=SIMPLE_HEAD)
     for column in ("sites", "descriptor"):
         table.add_column(column)
     for column in ("n", "F1", "F1 wtd", "acc", "R2", "RMSE", "MAE"):

@@ -1,4 +1,4 @@
-"""A run folder -> its best model. The one part of inference that needs flax and orbax."""
+"""A run folder -> its best model; an ensemble's folder -> its members as one. The part of inference that needs flax and orbax."""
 
 from __future__ import annotations
 
@@ -7,9 +7,30 @@ from pathlib import Path
 from flax import nnx
 
 from data_pipelines.errors import CheckpointError
+from spt_jax.inference.ensemble import together
 from spt_jax.inference.predict import Model
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.checkpoint import load_model
+from spt_jax.runs.folder import CONFIG, read_config
+
+
+def load_folder(folder: Path) -> Model:
+    """Raises CheckpointError where there is no model, or one of another version."""
+    members = load_members(folder)
+    if not members:
+        return load_run(folder)
+    try:
+        return together(list(members.values()))
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}; train the ensemble again") from None
+
+
+def load_members(folder: Path) -> dict[str, Model]:
+    """The models of an ensemble's folder by name; none where it is not one. Raises RunError where that is not to be read."""
+    if not (folder / CONFIG).exists():
+        return {}
+    names = read_config(folder).get("ensemble", {}).get("members", ())
+    return {name: load_run(folder / name) for name in names}
 
 
 def load_run(run: Path) -> Model:

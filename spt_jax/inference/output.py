@@ -1,52 +1,77 @@
-"""Predictions as a table, JSON or CSV."""
+"""Predictions as a table, JSON or CSV, the last two piece by piece: there may be more than memory holds."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from collections.abc import Iterable, Iterator
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
-from spt_jax.inference.predict import Value
-
-Result = tuple[str, str, dict[str, Value]]
-"""File, absorber, predicted descriptors."""
+from data_pipelines.schema import descriptor
+from spt_jax.inference.predict import Prediction, Value
 
 
-def as_table(file: str, absorber: str, values: dict[str, Value]) -> Table:
-    """One spectrum's descriptors with the likelier alternatives of each class."""
-    table = Table(title=f"{file} ({absorber})", title_justify="left", box=SIMPLE_HEAD)
+def as_table(prediction: Prediction, coverage: float) -> Table:
+    """One spectrum's descriptors with the likelier alternatives of each class, and the interval of each value."""
+    table = Table(title=escape(f"{prediction.name} ({prediction.absorber})"), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("descriptor")
     table.add_column("value", justify="right")
     table.add_column("unit")
-    table.add_column("class probabilities")
-    for name, v in values.items():
+    table.add_column(f"class probabilities, {100 * coverage:g} % interval")
+    for name, v in prediction.values.items():
         likely = sorted(v.probabilities.items(), key=lambda item: -item[1])[:4]
-        chances = "  ".join(f"{value}: {100 * p:.0f} %" for value, p in likely if p >= 0.005)
-        table.add_row(name, str(v.value) if v.probabilities else f"{v.value:.3f}", v.unit, chances)
+        sure = "  ".join(f"{value}: {100 * p:.0f} %" for value, p in likely if p >= 0.005)
+        sure = f"{v.interval[0]:.3f} to {v.interval[1]:.3f}" if v.interval else sure
+        table.add_row(name, str(v.value) if v.probabilities else f"{v.value:.3f}", v.unit, sure)
     return table
 
 
-def as_json(results: list[Result]) -> str:
-    def entry(v: Value) -> dict:
-        chances = {str(value): round(p, 6) for value, p in v.probabilities.items()}
-        return {"value": v.value, "unit": v.unit, **({"probabilities": chances} if chances else {})}
-
-    rows = [
-        {"file": file, "absorber": absorber, "descriptors": {name: entry(v) for name, v in values.items()}}
-        for file, absorber, values in results
-    ]
-    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+def legend(names: Iterable[str]) -> str:
+    """What the short names stand for, a line each."""
+    return "\n".join(f"{name:5s}  {descriptor(name).meaning}" for name in names)
 
 
-def as_csv(results: list[Result]) -> str:
-    """One row per file and descriptor; `probability` is that of the class named."""
+def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """One list with an object for each spectrum, which has an `error` where there are no descriptors."""
+    before = "[\n"
+    for each in predictions:
+        row = {
+            "file": each.name,
+            "absorber": each.absorber,
+            "descriptors": {n: _entry(n, v) for n, v in each.values.items()},
+        }
+        row |= {"error": each.error} if each.error else {}
+        yield before + "\n".join(f" {line}" for line in json.dumps(row, indent=1, ensure_ascii=False).splitlines())
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def _entry(name: str, v: Value) -> dict:
+    found = {"value": v.value, "unit": v.unit, "meaning": descriptor(name).meaning}
+    if v.probabilities:
+        found["probabilities"] = {str(value): round(p, 6) for value, p in v.probabilities.items()}
+    return {**found, "interval": list(v.interval)} if v.interval else found
+
+
+def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """One row for each file and descriptor, and one for a file with an error.
+
+    probability: of the class named; low, high: ends of the interval of a value.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "absorber", "descriptor", "value", "unit", "probability"])
-    for file, absorber, values in results:
-        for name, v in values.items():
-            writer.writerow([file, absorber, name, v.value, v.unit, v.probabilities.get(v.value, "")])
-    return text.getvalue()
+    writer.writerow(["file", "absorber", "descriptor", "value", "unit", "probability", "low", "high", "error"])
+    for each in predictions:
+        for name, v in each.values.items():
+            sure = [v.probabilities.get(int(v.value), ""), *(v.interval or ("", ""))]
+            writer.writerow([each.name, each.absorber, name, v.value, v.unit, *sure, ""])
+        if each.error:
+            writer.writerow([each.name, each.absorber, *[""] * 6, each.error])
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue()

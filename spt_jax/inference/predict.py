@@ -5,20 +5,27 @@ The network comes as a function, from a run folder or an exported file: nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.errors import SpectrumError
-from data_pipelines.schema import SYMBOLS, descriptor, site_kind
-from data_pipelines.spectra.grid import to_grid
+from data_pipelines.errors import CountedError, SpectrumError, UserError
+from data_pipelines.readers.spectrum import Measured
+from data_pipelines.schema import SYMBOLS, Descriptor, descriptor, site_kind
+from data_pipelines.spectra.grid import all_to_grid, to_grid
 from spt_jax.batching import in_pieces
+from spt_jax.config import PeerConfig
 from spt_jax.runs.blueprint import Blueprint, Network
-from spt_jax.tasks import Answers, answers_of, units
+from spt_jax.scoring.decisions import Decisions
+from spt_jax.tasks import Answers, answers_of
+
+Element = str | int
+"""Symbol, in any case, or atomic number."""
 
 # Evaluation runs in pieces of one size, so that one program is compiled whatever the number of spectra.
 CHUNK = 256
@@ -26,11 +33,29 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Value:
-    """One predicted descriptor; `probabilities` by class value for a class descriptor, else empty."""
+    """One predicted descriptor.
+
+    value: a class, or a number in `unit`. probabilities: calibrated, by class; empty for a number. interval: lowest and
+    highest number, in the unit, that hold the truth with the coverage of the model's decisions, 90 %; None for a class.
+    """
 
     value: float | int
     unit: str
     probabilities: dict[int, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one spectrum of many, or in `error` why it says nothing.
+
+    name: of its file or row. absorber: "Cu K". values: by descriptor.
+    """
+
+    name: str
+    absorber: str = ""
+    values: dict[str, Value] = field(default_factory=dict)
+    error: str = ""
 
 
 class Compiled:
@@ -58,12 +83,30 @@ class Compiled:
 
 
 class Model:
-    """A trained model. `predict` for people, `outputs` for arrays."""
+    """A trained model. `predict` for people, `outputs` and `answers` for arrays.
+
+    Pickled, it is the content of an exported file: it needs no run folder where it is read, and no flax.
+    """
 
     def __init__(self, blueprint: Blueprint, network: Network):
         self.blueprint = blueprint
         self.network = network
+        self.decisions = blueprint.decisions or Decisions()
         self._compiled: dict[int, Compiled] = {}
+
+    def __repr__(self) -> str:
+        own, grid = self.blueprint, self.blueprint.grid
+        kind = own.model.kind.upper() if isinstance(own.model, PeerConfig) else "SPT"
+        said = "fitted decisions" if own.decisions else "most likely classes, no intervals"
+        return (
+            f"<spt_jax.Model {kind}: {' '.join(task.name for task in own.learnt_tasks)} of {', '.join(own.absorbers)}; "
+            f"{grid.points} points from {grid.start:g} eV in steps of {grid.step:g} eV; {said}>"
+        )
+
+    def __reduce__(self) -> tuple:
+        from spt_jax.runs.export import exported
+
+        return _unpickled, (exported(self.blueprint, self.network),)
 
     def outputs(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> dict[str, np.ndarray]:
         """(N, L) spectra on the grid and (N,) atomic numbers -> (N, ...) head outputs and "bands"."""
@@ -77,61 +120,139 @@ class Model:
         return run(spectrum, atomic_number) if size == count else in_pieces(run, size, spectrum, atomic_number)
 
     def answers(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> Answers:
-        """The same as class probabilities and values in their units, of the descriptors it learnt."""
+        """The same as class probabilities and values in their units, of the descriptors it learnt.
+
+        As the network gives them: `decisions` makes classes, calibrated probabilities and intervals of them.
+        """
         return answers_of(self.outputs(spectrum, atomic_number), self.blueprint.learnt_tasks)
 
+    @overload
     def predict(
-        self, energy: np.ndarray, mu: np.ndarray, element: str | None = None, edge: str = "K"
-    ) -> dict[str, Value]:
-        """Descriptors of one spectrum: (N,) energy in eV, (N,) mu in any scale.
+        self, energy: np.ndarray, mu: np.ndarray[tuple[int], Any], element: Element | None = None, edge: str = "K"
+    ) -> dict[str, Value]: ...
 
-        `element` may be left out where the model knows a single one. Raises SpectrumError for a spectrum that does
-        not fit this model.
+    @overload
+    def predict(
+        self, energy: np.ndarray, mu: np.ndarray[tuple[int, int], Any], element: Element | None = None, edge: str = "K"
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self, energy: np.ndarray, mu: np.ndarray, element: Element | None = None, edge: str = "K"
+    ) -> dict[str, Value] | list[Prediction]:
+        """Descriptors of one spectrum: (N,) energy in eV, (N,) mu in any scale. Of several on the same energies,
+        (M, N) mu: a Prediction for each, in order.
+
+        element: "Ni", "ni" or 28; may be left out where the model knows a single one. Raises SpectrumError for a
+        spectrum that does not fit this model; of several, the Prediction has the error. Files and DataFrames:
+        `spt_jax.predict`.
         """
+        energy, mu = np.asarray(energy, float), np.asarray(mu, float)
+        if energy.ndim != 1 or mu.ndim not in (1, 2) or mu.shape[-1] != len(energy):
+            turned = "; it lies the other way round, give mu.T" if mu.shape[:1] == energy.shape else ""
+            raise SpectrumError(
+                "shapes",
+                f"energy {energy.shape} and mu {mu.shape}; give (N,) energy, and (N,) mu of one spectrum or "
+                f"(M, N) of several{turned}",
+            )
         absorber = self.absorber(element, edge)
-        return self.predict_on_grid([(self.to_grid(energy, mu, absorber), absorber)])[0]
+        if mu.ndim == 2:
+            symbol, edge = absorber.split()
+            return self.predict_each((f"row {i}", Measured(energy, row, symbol, edge)) for i, row in enumerate(mu))
+        [values] = self._values(self.to_grid(energy, mu, absorber)[None], [absorber])
+        return values
+
+    def predict_each(self, spectra: Iterable[tuple[str, Measured | UserError]]) -> list[Prediction]:
+        """A Prediction for each named spectrum, in order; one that is an error, or cannot be used, has the error."""
+        found, usable = [], []
+        for name, spectrum in spectra:
+            try:
+                if isinstance(spectrum, UserError):
+                    raise spectrum
+                absorber = self.absorber(spectrum.element, spectrum.edge or "K")
+                usable.append((len(found), (spectrum.energy, spectrum.mu, *absorber.split())))
+                found.append(Prediction(name, absorber))
+            except UserError as error:
+                found.append(Prediction(name, error=_told(name, error)))
+        gridded = []
+        for (i, _), row in zip(usable, all_to_grid([each for _, each in usable], self.blueprint.grid), strict=True):
+            if isinstance(row, SpectrumError):
+                found[i] = Prediction(found[i].name, found[i].absorber, error=_told(found[i].name, row))
+            else:
+                gridded.append((i, row))
+        if gridded:
+            rows, absorbers = np.stack([row for _, row in gridded]), [found[i].absorber for i, _ in gridded]
+            for (i, _), values in zip(gridded, self._values(rows, absorbers), strict=True):
+                found[i] = Prediction(found[i].name, found[i].absorber, values)
+        return found
 
     def to_grid(self, energy: np.ndarray, mu: np.ndarray, absorber: str) -> np.ndarray:
         """(N,) energy in eV and mu -> (L,) float32 on this model's grid, as its training spectra were."""
         return to_grid(energy, mu, self.blueprint.grid, *absorber.split())
 
-    def predict_on_grid(self, spectra: Sequence[tuple[np.ndarray, str]]) -> list[dict[str, Value]]:
-        """Descriptors of ((L,) spectrum on the grid, absorber) pairs, absorber as "Cu K"."""
-        elements = [absorber.split()[0] for _, absorber in spectra]
-        numbers = np.array([SYMBOLS.index(element) for element in elements], np.int32)
-        outputs = self.outputs(np.stack([spectrum for spectrum, _ in spectra]), numbers)
-        return [self._values({k: v[i] for k, v in outputs.items()}, element) for i, element in enumerate(elements)]
-
-    def absorber(self, element: str | None, edge: str = "K") -> str:
+    def absorber(self, element: Element | None, edge: str = "K") -> str:
         """ "Cu K" if this model was trained on it; raises SpectrumError with what it was trained on if not."""
         known = self.blueprint.absorbers
         if element is None:
             if len(known) == 1:
                 return known[0]
             raise SpectrumError("element not given", f"say which element absorbs; this model knows {', '.join(known)}")
-        if f"{element} {edge}" not in known:
-            raise SpectrumError(
-                "wrong element or edge", f"{element} {edge}; this model was trained on {', '.join(known)}"
-            )
-        return f"{element} {edge}"
+        found = f"{symbol_of(element)} {edge}"
+        if found not in known:
+            raise SpectrumError("wrong element or edge", f"{found}; this model was trained on {', '.join(known)}")
+        return found
 
-    def _values(self, outputs: dict[str, np.ndarray], element: str) -> dict[str, Value]:
-        values = {}
-        for task in self.blueprint.learnt_tasks:
-            d = descriptor(task.name)
-            if site_kind(element) not in d.sites:
-                continue
-            result = units(task, outputs[task.name])
-            if task.classes:
-                probabilities = dict(zip(d.classes, result.tolist(), strict=True))
-                values[d.name] = Value(d.classes[int(result.argmax())], d.unit, probabilities)
-            else:
-                values[d.name] = Value(float(result), d.unit)
-        return values
+    def _values(self, spectrum: np.ndarray, absorbers: list[str]) -> list[dict[str, Value]]:
+        """(N, L) spectra on the grid and their N absorbers -> what is said of each."""
+        elements = [absorber.split()[0] for absorber in absorbers]
+        answers = self.answers(spectrum, np.array([SYMBOLS.index(element) for element in elements]))
+        decided, likely = self.decisions.decided(answers), self.decisions.probabilities(answers)
+        intervals = self.decisions.intervals(answers)
+
+        def value(d: Descriptor, row: int) -> Value:
+            if d.kind == "class":
+                chances = dict(zip(d.classes, likely[d.name][row].tolist(), strict=True))
+                return Value(d.classes[decided[d.name][row]], d.unit, chances)
+            low_high = tuple(intervals[d.name][row].tolist()) if d.name in intervals else None
+            return Value(float(decided[d.name][row]), d.unit, interval=low_high)
+
+        learnt = [descriptor(task.name) for task in self.blueprint.learnt_tasks]
+        return [
+            {d.name: value(d, row) for d in learnt if site_kind(element) in d.sites}
+            for row, element in enumerate(elements)
+        ]
+
+
+def symbol_of(element: Element) -> str:
+    """ "Ni" of "Ni", "ni", " NI" or 28; raises SpectrumError for what is no element.
+
+    >>> symbol_of("ni"), symbol_of(28)
+    ('Ni', 'Ni')
+    """
+    if isinstance(element, str):
+        symbol = element.strip().capitalize()
+        if symbol and symbol in SYMBOLS:
+            return symbol
+    elif 0 < element < len(SYMBOLS) and element == int(element):
+        return SYMBOLS[int(element)]
+    raise SpectrumError("unknown element", f"{element!r}; give a symbol as Ni, or an atomic number as 28")
+
+
+def _told(name: str, error: UserError) -> str:
+    """What is wrong, with the name of the spectrum in it."""
+    if name in str(error):
+        return str(error)
+    return f"{error.reason}: {name}: {error.detail}" if isinstance(error, CountedError) else f"{name}: {error}"
+
+
+def _unpickled(content: bytes) -> Model:
+    from spt_jax.runs.export import read_exported
+
+    return Model(*read_exported(content, "pickled model"))
 
 
 def load(path: Path | str) -> Model:
-    """The best model of a run folder, or the model in a file of `spt-jax export`.
+    """The best model of a run folder, the members of an ensemble's folder as one model, or the model in a file of
+    `spt-jax export`.
 
     Raises CheckpointError where there is none, or of another version.
     """
@@ -140,6 +261,6 @@ def load(path: Path | str) -> Model:
         from spt_jax.runs.export import load_exported
 
         return Model(*load_exported(Path(path)))
-    from spt_jax.inference.load import load_run
+    from spt_jax.inference.load import load_folder
 
-    return load_run(Path(path))
+    return load_folder(Path(path))

@@ -28,22 +28,34 @@ AGAIN = "make one with `spt-jax export RUN --out FILE`"
 
 def export(blueprint: Blueprint, network: Network, path: Path, platforms: tuple[str, ...] = PLATFORMS) -> None:
     """Write a model to the file `path`, whole or not at all; other platforms than this machine's need not be here."""
+    write_atomic(path, exported(blueprint, network, platforms))
+
+
+def exported(blueprint: Blueprint, network: Network, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
+    """The content of such a file."""
+    # A network that comes from a file runs on the platforms of that file.
+    platforms = getattr(getattr(network, "__self__", None), "platforms", platforms)
     [batch] = jax_export.symbolic_shape("batch")
     spectrum = jax.ShapeDtypeStruct((batch, blueprint.grid.points), jnp.float32)
     atomic_number = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    exported = jax_export.export(jax.jit(network), platforms=platforms)(spectrum, atomic_number)
+    program = jax_export.export(jax.jit(network), platforms=platforms)(spectrum, atomic_number)
     document = {"format": EXPORT, "platforms": platforms, "jax": jax.__version__, **blueprint.to_json()}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(DOCUMENT, json.dumps(document, indent=1))
-        archive.writestr(NETWORK, exported.serialize())
-    write_atomic(path, content.getvalue())
+        archive.writestr(NETWORK, program.serialize())
+    return content.getvalue()
 
 
 def load_exported(path: Path) -> tuple[Blueprint, Network]:
     """What `export` wrote. Raises CheckpointError where `path` is not such a file, is damaged, of another version or for other devices."""
+    return read_exported(path.read_bytes(), str(path))
+
+
+def read_exported(content: bytes, path: str) -> tuple[Blueprint, Network]:
+    """The same of the content of a file; `path` is what errors call it."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             document, content = json.loads(archive.read(DOCUMENT)), archive.read(NETWORK)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: not an exported model, or damaged ({error}); {AGAIN}") from None

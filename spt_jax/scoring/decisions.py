@@ -71,6 +71,22 @@ class Decisions:
                 found.power[d.name] = fit_alpha(own, labels.astype(int), prior, group[known])
         return found
 
+    @classmethod
+    def of_mean(cls, members: Mapping[str, Sequence[Decisions]]) -> Decisions:
+        """Of the mean of several models' calibrated probabilities and values; members: by descriptor, those who answer.
+
+        Powers are those of calibrated probabilities, in the mean. An interval is the mean of the members' intervals:
+        it holds the truth somewhat more often than they do, for their mean is nearer to it.
+        """
+        found = cls(next(iter(members.values()))[0].coverage)
+        for name, own in members.items():
+            if all(name in each.power for each in own):
+                found.power[name] = float(np.mean([each.power[name] / each.temperature.get(name, 1) for each in own]))
+                found.prior[name] = own[0].prior[name]
+            if all(name in each.halfwidth for each in own):
+                found.halfwidth[name] = float(np.mean([each.halfwidth[name] for each in own]))
+        return found
+
     def classes(self, answers: Answers) -> dict[str, np.ndarray]:
         """(..., C) probabilities as the model gives them -> (...) class indices, of each class descriptor answered."""
         return {

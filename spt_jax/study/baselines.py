@@ -13,7 +13,7 @@ from rich.console import Console
 
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.ranges import Range, check
-from spt_jax.inference.evaluate import as_table
+from spt_jax.inference.evaluate import MOST_LIKELY, as_table
 from spt_jax.peers.trees import TreeSettings, fit_trees
 from spt_jax.scoring.metrics import main_score, score_answers
 
@@ -44,7 +44,7 @@ class Baselines:
             for name, each in scores.items():
                 summary.setdefault(name, []).append(main_score(each))
             block = {"n": len(asked.labels), "descriptors": scores}
-            metrics = {"split": self.split, **block, "sites": {"all": block}}
+            metrics = {"split": self.split, "classes": MOST_LIKELY, **block, "sites": {"all": block}}
         Console().print(as_table(metrics))
         for name, values in summary.items():
             print(f"{name:6s} {np.mean(values):.3f} +- {np.std(values):.3f}   over seeds {self.seeds}")

@@ -117,16 +117,15 @@ def fit(job: Job, dataset: Dataset, run: Path, report: Callable[[dict], None]) -
         predictor = fit_trees(job.settings, dataset.split("train").batch, job.seed)
         return predictor, time.perf_counter() - began
 
-    from spt_jax.inference.load import load_run
-    from spt_jax.runs.folder import read_config, read_log
+    from spt_jax.inference.load import load_members, load_run
+    from spt_jax.runs.folder import read_log
     from spt_jax.training.ensemble import train_members
     from spt_jax.training.loop import train
 
     config = replace(job.settings, train=replace(job.settings.train, seed=job.seed))
     if job.experts:
         train_members(config, dataset, run, report=report)
-        members = read_config(run)["ensemble"]["members"]
-        predictors = [load_run(run / name).answers for name in members]
+        predictors = [model.answers for model in load_members(run).values()]
     else:
         train(config, dataset, run, report)
         predictors = [load_run(run).answers]

@@ -15,6 +15,7 @@ from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import main
 from spt_jax.runs.export import export, load_exported
+from tests.runs.formats import EXPORT_1, HERE
 
 SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()
 COUNTS = (1, 3, 300)
@@ -124,3 +125,17 @@ def test_platforms_and_an_absent_file(run, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["cpu.spt"]
     with pytest.raises(CheckpointError, match="spt-jax train"):
         spt_jax.load(tmp_path / "absent.spt")
+
+
+def test_a_file_of_format_1_answers_as_it_did(capsys):
+    """Written by the release before decisions were kept, of a run of four epochs on the library."""
+    expected = json.loads((HERE / "export_1.json").read_text(encoding="utf-8"))
+    model = spt_jax.load(EXPORT_1)
+    assert model.blueprint.decisions is None
+    [row] = spt_jax.predict(model, EXAMPLE)
+    assert row.absorber == expected[0]["absorber"] and row.values.keys() == expected[0]["descriptors"].keys()
+    for name, value in row.values.items():
+        then = expected[0]["descriptors"][name]
+        assert (value.value, value.unit) == (pytest.approx(then["value"], abs=1e-5), then["unit"])
+        chances = {str(each): p for each, p in value.probabilities.items()}
+        assert chances == pytest.approx(then.get("probabilities", {}), abs=1e-5) and value.interval is None

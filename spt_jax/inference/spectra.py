@@ -1,0 +1,133 @@
+"""Spectra as people hold them, in files, arrays or a DataFrame -> what a model says of each, and why not of some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from data_pipelines.errors import SpectrumError, UserError
+from data_pipelines.readers.spectrum import Measured, read_spectrum
+from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, Value, load, symbol_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@overload
+def predict(
+    model: Model | Path | str, data: DataFrame, element: Element | None = None, edge: str = "K"
+) -> DataFrame: ...
+
+
+@overload
+def predict(
+    model: Model | Path | str, data: str | Path | Sequence[str | Path], element: Element | None = None, edge: str = "K"
+) -> list[Prediction]: ...
+
+
+@overload
+def predict(
+    model: Model | Path | str, data: tuple[np.ndarray, np.ndarray], element: Element | None = None, edge: str = "K"
+) -> dict[str, Value] | list[Prediction]: ...
+
+
+def predict(model, data, element=None, edge="K"):
+    """What a model, or the one in a run folder or exported file, says of `data`:
+
+    (energy, mu)   (N,) in eV and (N,) in any scale: the Values of one spectrum by descriptor; (N,) and (M, N): a
+                   Prediction for each of M spectra on the same energies
+    paths          of spectrum files, of folders of them, or one of either: a Prediction for each file
+    DataFrame      columns energy and mu, an array in each row, and element and edge where rows differ: a DataFrame with
+                   the same index and the columns absorber, each descriptor, its probability (of a class) or low and
+                   high (ends of the interval of a value), and error
+
+    element: "Ni", "ni" or 28, of spectra that do not say it themselves; not needed for a model of one element. One
+    spectrum that does not fit raises SpectrumError; of many it costs its own row, whose `error` says why.
+    """
+    model = model if isinstance(model, Model) else load(model)
+    if hasattr(data, "columns"):
+        return _predict_frame(model, data, element, edge)
+    if isinstance(data, np.ndarray):
+        raise UserError("mu alone does not say where its edge is; give (energy, mu)")
+    if isinstance(data, (str, Path)):
+        data = [data]
+    if len(data) == 2 and not isinstance(data[0], (str, Path)):
+        return model.predict(*data, element=element, edge=edge)
+    return list(predict_files(model, files_of(data), element, edge))
+
+
+def predict_files(
+    model: Model, files: Sequence[Path], element: Element | None = None, edge: str = "K"
+) -> Iterator[Prediction]:
+    """A Prediction for each file, in order; `element` and `edge` where a file does not name its own.
+
+    Files are read some hundreds at a time, as the predictions are asked for: however many there are, memory is not.
+    """
+    symbol = None if element is None else symbol_of(element)
+    for start in range(0, len(files), CHUNK):
+        yield from model.predict_each((str(file), _read(file, symbol, edge)) for file in files[start : start + CHUNK])
+
+
+def files_of(paths: Sequence[str | Path]) -> list[Path]:
+    """The paths, with all files that lie in it in the place of a folder; raises UserError for one without any."""
+    found = []
+    for path in map(Path, paths):
+        inside = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".") if path.is_dir() else [path]
+        if not inside:
+            raise UserError(f"{path}: no files in this folder; name spectrum files, for instance {path}/*/xmu.dat")
+        found += inside
+    return found
+
+
+def _read(file: Path, symbol: str | None, edge: str) -> Measured | UserError:
+    try:
+        found = read_spectrum(file)
+        if symbol and found.element and found.element != symbol:
+            raise SpectrumError("wrong element or edge", f"{file} is a {found.element} spectrum, not {symbol}")
+    except UserError as error:
+        return error
+    except OSError as error:
+        return SpectrumError("unreadable", f"{file}: {error.strerror or error}")
+    return found._replace(element=found.element or symbol, edge=found.edge or edge)
+
+
+def _predict_frame(model: Model, data: DataFrame, element: Element | None, edge: str) -> DataFrame:
+    import pandas as pd
+
+    if missing := {"energy", "mu"} - set(data.columns):
+        raise UserError(
+            f"the DataFrame has no column {' and '.join(sorted(missing))}; it has {', '.join(data.columns)}"
+        )
+
+    def spectrum(row: dict) -> Measured | UserError:
+        own, own_edge = (row.get(name) for name in ("element", "edge"))
+        try:
+            # A hole in a column is None or NaN.
+            given = element if own is None or own != own else own
+            symbol = None if given is None else symbol_of(given)
+            energy, mu = (np.asarray(row[name], float) for name in ("energy", "mu"))
+        except (TypeError, ValueError) as error:
+            return error if isinstance(error, UserError) else SpectrumError("not numbers", str(error))
+        return Measured(energy, mu, symbol, own_edge if isinstance(own_edge, str) else edge)
+
+    rows = []
+    for start in range(0, len(data), CHUNK):
+        piece = data.iloc[start : start + CHUNK]
+        named = zip((f"row {label}" for label in piece.index), map(spectrum, piece.to_dict("records")), strict=True)
+        rows += [_flat(found) for found in model.predict_each(named)]
+    columns = dict.fromkeys(name for row in rows for name in row if name != "error")
+    return pd.DataFrame(rows, index=data.index, columns=[*columns, "error"])
+
+
+def _flat(prediction: Prediction) -> dict[str, object]:
+    found: dict[str, object] = {"absorber": prediction.absorber}
+    for name, value in prediction.values.items():
+        found[name] = value.value
+        if value.probabilities:
+            found[f"{name}_probability"] = value.probabilities[int(value.value)]
+        if value.interval:
+            found[f"{name}_low"], found[f"{name}_high"] = value.interval
+    return {**found, "error": prediction.error}
