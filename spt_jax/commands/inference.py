@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from data_pipelines.errors import UserError
-from spt_jax.commands.screen import bars, console, errors
+from spt_jax.commands.screen import Bars, console, errors
 
 if TYPE_CHECKING:
     from spt_jax.inference.predict import Prediction
@@ -73,7 +73,7 @@ class Predict:
         bad: list[str] = []
         # Progress takes stdout over while it is on a terminal; tables there are progress enough.
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
-        with bars() as report:
+        with Bars() as report:
             told = report if shown else None
             predictions = _watched(predict_files(model, files, self.element, self.edge), len(files), bad, told)
             if self.format == "table":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flax import nnx
 
-from data_pipelines.errors import CheckpointError
+from data_pipelines.errors import CheckpointError, RunError
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.predict import Model
 from spt_jax.runs.blueprint import Blueprint
@@ -26,10 +26,13 @@ def load_folder(folder: Path) -> Model:
 
 
 def load_members(folder: Path) -> dict[str, Model]:
-    """The models of an ensemble's folder by name; none where it is not one. Raises RunError where that is not to be read."""
+    """The models of an ensemble's folder by name; none where it is not one. Raises CheckpointError as below."""
     if not (folder / CONFIG).exists():
         return {}
-    names = read_config(folder).get("ensemble", {}).get("members", ())
+    try:
+        names = read_config(folder).get("ensemble", {}).get("members", ())
+    except RunError as error:
+        raise CheckpointError(str(error)) from None
     return {name: load_run(folder / name) for name in names}
 
 

@@ -71,7 +71,7 @@ def read_config(out: Path) -> dict:
     except FileNotFoundError:
         raise RunError(f"{out}: no {CONFIG} here; not a run folder of `spt-jax train`") from None
     except ValueError as error:
-        raise RunError(f"{path}: damaged ({error}); train into another --out") from None
+        raise RunError(f"{path}: damaged ({error})") from None
     return document
 
 

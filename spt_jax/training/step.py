@@ -79,7 +79,8 @@ def make_step(
         params = layout.like_parameters(optax.apply_updates(state.params, updates))
         # Short memory at first, so that the average does not remember the initial parameters.
         decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
-        average = decay * state.average + (1 - decay) * params
+        # In this form the average of what is frozen is that to the last bit.
+        average = state.average + (1 - decay) * (params - state.average)
         metrics = {"loss": (emphasis * losses).sum(), **dict(zip(objective.names, losses, strict=True))}
         metrics |= {"learning_rate": schedule(state.step), "gradient_norm": optax.global_norm(gradient)}
         return TrainState(state.step + 1, state.seed, params, average, optimiser_state), metrics
