@@ -114,7 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
             fields |= {"spectra": count, "kept": kept, "disk_bytes": disk, "disk_mb": disk / 1e6}
             fields |= {"built_per_s": count / fields["seconds"], **take(stream, steps)}
             fields["peak_gib"] = fields["peak_tree_bytes"] / 2**30 if fields["peak_tree_bytes"] else None
-            lines.append(measure.record("build", f"{count:,} spectra", options, **fields))
+            key = {"length": dataset.grid.points, "batch": batch}
+            lines.append(measure.record("build", f"{count:,} spectra", options, **key, **fields))
     columns = {"seconds": "s", "built_per_s": "built/s", "peak_gib": "peak, GiB", "disk_mb": "MB", "kept": "kept"}
     measure.show(lines, {**columns, "spectra_per_s": "streamed/s"})
 

@@ -191,7 +191,7 @@ def run(cells: list[tuple[Structure, list[int]]], options: Namespace) -> list[di
             "sites_per_s": per_second[name],
             "speedup": per_second["shared"] / per_second[name],
         }
-        lines.append(measure.record("descriptors", name, options, **fields))
+        lines.append(measure.record("descriptors", name, options, length=None, batch=None, **fields))
     return lines
 
 

@@ -164,17 +164,16 @@ def run(dataset: Dataset, options, count: int) -> list[dict]:
     steps = count // options.batch
     warm_up = min(WARM_UP_BATCHES, steps // 4)
     take(stream, warm_up)
-    cases = {"stream, first epoch": take(stream, steps - warm_up - 1), "stream, second epoch": take(stream, steps)}
+    cases = {"first epoch": take(stream, steps - warm_up - 1), "second epoch": take(stream, steps)}
     if options.step_ms:
-        cases[f"stream, {options.step_ms:g} ms a step"] = take(stream, steps, options.step_ms)
+        cases[f"{options.step_ms:g} ms a step"] = take(stream, steps, options.step_ms)
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     cases["resident"] = resident(dataset, options.batch, steps)
     disk = sum(path.stat().st_size for path in (dataset.path / blocks.FOLDER).rglob("*.array_record"))
-    extra = {"spectra": count, "batch": options.batch, "first_batch_s": first_batch_s, "disk_bytes": disk}
+    fields = {"length": dataset.grid.points, "batch": options.batch, "spectra": count, "first_batch_s": first_batch_s}
+    fields |= {"disk_bytes": disk, "rss_bytes": rss, "step_ms": options.step_ms}
     return [
-        measure.record(
-            "input_pipeline", name, options, **{**extra, "rss_bytes": rss, "step_ms": options.step_ms, **case}
-        )
+        measure.record("input_pipeline", f"{count:,} spectra, {name}", options, **fields, **case)
         for name, case in cases.items()
     ]
 

@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
         if find_spec("flatbuffers"):
             model = make_model(options)
             export(model.blueprint, model.network, path)
-            loading = measure.record("latency", "process start to answer", options, **_fresh_process(path))
+            key = {"length": options.length, "batch": 1}
+            loading = measure.record("latency", "process start to answer", options, **key, **_fresh_process(path))
         else:
             print("flatbuffers is not installed: the exported file is left out")
         for batch in batches:
@@ -107,8 +108,9 @@ def run(options: argparse.Namespace, batch: int, path: Path) -> list[dict]:
     lines = []
     for name, times in _in_turns(cases, calls, options.trace).items():
         p50, p99 = statistics.median(times), float(np.percentile(times, 99))
-        timed = {"batch": batch, "calls": calls, "median_ms": p50, "p99_ms": p99, "spectra_per_s": 1e3 * batch / p50}
-        lines.append(measure.record("latency", f"{name}, batch {batch}", options, **timed, **fields[name]))
+        timed = {"calls": calls, "median_ms": p50, "p99_ms": p99, "spectra_per_s": 1e3 * batch / p50, **fields[name]}
+        case = f"{name}, batch {batch}"
+        lines.append(measure.record("latency", case, options, length=options.length, batch=batch, **timed))
     return lines
 
 

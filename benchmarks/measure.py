@@ -1,6 +1,7 @@
 """How everything here is measured: cases interleaved in one run, warm-up apart, results as JSON lines.
 
-Machines are shared and noisy, so a ratio of two cases is only worth something when they ran in turns.
+Machines are shared and noisy, so a ratio of two cases is only worth something when they ran in turns. Lines of equal
+`key` measure the same thing; no others are compared.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks import history
+
+KEY = ("benchmark", "case", "preset", "device", "dtype", "length", "batch")
 PEERS = ("torch_eager", "torch_compile", "torch_merged")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 
@@ -88,17 +90,31 @@ def compiled(function: Callable, *arguments: Any, **options: Any) -> tuple[Calla
 
 
 def stamp() -> dict[str, Any]:
-    """Where and with what: device, commit (with "+" where files differ from it), versions."""
+    """Where and with what: device, commit (with "+" where code differs from it), versions."""
     device = jax.devices()[0]
     kind = device.device_kind
     if device.platform == "cpu":
         kind = f"{_cpu_name()} x{_cores()}"
-    return {"device": kind, "commit": _commit(), "versions": {p: v for p in PACKAGES if (v := _version(p))}}
+    return {"device": kind, "commit": history.commit(), "versions": {p: v for p in PACKAGES if (v := _version(p))}}
 
 
-def record(benchmark: str, case: str, options: argparse.Namespace, path: Path | None = None, **fields: Any) -> dict:
-    """One result line, unknown fields null, appended to --json (or `path`) where one is given. Extra fields are kept."""
+def record(
+    benchmark: str,
+    case: str,
+    options: argparse.Namespace,
+    path: Path | None = None,
+    *,
+    length: int | None,
+    batch: int | None,
+    **fields: Any,
+) -> dict:
+    """One result line, unknown fields null, appended to --json (or `path`) where one is given. Extra fields are kept.
+
+    length: energies of a spectrum, batch: spectra of a call, None where there is no such thing. What else changes the
+    work must stand in `case`.
+    """
     line = {"benchmark": benchmark, "case": case, "preset": options.preset, "dtype": options.dtype, **stamp()}
+    line |= {"length": length, "batch": batch}
     line |= dict.fromkeys(("median_ms", "spectra_per_s"), None) | {"vs": dict.fromkeys(PEERS)}
     line |= dict.fromkeys(("share_of_matmul_peak", "share_of_memory_roof", "max_error", "compile_s"), None)
     line |= {"peak_memory_bytes": None, "small": options.small, **fields}
@@ -107,6 +123,28 @@ def record(benchmark: str, case: str, options: argparse.Namespace, path: Path | 
         with open(target, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     return line
+
+
+def key(line: dict) -> tuple:
+    """What a line measured. None also stands for a field that lines of before it was a part of the key do not have."""
+    return tuple(line.get(name) for name in KEY)
+
+
+def read(path: Path) -> list[dict]:
+    """The lines of a result file, oldest first, those of tiny runs left out: they show nothing but that it runs."""
+    lines = []
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}") from None
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text)
+            if not line["small"]:
+                lines.append(line)
+        except (ValueError, TypeError, KeyError):
+            raise SystemExit(f"{path}, line {number}: not a result line") from None
+    return lines
 
 
 def show(lines: list[dict], columns: dict[str, str]) -> None:
@@ -131,18 +169,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _commit() -> str | None:
-    folder = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True)
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", "../spt_jax", "*.py"], cwd=folder, capture_output=True, text=True
-        )
-    except OSError:
-        return None
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "") if head.returncode == 0 else None
 
 
 def _cores() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from benchmarks import measure, peaks, workload
+from benchmarks.cost import attention_cost, in_dtype
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.flops import Cost, form_cost, tap_cost
 from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
@@ -80,11 +82,11 @@ def folding(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
                 continue
             error = float(np.abs(np.asarray(jax.jit(function)(h, weights), np.float64) - exact).max())
             planned = cheapest(grid, width, options.batch) == form
-            cost = form_cost(grid, form, options.batch, width)
+            cost = in_dtype(form_cost(grid, form, options.batch, width), options.dtype)
             cases[f"fold p={grid.period} {form}"] = (function, cost, error, {"planned": "*" if planned else ""})
     if size <= 5:
         periods = jnp.asarray(rng.integers(8, options.length + 1, (options.batch, config.bands)), jnp.int32)
-        cost = tap_cost(options.length, size, config.bands, options.batch, width)
+        cost = in_dtype(tap_cost(options.length, size, config.bands, options.batch, width), options.dtype)
         taps = lambda h, w: jnp.stack(tap_convolutions(h, w, periods))  # noqa: E731
         found, error = np.asarray(jax.jit(taps)(h, weights), np.float64), 0.0
         for row in range(min(options.batch, 2)):
@@ -95,6 +97,7 @@ def folding(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
         cases[f"fold any {config.bands} periods, taps"] = (taps, cost, error, {})
         shared = tuple(-(-options.length // frequency) for frequency in range(1, config.bands + 1))
         cost = tap_cost(options.length, size, config.bands, options.batch, width, fixed=True)
+        cost = in_dtype(cost, options.dtype)
         taps = lambda h, w: jnp.stack(fixed_tap_convolutions(h, w, shared))  # noqa: E731
         found, error = np.asarray(jax.jit(taps)(h, weights), np.float64), 0.0
         for slot, period in enumerate(shared):
@@ -113,9 +116,7 @@ def attention(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
     for order in ("gatv1", "gatv2"):
         layer = BandedAttention(d, config.attention_heads, reach, order, dtype=options.dtype, rngs=nnx.Rngs(0))
         graph, params = nnx.split(layer)
-        scores = d if order == "gatv2" else config.attention_heads
-        points = options.length * options.batch
-        cost = Cost(2 * points * d * (2 * scores + 2 * d + 2 * reach + 1), 4 * 8 * points * d)
+        cost = attention_cost(replace(config, attention=order), options.dtype, options.length, options.batch)
 
         def run(h: jax.Array, params: nnx.State, graph: nnx.GraphDef = graph) -> jax.Array:
             return nnx.merge(graph, params)(h)
@@ -130,7 +131,7 @@ def attention(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
 
 
 def _timed(options: argparse.Namespace, roofs: peaks.Roofs, kind: str, cases: dict, *inputs) -> list[dict]:
-    """Forward and backward of each case, in turns; a gradient is counted as twice the forward pass."""
+    """Forward and backward of each case, in turns."""
     programs = {name: measure.compiled(forward_and_backward(case[0]), *inputs) for name, case in cases.items()}
     calls = {name: (lambda program=program: program(*inputs)) for name, (program, _, _) in programs.items()}
     timings = measure.interleaved(calls, options.repeats, options.trace)
@@ -144,7 +145,7 @@ def _timed(options: argparse.Namespace, roofs: peaks.Roofs, kind: str, cases: di
                 options,
                 median_ms=timings[name].median_ms,
                 spectra_per_s=options.batch / seconds,
-                **roofs.shares(3 * cost.flops, 3 * cost.bytes, seconds),
+                **roofs.shares(*cost.training()[:2], seconds),
                 max_error=error,
                 compile_s=programs[name][1],
                 peak_memory_bytes=programs[name][2],

@@ -1,29 +1,44 @@
 """From result files to README's table and roofline picture: `python -m benchmarks.report RESULTS... [--readme README.md]`.
 
-Each line of the table is a target: what it asks, what the newest result says, and the command that measured it.
+Each line of the tables is a target: what it asks, what the newest result of its key says, and at which commit. There
+is a table for each device and arithmetic, so that no number stands beside one of another machine; a ratio is of two
+times of one result line.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks import history, measure
 from data_pipelines.files import write_atomic
+from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC, as_svg
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
 class Target(NamedTuple):
-    """One line: its name, what is asked, where the number comes from, and how it is read from a result line."""
+    """One line: what it measures and asks, how a result line says it, and the key of that line but for the machine."""
 
     name: str
     asked: str
-    matches: dict[str, object]
-    case: str
     read: Callable[[dict], str | None]
+    benchmark: str
+    case: str
+    preset: str = "base"
+    length: int | None = 144
+    batch: int | None = 64
+
+    def key(self, device: str, dtype: str) -> tuple:
+        fields = self._asdict() | {"device": device, "dtype": dtype}
+        return tuple(fields[name] for name in measure.KEY)
 
 
 def ratio(peer: str) -> Callable[[dict], str | None]:
@@ -34,103 +49,136 @@ def speed(line: dict) -> str:
     return f"{line['spectra_per_s']:,.0f} spectra/s"
 
 
-def share(line: dict) -> str:
-    return f"{line['share_of_matmul_peak']:.0%}"
+def built(line: dict) -> str:
+    memory = f", {line['peak_gib']:.2f} GiB" if line["peak_gib"] else ""
+    return f"{line['seconds'] / 60:.1f} min{memory}"
 
 
-PEER, STEP, LATENCY, INPUT = ({"benchmark": name} for name in ("torch_peer", "train_step", "latency", "input_pipeline"))
-LABELS = {"benchmark": "descriptors"}
-LARGE, SMALL = {"preset": "inception"}, {"preset": "base"}
+LARGE, NONE = ("inception", 100), ("base", None, None)
+EAGER, COMPILED, MERGED = map(ratio, measure.PEERS)
 TARGETS = (
-    Target("train, fixed bands, 11 x 11 kernel / eager PyTorch", "4x", PEER | LARGE, "train fixed", ratio("torch_eager")),
-    Target("the same / merged, pruned PyTorch", "1.5x", PEER | LARGE, "train fixed", ratio("torch_merged")),
-    Target("train, per-sample bands, 11 x 11 / eager PyTorch", "2x", PEER | LARGE, "train per_sample", ratio("torch_eager")),
-    Target("the same / merged, pruned PyTorch, which computes only the chosen", "", PEER | LARGE, "train per_sample", ratio("torch_merged")),
-    Target("train, fixed bands, 3 x 3 (base) / eager PyTorch", "4x", PEER | SMALL, "train fixed", ratio("torch_eager")),
-    Target("train, per-sample bands, 3 x 3 (base) / eager PyTorch", "2x", PEER | SMALL, "train per_sample", ratio("torch_eager")),
-    Target("train, fixed bands, 3 x 3 (base) / torch.compile", "3x", PEER | SMALL, "train fixed", ratio("torch_compile")),
-    Target("the same / merged, pruned PyTorch", "1.5x", PEER | SMALL, "train fixed", ratio("torch_merged")),
-    Target("inference, batch 64, 11 x 11, fixed / eager PyTorch", "", PEER | LARGE, "inference fixed L100 B64", ratio("torch_eager")),
-    Target("train step, share of measured matrix peak, 11 x 11", "35 %", STEP | LARGE, "fixed B=64", share),
-    Target("train, preset base", "", STEP | SMALL, "per_sample B=64 epoch", speed),
-    Target("compile time of the base train step", "15 s", STEP | SMALL, "per_sample B=64", lambda line: f"{line['compile_s']:.0f} s"),
-    Target("batch-1 latency of the network, one core, p50", "2 ms", LATENCY | SMALL, "jit, batch 1", lambda line: f"{line['median_ms']:.1f} ms"),
-    Target("streaming from disk, a million spectra", "200,000 spectra/s", INPUT, "stream, second epoch", speed),
-    Target("seven experts in one program / one after the other, CPU", "", {"benchmark": "ensemble"}, "7 experts, in turns, one program", lambda line: f"{line['ratio']:.2f}x"),
-    Target("labels of copper oxides, whole time / pymatgen asked anew for each", "5x", LABELS, "pymatgen, asked anew", lambda line: f"{line['speedup']:.0f}x"),
-    Target("the same, sites per second and core", "", LABELS, "shared", lambda line: f"{line['sites_per_s']:.0f} sites/s"),
-    Target("a dataset of a million spectra built, two cores", "10 min, 2 GiB", {"benchmark": "build"}, "1,000,000 spectra", lambda line: f"{line['seconds'] / 60:.1f} min, {line['peak_gib']:.2f} GiB"),
+    Target("train, fixed bands, 11 x 11 kernel / eager PyTorch", "4x", EAGER, "torch_peer", "train fixed L100 B64", *LARGE),
+    Target("train, fixed bands, 11 x 11 / merged, pruned PyTorch", "1.5x", MERGED, "torch_peer", "train fixed L100 B64", *LARGE),
+    Target("train, per-sample bands, 11 x 11 / eager PyTorch", "2x", EAGER, "torch_peer", "train per_sample L100 B64", *LARGE),
+    Target("train, per-sample bands, 11 x 11 / merged, pruned PyTorch, which computes only the chosen", "", MERGED, "torch_peer", "train per_sample L100 B64", *LARGE),
+    Target("train, fixed bands, 3 x 3 (base) / eager PyTorch", "4x", EAGER, "torch_peer", "train fixed L144 B64"),
+    Target("train, per-sample bands, 3 x 3 (base) / eager PyTorch", "2x", EAGER, "torch_peer", "train per_sample L144 B64"),
+    Target("train, fixed bands, 3 x 3 (base) / torch.compile", "3x", COMPILED, "torch_peer", "train fixed L144 B64"),
+    Target("train, fixed bands, 3 x 3 (base) / merged, pruned PyTorch", "1.5x", MERGED, "torch_peer", "train fixed L144 B64"),
+    Target("inference, batch 64, 11 x 11, fixed / eager PyTorch", "", EAGER, "torch_peer", "inference fixed L100 B64", *LARGE),
+    Target("train step, share of measured matrix peak, 11 x 11", "35 %", lambda line: f"{100 * line['share_of_matmul_peak']:.0f} %", "train_step", "fixed B=64", *LARGE),
+    Target("train, preset base", "", speed, "train_step", "per_sample B=64 epoch"),
+    Target("compile time of the base train step", "15 s", lambda line: f"{line['compile_s']:.0f} s", "train_step", "per_sample B=64"),
+    Target("batch-1 latency of the network, p50 (on a CPU of one core)", "2 ms", lambda line: f"{line['median_ms']:.1f} ms", "latency", "jit, batch 1", batch=1),
+    Target("streaming from disk, a million spectra", "200,000 spectra/s", speed, "input_pipeline", "1,000,000 spectra, second epoch", batch=1024),
+    Target("seven experts in one program / one after the other", "", lambda line: f"{line['ratio']:.2f}x", "ensemble", "7 experts, in turns, one program"),
+    Target("labels of copper oxides, whole time / pymatgen asked anew for each", "5x", lambda line: f"{line['speedup']:.0f}x", "descriptors", "pymatgen, asked anew", *NONE),
+    Target("labels of copper oxides, sites per second and core", "", lambda line: f"{line['sites_per_s']:.0f} sites/s", "descriptors", "shared", *NONE),
+    Target("a dataset of a million spectra built, two cores", "10 min, 2 GiB", built, "build", "1,000,000 spectra", batch=1024),
 )  # fmt: skip
 
 
-def read(paths: list[Path]) -> list[dict]:
-    """All result lines that are not from a tiny run, oldest first."""
-    lines = [json.loads(text) for path in paths for text in path.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if not line["small"]]
+def newest(lines: list[dict], wanted: tuple) -> dict | None:
+    """The last line of a key; a field that a line does not have at all is not held against it."""
+    for line in reversed(lines):
+        if all(line[name] == value for name, value in zip(measure.KEY, wanted, strict=True) if name in line):
+            return line
+    return None
 
 
-def newest(lines: list[dict], matches: dict[str, object], case: str) -> dict | None:
-    found = [
-        line
-        for line in lines
-        if f"{line['case']} ".startswith(f"{case} ") and all(line.get(name) == value for name, value in matches.items())
-    ]
-    exact = [line for line in found if line["case"] == case]
-    return (exact or found or [None])[-1]
+def machines(lines: list[dict]) -> list[tuple[str, str]]:
+    """(device, dtype) of all lines, that with the most lines first."""
+    each = [(line["device"], line["dtype"]) for line in lines]
+    return sorted(dict.fromkeys(each), key=each.count, reverse=True)
 
 
-def table(lines: list[dict]) -> str:
-    """The targets as a Markdown table; a dash where nothing was measured."""
-    rows = ["| | target | measured |", "|---|---|---|"]
-    for target in TARGETS:
-        line = newest(lines, target.matches, target.case)
-        rows.append(f"| {target.name} | {target.asked} | {(target.read(line) if line else None) or '-'} |")
-    devices = sorted({line["device"] for line in lines})
-    return "\n".join([*rows, "", f"Measured on {', '.join(devices)}."])
+def told(line: dict, target: Target) -> str:
+    """The commit of a line, and what must be known of it."""
+    unsaid = [name for name in ("length", "batch") if name not in line and getattr(target, name) is not None]
+    remarks = [history.age(line), f"{' and '.join(unsaid)} not recorded" if unsaid else ""]
+    return ", ".join([f"`{line['commit']}`" if line["commit"] else "none", *filter(None, remarks)])
 
 
-EDGE = 118
+def tables(lines: list[dict]) -> str:
+    """The targets in Markdown, a table for each machine that measured one; below, what none has."""
+    texts, met = [], set()
+    for device, dtype in machines(lines):
+        rows = []
+        for target in TARGETS:
+            line = newest(lines, target.key(device, dtype))
+            value = target.read(line) if line else None
+            if value:
+                rows.append(f"| {target.name} | {target.asked} | {value} | {told(line, target)} |")
+                met.add(target)
+        if rows:
+            head = ["| | target | measured | at commit |", "|---|---|---|---|"]
+            texts.append("\n".join([f"{device}, {dtype}:", "", *head, *rows]))
+    missing = [target.name for target in TARGETS if target not in met]
+    note = "A ratio is the other's time over ours, in turns on one machine. Old: code that the benchmark imports has\n"
+    note += "changed since that commit."
+    return "\n\n".join([*texts, note, *([f"Not measured: {'; '.join(missing)}."] if missing else [])])
+
+
+EDGE = 108  # %; what lies beyond a roof is drawn here, with its value
+MARKS = "DPX^v<>ph*"
+KINDS = {"folding": ("o", BLUE), "attention": ("s", ORANGE)}
 
 
 def roofline(lines: list[dict], path: Path) -> None:
-    """Work per byte against rate, one point a case, under the measured roofs."""
-    import matplotlib
-    from matplotlib.figure import Figure
+    """Shares of the two measured roofs, a point for each newest line of a key, a panel for each machine."""
+    steps = [line for line in lines if line["benchmark"] in ("ops", "train_step") and line["share_of_matmul_peak"]]
+    # An epoch is its step again.
+    points = list({measure.key(line): line for line in steps if not line["case"].endswith("epoch")}.values())
+    panels = machines(points)
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(6.5 * len(panels), 5.4), layout="constrained")
+        for axes, (device, dtype) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            axes.set_title(f"{device}, {dtype}", fontsize=9)
+            _panel(axes, [point for point in points if (point["device"], point["dtype"]) == (device, dtype)])
+        write_atomic(path, as_svg(figure))
 
-    matplotlib.rcParams["svg.fonttype"] = "none"
-    points = [line for line in lines if line["benchmark"] in ("ops", "train_step") and line["share_of_matmul_peak"]]
-    points = [line for line in points if not line["case"].endswith("epoch")]
-    points = list({(line["benchmark"], line["preset"], line["case"]): line for line in points}.values())
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
-    axes = figure.subplots()
-    steps = [line for line in points if line.get("kind") is None]
-    groups = [("o", "folded convolution", "folding"), ("s", "attention", "attention")]
-    chosen = [(marker, label, [p for p in points if p.get("kind") == kind]) for marker, label, kind in groups]
-    chosen += [
-        (marker, f"train step, {line['preset']} {line['case']}", [line])
-        for marker, line in zip("DPX*^v", steps, strict=False)
+
+def _panel(axes: Axes, points: list[dict]) -> None:
+    """Filled: of the present code."""
+    groups = [(*mark, kind, [p for p in points if p.get("kind") == kind]) for kind, mark in KINDS.items()]
+    steps = [point for point in points if point["benchmark"] == "train_step"]
+    groups += [
+        (MARKS[i % len(MARKS)], INK, f"train step, {p['preset']} {p['case']}, L={p['length']}", [p])
+        for i, p in enumerate(steps)
     ]
-    for marker, label, lines_of in chosen:
-        # Bytes are counted as if nothing stayed in a cache; what then lies beyond the roof is drawn at the edge.
-        x = [min(100 * line["share_of_memory_roof"], EDGE) for line in lines_of]
-        size = 24 if len(lines_of) > 1 else 64
-        axes.scatter(x, [100 * line["share_of_matmul_peak"] for line in lines_of], size, marker=marker, label=label)
-    axes.axhline(100, color="0.5", lw=1)
-    axes.axvline(100, color="0.5", lw=1)
-    axes.set(xlim=(0, EDGE + 2), ylim=(0, 140), xlabel="share of the memory roof, % (bytes counted without caches)")
+    for marker, colour, name, each in groups:
+        ages = [(point["commit"], history.age(point)) for point in each]
+        for commit, age in dict.fromkeys(ages):
+            drawn = [point for point, its in zip(each, ages, strict=True) if its == (commit, age)]
+            x, y = ([100 * p[f"share_of_{roof}"] for p in drawn] for roof in ("memory_roof", "matmul_peak"))
+            axes.scatter(
+                np.minimum(x, EDGE),
+                np.minimum(y, EDGE),
+                30 if len(each) > 1 else 60,
+                marker=marker,
+                label=f"{name}, at {commit}{f' ({age})' if age else ''}",
+                edgecolors=colour,
+                facecolors="none" if age else colour,
+            )
+            for at in zip(x, y, strict=True):
+                if max(at) > EDGE:
+                    place = {"xytext": (-5, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
+                    axes.annotate(f"{max(at):.0f} %", np.minimum(at, EDGE), fontsize=8, **place)
+    axes.axhline(100, color=GREY, lw=1, zorder=0)
+    axes.axvline(100, color=GREY, lw=1, zorder=0)
+    axes.set(xlim=(0, EDGE + 2), ylim=(0, EDGE + 2), xlabel="share of the memory roof, % (bytes as if without caches)")
     axes.set_ylabel("share of the matrix-product peak, %")
-    axes.legend(frameon=False, loc="upper left", fontsize=8)
-    figure.savefig(path)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.13), fontsize=8)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path, nargs="+")
-    parser.add_argument("--readme", type=Path, default=None, help="replace the table between its markers")
+    parser.add_argument("results", type=Path, nargs="+", help="of lines with one key the last counts")
+    parser.add_argument("--readme", type=Path, default=None, help="replace the tables between its markers")
     parser.add_argument("--picture", type=Path, default=None, help="where to draw the roofline")
     options = parser.parse_args(arguments)
-    lines = read(options.results)
-    text = table(lines)
+    lines = [line for path in options.results for line in measure.read(path)]
+    text = tables(lines)
     print(text)
     if options.readme:
         readme = options.readme.read_text(encoding="utf-8")

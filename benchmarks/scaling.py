@@ -18,7 +18,7 @@ import os
 import re
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 DTYPE_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1, "s8": 1}
 # Bytes/s a chip can send over its links, and seconds a message takes: NVLink 4 inside a machine of eight, one
@@ -88,6 +88,9 @@ def main(arguments: list[str] | None = None) -> list[dict]:
                         median_ms=1e3 * step,
                         spectra_per_s=chips * options.batch / step,
                         efficiency=compute_s / step,
+                        device=found["device"],
+                        length=options.length,
+                        batch=options.batch,
                     )
                 )
     columns = {"median_ms": "ms", "spectra_per_s": "spectra/s", "efficiency": "efficiency"}
@@ -112,6 +115,9 @@ def _record(options: argparse.Namespace, devices: int, kind: str, found: dict) -
         expected_bytes=4 * found["parameters"] if devices > 1 else 0,
         exchanges=each["exchanges"],
         parameters=found["parameters"],
+        device=found["device"],
+        length=options.length,
+        batch=options.batch,
     )
 
 
@@ -136,7 +142,8 @@ def _measure(options: argparse.Namespace) -> dict:
     from benchmarks.train_step import Running
     from spt_jax.training.sharding import Layout, make_mesh
 
-    result = {}
+    # That of the process which measures: the one that writes the line may see an accelerator.
+    result: dict[str, Any] = {"device": measure.stamp()["device"]}
     for kind in ("whole", "shared"):
         config = workload.config_of(options.preset, options.dtype, options.small)
         layout = Layout(make_mesh(), kind == "shared")

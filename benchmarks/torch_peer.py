@@ -53,8 +53,13 @@ def build(workload: Workload, variant: str) -> TorchSPT:
 
 
 def device() -> str:
-    """Where both frameworks can run."""
-    return "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
+    """Where both frameworks run: a ratio between two devices says nothing of either framework."""
+    backend = jax.default_backend()
+    if backend == "cpu":
+        return "cpu"
+    if backend == "gpu" and torch.cuda.is_available():
+        return "cuda"
+    raise SystemExit(f"JAX computes on {backend} and this PyTorch cannot; set JAX_PLATFORMS=cpu to compare both there")
 
 
 def split_kernels(state: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
@@ -218,7 +223,8 @@ def compare(
     fields |= own._asdict() | {"spectra_per_s": 1e3 * size / own.median_ms, "torch_warmup_s": warm, "not_run": missing}
     fields |= {"peers": {name: timing._asdict() for name, timing in peers.items()}}
     fields |= {"vs": dict.fromkeys(measure.PEERS) | {k: t.median_ms / own.median_ms for k, t in peers.items()}}
-    return measure.record("torch_peer", f"{case} {options.mode} L{length} B{size}", options, **fields)
+    name = f"{case} {options.mode} L{length} B{size}"
+    return measure.record("torch_peer", name, options, length=length, batch=size, **fields)
 
 
 def compare_inference(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:

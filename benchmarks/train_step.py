@@ -15,10 +15,11 @@ import jax
 import numpy as np
 
 from benchmarks import measure, peaks, workload
+from benchmarks.cost import forward_cost
 from benchmarks.workload import Workload
 from spt_jax.config import ExecutionConfig
-from spt_jax.model.flops import Cost, model_cost
-from spt_jax.model.plan import folding_cost, make_plan
+from spt_jax.model.flops import Cost
+from spt_jax.model.plan import make_plan
 from spt_jax.training.step import Quota, TrainState, make_epoch
 
 STEPS_PER_DISPATCH = 8
@@ -51,13 +52,10 @@ def our_epoch(work: Workload, batch_size: int, steps: int) -> Running:
 
 
 def step_cost(work: Workload, batch_size: int) -> Cost:
-    """Counted work of one training step: three forward passes."""
-    model, length = work.config.model, work.grid.points
+    """Counted work of one training step."""
     outputs = sum(max(task.classes, 1) for task in work.tasks)
-    forward = model_cost(
-        model, length, outputs, batch_size, folding_cost(model, length, batch_size, work.config.execution.folding)
-    )
-    return Cost(3 * forward.flops, 3 * forward.bytes)
+    config = work.config
+    return forward_cost(config.model, config.execution, work.grid.points, outputs, batch_size).training()
 
 
 def loss_error(work: Workload) -> float:
@@ -92,15 +90,15 @@ def main(arguments: list[str] | None = None) -> list[dict]:
 
 def _one_batch(options: argparse.Namespace, batch: int, roofs: peaks.Roofs) -> list[dict]:
     cases, works = {}, {}
-    fields = {"width": options.width} if options.width else {}
+    fields, wide = ({"width": options.width}, f" d={options.width}") if options.width else ({}, "")
     for mode in options.mode:
         config = workload.config_of(options.preset, options.dtype, options.small, band_mode=mode, **fields)
         steps = 2 if options.small else STEPS_PER_DISPATCH
         works[mode] = workload.make(config, batch * steps, options.length)
         one = replace(works[mode], batch=jax.tree.map(lambda x: x[:batch], works[mode].batch))
         try:
-            cases[f"{mode} B={batch}"] = (mode, our_step(one), 1)
-            cases[f"{mode} B={batch} epoch"] = (mode, our_epoch(works[mode], batch, steps), steps)
+            cases[f"{mode} B={batch}{wide}"] = (mode, our_step(one), 1)
+            cases[f"{mode} B={batch}{wide} epoch"] = (mode, our_epoch(works[mode], batch, steps), steps)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
