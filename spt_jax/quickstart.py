@@ -34,7 +34,7 @@ def quickstart(out: Path, console: Console) -> None:
     evaluation = evaluate(model, dataset, "test")
     write_atomic(out / "metrics.json", json.dumps(evaluation.metrics, indent=1) + "\n")
     console.print(as_table(evaluation.metrics))
-    write_report(out, evaluation, model.blueprint)
+    write_report(out, evaluation, model.blueprint, dataset)
 
     example = read_spectrum(EXAMPLE)
     values = model.predict(example.energy, example.mu, element=example.element)

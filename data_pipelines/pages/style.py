@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -29,17 +30,19 @@ RC = {
 def panel(width: float = 3.7, height: float = 2.5) -> tuple[Figure, Axes]:
     """One picture, in inches. The margins are fixed: axes of one size stand in line, and finding a layout would double the time."""
     figure = Figure(figsize=(width, height))
-    left, bottom = 0.55 / width, 0.44 / height
+    left, bottom = 0.62 / width, 0.44 / height
     axes = figure.add_axes((left, bottom, 1 - left - 0.1 / width, 1 - bottom - 0.1 / height))
-    axes.yaxis.set_label_coords(-0.4 / (width - 0.65), 0.5)
+    axes.yaxis.set_label_coords(-0.49 / (width - 0.72), 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
     return figure, axes
 
 
+@matplotlib.rc_context(RC)
 def as_svg(figure: Figure) -> str:
-    """The picture as an element of a page."""
+    """The picture as an element of a page, the same bytes every time."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
-    # Matplotlib numbers its groups anew in every picture; on one page an id must be unique, and none refers to these.
-    return re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text[text.index("<svg") :])
+    # Groups are numbered anew in every picture and equal images named alike; on one page an id must be unique, and none
+    # refers to these.
+    return re.sub(r' id="([A-Za-z0-9.]+_\d+|image\w+)"', "", text[text.index("<svg") :])

@@ -13,7 +13,7 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.splits import NEAR_DUPLICATE
 from data_pipelines.files import write_atomic
 from data_pipelines.pages import html
-from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, EnergyGrid, site_kind
+from data_pipelines.schema import DESCRIPTORS, NAMES, REFERENCE_ENERGY_EV, EnergyGrid, site_kind
 from data_pipelines.survey import figures
 from data_pipelines.survey.look import FEW, Report, Survey, look, outliers, read
 
@@ -82,7 +82,7 @@ def _facts(seen: Survey, card: dict) -> str:
     if not seen.across:
         leakage = "one split only"
     elif seen.leaks or seen.straddling:
-        leakage = f'<span class="bad">FAIL: {seen.leaks} spectra, {len(seen.straddling)} materials</span>'
+        leakage = html.judged(False, f"FAIL: {seen.leaks} spectra, {len(seen.straddling)} materials")
     else:
         whole = all(len(part.rows) == (examples.splits == later).sum() for (_, later), part in seen.across.items())
         leakage = _verdict(True) + ("" if whole else " in a sample")
@@ -93,7 +93,7 @@ def _facts(seen: Survey, card: dict) -> str:
         "records dropped": f"{card['records']['dropped']:,} of {card['records']['found']:,}",
         "split leakage": leakage,
     }
-    return f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in facts.items())}</dl>"
+    return html.tiles(facts)
 
 
 def _contents(seen: Survey, card: dict) -> str:
@@ -104,7 +104,7 @@ def _contents(seen: Survey, card: dict) -> str:
         of = examples.absorbers == absorber
         counts = [int((of & (examples.splits == split)).sum()) for split in splits]
         # A split without an absorber can say nothing of it.
-        told = [count or '<span class="bad">0</span>' for count in counts]
+        told = [count or html.judged(False, "0") for count in counts]
         rows.append([absorber, int(of.sum()), len(np.unique(examples.materials[of])), *told])
     if len(rows) > 1:
         totals = [int((examples.splits == split).sum()) for split in splits]
@@ -142,32 +142,28 @@ def _descriptors(seen: Survey, drawn: Drawn) -> str:
         values = {kind: column[(kinds == kind) & np.isfinite(column)] for kind in d.sites}
         values = {kind: of for kind, of in values.items() if len(of)}
         if not values:
-            unlabelled.append(f"<b>{d.name}</b> ({d.meaning})")
+            unlabelled.append(html.named(d))
             continue
-        sites = ", ".join(f'<span class="{kind}">{len(of):,} {kind} sites</span>' for kind, of in values.items())
-        panels.append(drawn(figures.labels(d, values), f"<b>{d.name}</b> {d.meaning} · {sites}"))
+        sites = html.sites({kind: len(of) for kind, of in values.items()})
+        panels.append(drawn(figures.labels(d, values), f"{html.named(d)}<br>{sites}"))
     return html.panels(panels) + (f"<p>No site has a label of {', '.join(unlabelled)}.</p>" if unlabelled else "")
 
 
 def _coverage(seen: Survey) -> str:
     examples = seen.examples
-    rows = []
+    rows = {}
     for absorber in np.unique(examples.absorbers):
-        of = examples.absorbers == absorber
-        cells = [f'<th class="row">{absorber}</th>']
+        of, cells = examples.absorbers == absorber, []
         for d, labelled in zip(DESCRIPTORS, np.isfinite(examples.labels[of]).sum(axis=0), strict=True):
             share = labelled / of.sum()
             if site_kind(absorber.split()[0]) not in d.sites:
-                cells.append("<td>·</td>")
+                cells.append(("·", "none"))
                 continue
             colour = f"rgba(31, 111, 159, {0.08 + 0.37 * share:.2f})" if labelled else "#f3d3b0"
-            cells.append(f'<td style="background: {colour}">{_per_cent(share)}<small>{labelled:,}</small></td>')
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    header = "".join(f"<th>{name}</th>" for name in ("", *(d.name for d in DESCRIPTORS)))
-    return (
-        f'<div class="scroll"><table class="map"><tr>{header}</tr>{"".join(rows)}</table></div>'
-        '<p class="note">A dot: the descriptor is not defined for such sites.</p>'
-    )
+            cells.append((f"{_per_cent(share)}<small>{labelled:,}</small>", colour))
+        rows[absorber] = cells
+    note = '<p class="note">A dot: the descriptor is not defined for such sites.</p>'
+    return html.shaded(["", *NAMES], rows) + note
 
 
 def _outliers(seen: Survey, card: dict, drawn: Drawn) -> str:
@@ -279,7 +275,7 @@ def _named(seen: Survey, row: int) -> str:
 
 
 def _verdict(good: bool) -> str:
-    return '<span class="good">pass</span>' if good else '<b class="bad">FAIL</b>'
+    return html.judged(good, "pass" if good else "FAIL")
 
 
 def _per_cent(share: float) -> str:

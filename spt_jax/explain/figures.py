@@ -104,7 +104,7 @@ def _stacked(count: int) -> tuple[Figure, list[Axes]]:
     height = 0.5 + 1.55 * count
     figure = Figure(figsize=(3.7, height))
     places = [(0.45 + 1.55 * (count - 1 - i)) / height for i in range(count)]
-    stacked = [figure.add_axes((0.16, bottom, 0.81, 1.42 / height)) for bottom in places]
+    stacked = [figure.add_axes((0.18, bottom, 0.79, 1.42 / height)) for bottom in places]
     for axes in stacked[:-1]:
         axes.tick_params(labelbottom=False)
     return figure, stacked
@@ -116,7 +116,7 @@ def _curves(axes: Axes, energy: np.ndarray, groups: list[dict], curves: list[np.
         axes.plot(energy, curve, color=colour, linewidth=1.1)
     axes.set_xlim(energy[0], energy[-1])
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
-    axes.yaxis.set_label_coords(-0.13, 0.5)
+    axes.yaxis.set_label_coords(-0.165, 0.5)
 
 
 def _regions(axes: Axes, energy: np.ndarray, groups: list[dict]) -> None:

@@ -72,14 +72,31 @@ def as_html(document: dict, report: Report = lambda stage, done, total: None) ->
         ("Without an energy", _LOST_WINDOWS, _lost_windows(document, energy, drawn)),
     )
     report("drawing", total, total)
+    coordination, oxidation = document["checks"]
     facts = {
         "absorber": document["absorber"],
-        "sites": f"{document['sites']:,}",
-        "split": document["split"],
-        "physics of CN and of OS": "<br>".join(_verdict(check["confirmed"]) for check in document["checks"]),
+        f"{document['split']} sites": f"{document['sites']:,}",
+        "The pre-edge tells CN 4 from CN 6": _verdict(coordination["confirmed"]) + _told(_pre_edge, coordination),
+        "A higher edge raises the predicted OS": _verdict(oxidation["confirmed"]) + _told(_slope, oxidation),
     }
-    top = f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in facts.items())}</dl>"
+    meanings = (html.named(descriptor(name)) for name in ("CN", "OS"))
+    top = f'{html.tiles(facts)}<p class="note">{"; ".join(meanings)}.</p>'
     return html.page(f"What the model looks at: {document['run']}", top, sections)
+
+
+def _pre_edge(check: dict) -> str:
+    return (
+        f"It costs {check['loss']:.3f} of CN accuracy {check['accuracy']:.2f}, as much far away {check['far']:.3f}: "
+        f"{check['loss'] - check['far']:+.3f} ± {check['error']:.3f}. It holds {check['share']:.1%} of |attribution|, "
+        f"{check['even']:.1%} if even."
+    )
+
+
+def _slope(check: dict) -> str:
+    return (
+        f"By {check['slope']:+.3f} ± {check['error']:.3f} per eV that spectra are moved; {check['share']:.1%} of "
+        f"|attribution| is at the edge, {check['even']:.1%} if even."
+    )
 
 
 def _physics(document: dict, drawn: Drawn) -> str:
@@ -109,9 +126,8 @@ def _gradients(document: dict, energy: np.ndarray, drawn: Drawn) -> str:
 def _completeness(document: dict) -> str:
     rows = []
     for name, found in document["descriptors"].items():
-        whole = '<span class="good">complete</span>'
-        if found["gap"] > document["tolerance"]:
-            whole = f'<b class="bad">above {document["tolerance"]:.0%}</b>'
+        complete = found["gap"] <= document["tolerance"]
+        whole = html.judged(complete, "complete" if complete else f"above {document['tolerance']:.0%}")
         sites = sum(group["explained"] for group in found["groups"])
         rows.append([name, sites, f"{found['gap']:.2%}", whole, f"{found['choice']:.1%}"])
     return html.table(["descriptor", "sites explained", "error", "verdict", "choice of bands"], rows)
@@ -155,19 +171,20 @@ def _lost_windows(document: dict, energy: np.ndarray, drawn: Drawn) -> str:
 
 
 def _named(name: str) -> str:
-    return f"<b>{name}</b> {escape(descriptor(name).meaning)}"
+    return html.named(descriptor(name))
 
 
 def _legend(found: dict) -> str:
     """The groups in their colours, with their number of sites, on a line of their own."""
     groups = found["groups"]
-    return "<br>" + " &ensp;".join(
-        f'<span><b style="color: {colour}">■</b> {escape(group["label"])} <small>({group["sites"]})</small></span>'
-        for group, colour in zip(groups, figures.colours(len(groups)), strict=True)
-    )
+    names = [f"{escape(group['label'])} <small>({group['sites']})</small>" for group in groups]
+    return f"<br>{html.legend(dict(zip(names, figures.colours(len(groups)), strict=True)))}"
 
 
 def _verdict(confirmed: bool | None) -> str:
-    if confirmed is None:
-        return "not asked"
-    return '<span class="good">confirmed</span>' if confirmed else '<span class="bad">not confirmed</span>'
+    return "not asked" if confirmed is None else html.judged(confirmed, "confirmed" if confirmed else "not confirmed")
+
+
+def _told(numbers: Callable[[dict], str], check: dict) -> str:
+    """The numbers behind a verdict, or why there is none."""
+    return f"<small>{numbers(check) if check['confirmed'] is not None else escape(check['line'])}</small>"

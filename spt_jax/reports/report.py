@@ -1,108 +1,172 @@
-"""One self-contained HTML page of a run: learning curves, scores, confusion, parity, chosen bands."""
+"""One self-contained HTML page of a run: its scores against the trivial answer, how it learnt, where it errs, what next."""
 
 from __future__ import annotations
 
-import html
+import shlex
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
+from data_pipelines.dataset.loading import Dataset
+from data_pipelines.dataset.resplit import take
 from data_pipelines.files import write_atomic
-from data_pipelines.pages.style import BLUE, ORANGE, RC, as_svg
+from data_pipelines.library import EXAMPLE
+from data_pipelines.pages import html
+from data_pipelines.pages.style import BLUE, GREY, ORANGE, RC, as_svg, panel
+from data_pipelines.schema import Batch, descriptor, site_kind
 from spt_jax.config import ModelConfig
 from spt_jax.inference.evaluate import Evaluation
-from spt_jax.reports.figures import confusions, parities
+from spt_jax.reports.figures import CONFUSIONS, PARITIES, confusions, parities
+from spt_jax.reports.trivial import trivial_answers
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.folder import read_log
-from spt_jax.tasks import answers_of
+from spt_jax.scoring.metrics import main_score, score_answers
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-p.note { color: #555; max-width: 46rem; } svg { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: 0.92rem; } td, th { padding: 0.15rem 0.8rem; text-align: right; }
-th { border-bottom: 1px solid #888; } td:nth-child(-n+2), th:nth-child(-n+2) { text-align: left; }
-tr.first td { border-top: 1px solid #ccc; }
-"""
+_SCORES = (
+    "On the {split} split, whose materials training never saw. Trivial, beside each score: what one would say from the "
+    "element alone, the most frequent class or the mean of its training sites. Green: better than that; red: not. "
+    "Macro-F1 gives every class the same weight, accuracy every site; R² is 1 where all is right and 0 for the mean of "
+    "these labels; MAE and RMSE are the mean and the root mean square error in the descriptor's unit."
+)
+_CURVES = (
+    "Training loss: 1 (grey) is what a constant guess costs. Validation score: mean of macro-F1 and R² over the "
+    "descriptors; the model that is kept is that of its maximum (dot)."
+)
+CLASS_KEYS = {"macro-F1": "f1_macro", "accuracy": "accuracy"}
+VALUE_KEYS = {"R²": "r2", "MAE": "mae", "RMSE": "rmse"}
+
+
+def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint, dataset: Dataset) -> None:
+    """Write `run`/report.html. `evaluation`: of a split of `dataset`."""
+    metrics, split = evaluation.metrics, evaluation.split
+    classes = {task.name: evaluation.decided[task.name] for task in blueprint.learnt_tasks if task.classes}
+    trivial = _trivial(evaluation, dataset.split("train").batch)
+    log = read_log(run)
+    sections = [
+        ("Scores", _SCORES.format(split=metrics["split"]), _scores(metrics, trivial)),
+        ("Learning curves", _CURVES, _curves(log)),
+        ("Classes", CONFUSIONS, confusions(classes, split)),
+        ("Values", PARITIES, parities(evaluation.answers, split)),
+    ]
+    model = blueprint.model
+    if isinstance(model, ModelConfig) and model.bands:
+        note = (
+            f"The share of these spectra that have a frequency among their {model.bands} bands. Frequency f folds the "
+            f"spectrum at its length / f. Mode {model.band_mode}, band input {model.band_input}."
+        )
+        sections.append(("Chosen bands", note, _bands(evaluation.outputs["bands"], model.highest_band)))
+    sections.append(("What next", "", _next(run, dataset)))
+    name = "SPT" if isinstance(model, ModelConfig) else model.kind
+    facts = {
+        f"{metrics['split']} spectra": f"{metrics['n']:,}",
+        "of materials": f"{len(set(split.materials)):,}",
+        "epochs": f"{log[-1]['epoch']:,}",
+        "better than trivial": _better(metrics, trivial),
+    }
+    top = f'<p class="note">Trained on {", ".join(blueprint.absorbers)}.</p>{html.tiles(facts)}'
+    write_atomic(run / "report.html", html.page(f"{name} report: {run.resolve().name}", top, sections))
+
+
+def _trivial(evaluation: Evaluation, train: Batch) -> dict[str, dict[str, dict]]:
+    """Scores of the trivial answers by kind of site and descriptor, as those of the model in the metrics."""
+    split, found = evaluation.split, {}
+    kinds = np.array([site_kind(absorber.split()[0]) for absorber in split.absorbers])
+    for kind in evaluation.metrics["sites"]:
+        batch = take(split, np.flatnonzero(kinds == kind)).batch
+        found[kind] = score_answers(trivial_answers(train, batch), batch)
+    return found
+
+
+def _scores(metrics: dict, trivial: dict) -> str:
+    tables = ""
+    for of, keys in (("class", CLASS_KEYS), ("regression", VALUE_KEYS)):
+        rows = []
+        for kind, part in metrics["sites"].items():
+            for name, found in part["descriptors"].items():
+                if found["kind"] == of:
+                    bar = trivial[kind].get(name, {})
+                    pairs = [cell for key in keys.values() for cell in _pair(found, bar, key)]
+                    unit = f" <small>{descriptor(name).unit}</small>"
+                    rows.append([f'<span class="{kind}">{kind}</span>', f"{name}{unit}", found["n"], *pairs])
+        heads = [head for name in keys for head in (name, "<small>trivial</small>")]
+        tables += html.table(["sites", "descriptor", "n", *heads], rows)
+    meanings = (f"<b>{name}</b> {descriptor(name).meaning}" for name in metrics["descriptors"])
+    return f'{tables}<p class="note">{"; ".join(meanings)}.</p>'
+
+
+def _pair(found: dict, bar: dict, key: str) -> tuple[str, str]:
+    """A score in the colour of its comparison, and the trivial one."""
+    score, other = found[key], bar.get(key)
+    if score is None or other is None:
+        return "" if score is None else f"{score:.3f}", ""
+    told = f"{score:.3f}"
+    if score != other:
+        told = html.judged((score > other) != (key in ("mae", "rmse")), told)
+    return told, f"<small>{other:.3f}</small>"
+
+
+def _better(metrics: dict, trivial: dict) -> str:
+    """How many main scores, macro-F1 or R2, are above those of the trivial answer."""
+    pairs = [
+        (main_score(found), main_score(trivial[kind][name]))
+        for kind, part in metrics["sites"].items()
+        for name, found in part["descriptors"].items()
+        if name in trivial[kind]
+    ]
+    pairs = [pair for pair in pairs if None not in pair]
+    better = sum(score > other for score, other in pairs)
+    words = html.judged(better > len(pairs) / 2, f"{better} of {len(pairs)}")
+    return f"{words}<small>macro-F1 or R² of a descriptor, O and other sites apart</small>"
 
 
 @matplotlib.rc_context(RC)
-def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> None:
-    """Write `run`/report.html."""
-    metrics, answers = evaluation.metrics, answers_of(evaluation.outputs, blueprint.learnt_tasks)
-    log = read_log(run)
-    sections = [
-        ("Scores", f"On the {metrics['split']} split, whose materials training never saw.", _score_table(metrics)),
-        (
-            "Learning curves",
-            "Loss 1 is what a constant guess costs; the score is the mean of macro-F1 and R².",
-            as_svg(_curves(log)),
-        ),
-        ("Classes", "Rows: label; columns: prediction; numbers: sites.", as_svg(confusions(answers, evaluation.split))),
-        ("Values", "Label against prediction, Å (NNOSM: charge).", as_svg(parities(answers, evaluation.split))),
-    ]
-    model = blueprint.model
-    if isinstance(model, ModelConfig):
-        note = (
-            f"How often each frequency is among the bands of a test spectrum (k = {model.bands}, mode = "
-            f"{model.band_mode}, band input {model.band_input}). Frequency f folds the spectrum at a period of its "
-            "length / f."
-        )
-        sections.append(("Chosen bands", note, as_svg(_bands(evaluation, model.highest_band))))
-    body = "".join(
-        f'<h2>{html.escape(title)}</h2><p class="note">{html.escape(note)}</p>{content}'
-        for title, note, content in sections
-    )
-    absorbers = html.escape(", ".join(blueprint.absorbers))
-    head = f'<meta charset="utf-8"><title>spt_jax report</title><style>{STYLE}</style>'
-    name = "SPT" if isinstance(model, ModelConfig) else model.kind
-    title = f'<h1>{name} report</h1><p class="note">{metrics["n"]} test spectra; trained on {absorbers}.</p>'
-    write_atomic(
-        run / "report.html", f'<!doctype html><html lang="en"><head>{head}</head><body>{title}{body}</body></html>\n'
+def _curves(log: list[dict]) -> str:
+    loss, axes = panel()
+    axes.axhline(1, color=GREY, linewidth=1)
+    axes.plot([line["epoch"] for line in log], [line["loss"] for line in log], color=BLUE)
+    axes.set(xlabel="epoch", ylim=(0, None))
+    scored = [(line["epoch"], line["score"]) for line in log if "score" in line]
+    score, axes = panel()
+    axes.plot(*zip(*scored, strict=True), color=ORANGE)
+    axes.plot(*max(scored, key=lambda point: point[1]), "o", color=ORANGE, markersize=5)
+    axes.set(xlabel="epoch")
+    return html.panels(
+        (html.panel(as_svg(loss), "<b>Training loss</b>"), html.panel(as_svg(score), "<b>Validation score</b>"))
     )
 
 
-def _score_table(metrics: dict) -> str:
-    header = "".join(
-        f"<th>{c}</th>"
-        for c in ("sites", "descriptor", "n", "F1 macro", "F1 weighted", "accuracy", "R²", "RMSE", "MAE")
-    )
-    rows = []
-    for kind, part in metrics["sites"].items():
-        for i, (name, s) in enumerate(part["descriptors"].items()):
-            keys = ("f1_macro", "f1_weighted", "accuracy", "r2", "rmse", "mae")
-            cells = [kind, name, s["n"], *("" if s.get(k) is None else f"{s[k]:.3f}" for k in keys)]
-            first = ' class="first"' if i == 0 else ""
-            rows.append(f"<tr{first}>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    return f"<table><tr>{header}</tr>{''.join(rows)}</table>"
-
-
-def _curves(log: list[dict]) -> Figure:
-    figure = _figure(9, 3.2)
-    left, right = figure.subplots(1, 2)
-    left.plot([line["epoch"] for line in log], [line["loss"] for line in log], color=BLUE)
-    left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
-    scored = [line for line in log if "score" in line]
-    right.plot([line["epoch"] for line in scored], [line["score"] for line in scored], color=ORANGE)
-    right.set(xlabel="epoch", ylabel="validation score")
-    return figure
-
-
-def _bands(evaluation: Evaluation, highest: int) -> Figure:
-    bands = evaluation.outputs["bands"]
-    blocks = bands.shape[1]
-    figure = _figure(9, 2.8)
-    all_axes = figure.subplots(1, blocks, sharey=True, squeeze=False)[0]
-    for block, axes in enumerate(all_axes):
+@matplotlib.rc_context(RC)
+def _bands(bands: np.ndarray, highest: int) -> str:
+    """bands: (N, blocks, k) chosen frequencies."""
+    drawn = []
+    for block in range(bands.shape[1]):
         share = np.bincount(bands[:, block].ravel(), minlength=highest + 1)[1:] / len(bands)
+        figure, axes = panel(3.7, 2.1)
         axes.bar(range(1, highest + 1), share, color=BLUE)
-        axes.set(xlabel="frequency f", title=f"block {block + 1}", ylim=(0, 1.02))
+        axes.set(xlabel="frequency f", ylabel="share of spectra", ylim=(0, 1.02))
         axes.set_xticks(range(1, highest + 1))
-    all_axes[0].set_ylabel("share of spectra")
-    return figure
+        drawn.append(html.panel(as_svg(figure), f"<b>Block {block + 1}</b>"))
+    return html.panels(drawn)
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
+def _next(run: Path, dataset: Dataset) -> str:
+    folder, data, example = (shlex.quote(str(path.resolve())) for path in (run, dataset.path, EXAMPLE))
+    return (
+        "<p>Descriptors of a spectrum; which energies and bands the model reads them from; the model as one file:</p>"
+        + html.commands(
+            (
+                f"spt-jax predict {folder} {example}",
+                f"spt-jax explain {folder} --data {data}",
+                f"spt-jax export {folder} --out {folder}/model.spt",
+            )
+        )
+        + "<p>What the dataset holds, and a dataset of your own FEFF runs to train on:</p>"
+        + html.commands(
+            (
+                f"spt-jax data card {data} --html data_card.html",
+                "spt-jax prepare YOUR_FEFF_RUNS --out dataset",
+                "spt-jax train base --data dataset --out run",
+            )
+        )
+    )

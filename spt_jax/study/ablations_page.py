@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_pipelines.pages.html import page, table
-from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC, as_svg
+from data_pipelines.pages import html
+from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC, as_svg, panel
 
 CHANGES = (
     "Mean score (macro-F1 of classes, R² of values) with one thing changed, less that of the preset. Blue: validation "
@@ -29,24 +29,24 @@ def ablations_page(document: dict) -> str:
     base = rows[0]
     folds, several = document["folds"], document["seeds"] > 1
     note = CHANGES + (FOLDS if folds else SEEDS if several else ONE_SEED)
-    sections = [("Changes", note, f'<div class="figure">{as_svg(_changes(rows, bool(folds)))}</div>')]
+    sections = [("Changes", note, html.wide(_changes(rows, bool(folds))))]
     if document["scaling"]:
         fitted = document["scaling"]
         note = (
             f"1 - mean test score against the number of training spectra, whole materials at a time. The line is "
             f"{fitted['factor']:.2f} n<sup>-b</sup> with b = {fitted['exponent']:.3f} ± {fitted['error']:.3f}."
         )
-        sections.append(("Data", note, f'<div class="small figure">{as_svg(_scaling(rows, fitted))}</div>'))
+        sections.append(("Data", note, html.panels([html.panel(_scaling(rows, fitted), "")])))
     judged = "Held-out folds" if folds else "Validation split"
     note = f"{judged}, mean over fits; the mean of the test split beside it; minutes of training for one fit."
     sections.append(("Scores", note, _table(rows)))
     fits = f"{folds} folds" if folds else f"{document['seeds']} seeds" if several else "One seed"
     top = f'<p class="note">{fits}; preset: {base["examples"]:,} training spectra, dataset {document["dataset"]}.</p>'
-    return page("What each part of SPT is worth", top, sections)
+    return html.page("What each part of SPT is worth", top, sections)
 
 
 @matplotlib.rc_context(RC)
-def _changes(rows: list[dict], paired: bool) -> Figure:
+def _changes(rows: list[dict], paired: bool) -> str:
     base, changed = rows[0], [row for row in rows[1:] if row["group"] != "data"]
     figure = Figure(figsize=(8.2, 0.9 + 0.22 * len(changed)), layout="constrained")
     axes = figure.subplots()
@@ -64,15 +64,14 @@ def _changes(rows: list[dict], paired: bool) -> Figure:
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(changed)), [f"{row['group']}: {row['name']}" for row in changed])
     axes.set(ylim=(len(changed) - 0.4, -1.8 if spread else -0.6), xlabel="mean score less that of the preset")
-    return figure
+    return as_svg(figure)
 
 
 @matplotlib.rc_context(RC)
-def _scaling(rows: list[dict], fitted: dict) -> Figure:
+def _scaling(rows: list[dict], fitted: dict) -> str:
     points = sorted((row["examples"], 1 - np.mean(row["test_mean"])) for row in rows if row["group"] in ("", "data"))
     n, error = np.array(points).T
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panel()
     axes.plot(n, fitted["factor"] * n ** -fitted["exponent"], color=GREY)
     axes.plot(n, error, "o", color=BLUE)
     axes.set(xscale="log", yscale="log", xlabel="training spectra", ylabel="1 - mean test score")
@@ -80,7 +79,7 @@ def _scaling(rows: list[dict], fitted: dict) -> Figure:
     axes.minorticks_off()
     ticks = np.round(np.geomspace(error.min(), error.max(), 4), 2)
     axes.set_yticks(ticks, [f"{tick:.2f}" for tick in ticks])
-    return figure
+    return as_svg(figure)
 
 
 def _table(rows: list[dict]) -> str:
@@ -91,4 +90,4 @@ def _table(rows: list[dict]) -> str:
         cells = ["" if each is None or None in each else f"{np.mean(each):.3f}" for each in scores]
         means = f"<b>{np.mean(row['validation_mean']):.3f}</b>", f"{np.mean(row['test_mean']):.3f}"
         lines.append([row["group"], row["name"], *cells, *means, f"{np.mean(row['seconds']) / 60:.1f}"])
-    return table(["", "", *names, "mean", "test", "minutes"], lines)
+    return html.table(["", "", *names, "mean", "test", "minutes"], lines)

@@ -1,4 +1,4 @@
-"""The pictures of a study, each from its document."""
+"""The pictures of a study, each from its document, as inline SVG; the colours of the models are named on the page."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC
-from data_pipelines.schema import DESCRIPTORS, descriptor
+from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC, as_svg, panel
+from data_pipelines.schema import DESCRIPTORS
 from spt_jax.scoring.ranks import alike
 from spt_jax.study.tables import EXPERTS, SPT
 
-OTHERS = ("#3a9a6f", "#8a5fb0", "#c44e52", "#b59b00", "#5b7fae", "#8c6d5a", "#e377c2", "#4c9aa8")
+OTHERS = ("#3a9a6f", "#8a5fb0", "#c44e52", "#b59b00", "#8a8a8a", "#8c5a3c", "#e377c2", "#17b8cf")
 AXES = {"noise": "σ of the noise (edge steps)", "broadening": "σ of the broadening (eV)", "shift": "energy shift (eV)"}
 AXES |= {
     "resampling": "step of the measured points (eV)",
@@ -29,88 +29,65 @@ def colours(models: list[str]) -> dict[str, str]:
 
 
 @matplotlib.rc_context(RC)
-def radar(of_kind: dict) -> Figure:
+def radar(of_kind: dict) -> str:
     """Mean test score of each model on each descriptor, every axis from 0 in the middle to the best one outside."""
-    names = [name for name in _named(of_kind) if name != "OS" or _varies(of_kind, name)]
+    names = [name for name in named(of_kind) if name != "OS" or _varies(of_kind, name)]
     models = list(of_kind["scores"])
     angle = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
     best = {
         name: max(of_kind["scores"][m][name]["mean"] for m in models if name in of_kind["scores"][m]) for name in names
     }
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    axes = figure.add_subplot(projection="polar")
+    figure = Figure(figsize=(3.7, 3.3))
+    axes = figure.add_axes((0.16, 0.13, 0.68, 0.74), projection="polar")
     for model, colour in colours(models).items():
         values = [max(of_kind["scores"][model].get(name, {"mean": 0})["mean"], 0) / best[name] for name in names]
         width, order = (2.4, 3) if model == SPT else (1, 2)
-        axes.plot([*angle, angle[0]], [*values, values[0]], color=colour, linewidth=width, label=model, zorder=order)
+        axes.plot([*angle, angle[0]], [*values, values[0]], color=colour, linewidth=width, zorder=order)
     axes.set_xticks(angle, [f"{name}\n{best[name]:.2f}" for name in names])
     axes.set(ylim=(0, 1.03), theta_offset=np.pi / 2, theta_direction=-1)
     axes.set_yticks([0.25, 0.5, 0.75, 1], ["", "", "", ""])
     axes.grid(color=GREY, linewidth=0.5)
     axes.spines["polar"].set_visible(False)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.12, 0.5))
-    return figure
+    return as_svg(figure)
+
+
+SINGLE, ENSEMBLE = BLUE, ORANGE
 
 
 @matplotlib.rc_context(RC)
-def against(of_kind: dict, seeds: int) -> Figure:
+def against(of_kind: dict, seeds: int) -> str:
     """SPT minus the best competitor of each descriptor with its 95 % interval: single models, and ensembles of seeds."""
     rows = list(of_kind["against"].items())
-    figure = Figure(figsize=(7.2, 0.9 + 0.5 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(3.7, 0.6 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for i, (_, each) in enumerate(rows):
-        several = (("single", BLUE, -0.13), ("ensemble", ORANGE, 0.13))
-        for key, colour, offset in several if seeds > 1 else (("single", BLUE, 0),):
+        several = (("single", SINGLE, -0.13), ("ensemble", ENSEMBLE, 0.13))
+        for key, colour, offset in several if seeds > 1 else (("single", SINGLE, 0),):
             d = each[key]
             axes.plot([d["low"], d["high"]], [i + offset] * 2, color=colour, linewidth=2, solid_capstyle="butt")
-            axes.plot(d["score"], i + offset, "o", color=colour, markersize=5, label=key if i == 0 else None)
+            axes.plot(d["score"], i + offset, "o", color=colour, markersize=5)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(rows)), [f"{name} / {each['best']}" for name, each in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("score of SPT minus score of the competitor")
-    if seeds > 1:
-        figure.legend(frameon=False, loc="outside lower right", ncols=2)
-    return figure
+    axes.set_xlabel("score of SPT less that of the other")
+    return as_svg(figure)
 
 
 @matplotlib.rc_context(RC)
-def noise(document: dict, of_kind: dict, models: list[str]) -> Figure:
-    """Score of each descriptor against the noise."""
+def noise(document: dict, of_kind: dict, models: list[str], name: str) -> str:
+    """Score of a descriptor against the noise."""
     which = _cases(document, "noise")
-    sizes = [document["perturbations"][i]["size"] for i in which]
-    names = _named(of_kind)
-    rows = -(-len(names) // 3)
-    figure = Figure(figsize=(9, 2.4 * rows + 0.5), layout="constrained")
-    panels = figure.subplots(rows, 3, squeeze=False).ravel()
-    for axes, name in zip(panels, names, strict=False):
-        drawn = {m: [of_kind["robustness"][m][name][i] for i in which] for m in models}
-        _lines(axes, sizes, drawn, colours(list(of_kind["scores"])))
-        axes.set_title(f"{name} ({_metric(name)})")
-    for axes in panels[len(names) :]:
-        axes.set_visible(False)
-    for axes in panels[max(len(names) - 3, 0) : len(names)]:
-        axes.set_xlabel(AXES["noise"])
-    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=5)
-    return figure
+    drawn = {m: [of_kind["robustness"][m][name][i] for i in which] for m in models}
+    return _lines(document, which, drawn, of_kind, "noise")
 
 
 @matplotlib.rc_context(RC)
-def other_perturbations(document: dict, of_kind: dict, models: list[str]) -> Figure:
-    """Mean score over the descriptors against everything else that may go wrong; the undisturbed spectrum at 0."""
-    kinds = [kind for kind in AXES if kind != "noise"]
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
-    panels = figure.subplots(2, 3, sharey=True).ravel()
-    panels[len(kinds)].set_visible(False)
-    names = [n for n in _named(of_kind) if all(None not in of_kind["robustness"][m][n] for m in models)]
-    for axes, kind in zip(panels, kinds, strict=False):
-        which = _cases(document, kind)
-        drawn = {m: [np.mean([of_kind["robustness"][m][n][i] for n in names]) for i in which] for m in models}
-        _lines(axes, [document["perturbations"][i]["size"] for i in which], drawn, colours(list(of_kind["scores"])))
-        axes.set(xlabel=AXES[kind], ylim=(0, None))
-    for axes in panels[::3]:
-        axes.set_ylabel("mean score")
-    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=5)
-    return figure
+def perturbed(document: dict, of_kind: dict, models: list[str], kind: str) -> str:
+    """Mean score over the descriptors against a kind of perturbation; the undisturbed spectrum at 0."""
+    names = [n for n in named(of_kind) if all(None not in of_kind["robustness"][m][n] for m in models)]
+    which = _cases(document, kind)
+    drawn = {m: [np.mean([of_kind["robustness"][m][n][i] for n in names]) for i in which] for m in models}
+    return _lines(document, which, drawn, of_kind, kind)
 
 
 def _cases(document: dict, kind: str) -> list[int]:
@@ -121,62 +98,61 @@ def _cases(document: dict, kind: str) -> list[int]:
     return sorted([clean, *own], key=lambda i: cases[i]["size"])
 
 
-def _lines(axes: Axes, sizes: list[float], drawn: dict[str, list[float]], palette: dict[str, str]) -> None:
+def _lines(document: dict, which: list[int], drawn: dict[str, list[float]], of_kind: dict, kind: str) -> str:
+    figure, axes = panel()
+    sizes, palette = [document["perturbations"][i]["size"] for i in which], colours(list(of_kind["scores"]))
     for model, values in drawn.items():
         width, order = (2.2, 3) if model == SPT else (1.1, 2)
         # R2 has no lower end; below 0 all is lost anyway.
-        axes.plot(
-            sizes,
-            np.maximum(np.array(values, float), 0),
-            color=palette[model],
-            label=model,
-            linewidth=width,
-            zorder=order,
-        )
+        scores = np.maximum(np.array(values, float), 0)
+        axes.plot(sizes, scores, color=palette[model], linewidth=width, zorder=order)
+    axes.set(xlabel=AXES[kind], ylabel="score", ylim=(0, None))
+    return as_svg(figure)
 
 
 @matplotlib.rc_context(RC)
-def joint_and_experts(document: dict, of_kind: dict) -> Figure:
-    """Score of the joint model and of one expert per descriptor, each with its seeds, and what they cost."""
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3.2, 1))
-    names = _named(of_kind)
+def joint_and_experts(of_kind: dict) -> str:
+    """Score of the joint model and of one expert per descriptor, each with its seeds."""
+    figure, axes = panel()
+    names = named(of_kind)
     for offset, model, colour in ((-0.2, SPT, BLUE), (0.2, EXPERTS, ORANGE)):
         scores = of_kind["scores"][model]
         place = [i + offset for i in range(len(names))]
-        left.bar(place, [scores[name]["mean"] for name in names], 0.38, color=colour, alpha=0.8, label=model)
+        axes.bar(place, [scores[name]["mean"] for name in names], 0.38, color=colour, alpha=0.8)
         for x, name in zip(place, names, strict=True):
-            left.plot([x] * len(scores[name]["seeds"]), scores[name]["seeds"], ".", color=INK, markersize=4)
-        right.bar([model], [np.mean(document["cost"][model]) / 60], 0.6, color=colour, alpha=0.8)
+            axes.plot([x] * len(scores[name]["seeds"]), scores[name]["seeds"], ".", color=INK, markersize=4)
     low = min(0, *(s for m in (SPT, EXPERTS) for n in names for s in of_kind["scores"][m][n]["seeds"]))
-    left.set(ylabel="test score", ylim=(max(low, -0.5), None))
-    left.set_xticks(range(len(names)), names)
-    left.legend(frameon=False)
-    right.set_ylabel("minutes of training")
-    return figure
+    axes.set(ylabel="test score", ylim=(max(low, -0.5), None))
+    axes.set_xticks(range(len(names)), names, fontsize=7.5)
+    return as_svg(figure)
 
 
 @matplotlib.rc_context(RC)
-def maps(place: np.ndarray, colourings: dict[str, np.ndarray]) -> Figure:
-    """(N, 2) places of the test spectra, coloured by each array: (N,) of names, or of numbers with NaN where unknown."""
-    rows = -(-len(colourings) // 3)
-    figure = Figure(figsize=(9, 2.9 * rows), layout="constrained")
-    panels = figure.subplots(rows, 3, squeeze=False).ravel()
-    for axes in panels[len(colourings) :]:
-        axes.set_visible(False)
-    for axes, (name, values) in zip(panels, colourings.items(), strict=False):
-        axes.set_title(name)
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-        if values.dtype.kind in "UO":
-            _by_name(axes, place, values)
-            continue
-        known = np.isfinite(values)
-        axes.scatter(*place[~known].T, s=4, color="#e4e4e4", linewidths=0)
-        low, high = np.quantile(values[known], (0.02, 0.98))
-        points = axes.scatter(*place[known].T, s=5, c=values[known], cmap="viridis", vmin=low, vmax=high, linewidths=0)
-        figure.colorbar(points, ax=axes, shrink=0.8).outline.set_visible(False)
-    return figure
+def minutes(cost: dict[str, list[float]]) -> str:
+    """Mean seconds of training of the joint model and of all experts, in minutes."""
+    figure, axes = panel()
+    for model, colour in ((SPT, BLUE), (EXPERTS, ORANGE)):
+        axes.bar([model], [np.mean(cost[model]) / 60], 0.6, color=colour, alpha=0.8)
+    axes.set(ylabel="minutes of training")
+    return as_svg(figure)
+
+
+@matplotlib.rc_context(RC)
+def place(places: np.ndarray, values: np.ndarray) -> str:
+    """(N, 2) places of the test spectra, coloured by (N,) names, or by numbers with NaN where unknown."""
+    figure = Figure(figsize=(3.7, 2.7))
+    axes = figure.add_axes((0.01, 0.02, 0.78, 0.96))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if values.dtype.kind in "UO":
+        _by_name(axes, places, values)
+        return as_svg(figure)
+    known = np.isfinite(values)
+    axes.scatter(*places[~known].T, s=4, color="#e4e4e4", linewidths=0)
+    low, high = np.quantile(values[known], (0.02, 0.98))
+    points = axes.scatter(*places[known].T, s=5, c=values[known], cmap="viridis", vmin=low, vmax=high, linewidths=0)
+    figure.colorbar(points, cax=figure.add_axes((0.83, 0.12, 0.035, 0.76))).outline.set_visible(False)
+    return as_svg(figure)
 
 
 def _by_name(axes: Axes, place: np.ndarray, names: np.ndarray) -> None:
@@ -185,17 +161,13 @@ def _by_name(axes: Axes, place: np.ndarray, names: np.ndarray) -> None:
     axes.legend(frameon=False, fontsize=7, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _named(of_kind: dict) -> list[str]:
+def named(of_kind: dict) -> list[str]:
     """Descriptors that every model answers, in the order of the table."""
     return [d.name for d in DESCRIPTORS if all(d.name in scores for scores in of_kind["scores"].values())]
 
 
 def _varies(of_kind: dict, name: str) -> bool:
     return any(score["mean"] < 1 for score in (scores[name] for scores in of_kind["scores"].values()))
-
-
-def _metric(name: str) -> str:
-    return "macro-F1" if descriptor(name).kind == "class" else "R²"
 
 
 @matplotlib.rc_context(RC)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from html import escape
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from data_pipelines.dataset.loading import Dataset
-from data_pipelines.pages.html import page, table
+from data_pipelines.pages import html
 from data_pipelines.pages.style import as_svg
 from data_pipelines.schema import DESCRIPTORS, descriptor
-from spt_jax.reports.figures import confusions, parities, roc_curves
+from spt_jax.reports.figures import CONFUSIONS, PARITIES, ROC, confusions, parities, roc_curves
 from spt_jax.study import figures
 from spt_jax.study.tables import EXPERTS, SPT, Fits
 
@@ -27,48 +27,13 @@ PAPER = {
 
 def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict | None) -> str:
     """The page. maps: places of the test spectra and their colourings; None where UMAP is not installed."""
-    test = dataset.split("test")
-    spt = models[0]
-    sections = []
-    for kind, of_kind in document["sites"].items():
-        sections.append((f"{kind}: scores", _scores_note(of_kind), _scores_table(document, kind, of_kind)))
-        note = "Each axis from 0 to the best score of any model, written at its end."
-        sections.append((f"{kind}: at a glance", note, _figure(figures.radar(of_kind), "small figure")))
-        if of_kind["against"]:
-            note = (
-                "SPT minus the competitor that does best <em>on the test split</em> at each descriptor, so chosen "
-                "against SPT; 95 % intervals from a bootstrap over materials. Single: mean over seeds; ensemble: mean "
-                "answers of the seeds of each."
-            )
-            drawn = figures.against(of_kind, len(document["seeds"]))
-            sections.append((f"{kind}: against the best", note, _figure(drawn, "small figure")))
-        if of_kind["ranks"]:
-            note = (
-                f"Mean rank over {of_kind['ranks']['cases']} descriptors and seeds; a bar joins models that Nemenyi's "
-                "test does not tell apart. It takes the cases as independent, which they are not quite."
-            )
-            drawn = figures.critical_difference_figure(of_kind["ranks"]["mean"], of_kind["ranks"]["distance"])
-            sections.append((f"{kind}: ranks", note, _figure(drawn)))
-        if EXPERTS in document["models"]:
-            note = "One model for all descriptors, against one model for each. Dots: seeds."
-            drawn = figures.joint_and_experts(document, of_kind)
-            sections.append((f"{kind}: joint and experts", note, _figure(drawn)))
-        sections.append((f"{kind}: robustness", ROBUST, _robustness(document, of_kind)))
-        if of_kind["with_noise"]:
-            sections.append((f"{kind}: trained with noise", WITH_NOISE, _with_noise(document, of_kind)))
-    first = spt.raw[0][1]
+    sections = [section for kind, found in document["sites"].items() for section in _of_kind(document, kind, found)]
+    test, answers = dataset.split("test"), models[0].raw[0][1]
+    classes = {d.name: answers[d.name].argmax(axis=-1) for d in DESCRIPTORS if d.kind == "class" and d.name in answers}
     sections += [
-        (
-            "Classes",
-            "SPT, first seed, most likely class. Rows: label; columns: prediction.",
-            _figure(confusions(first, test)),
-        ),
-        (
-            "ROC",
-            "SPT, first seed: each class with five sites or more against the rest.",
-            _figure(roc_curves(first, test)),
-        ),
-        ("Values", "SPT, first seed: label against prediction, Å (NNOSM: charge).", _figure(parities(first, test))),
+        ("Classes", f"SPT, first seed, most likely class. {CONFUSIONS}", confusions(classes, test)),
+        ("ROC", f"SPT, first seed. {ROC}", roc_curves(answers, test)),
+        ("Values", f"SPT, first seed. {PARITIES}", parities(answers, test)),
         ("Calibration", CALIBRATION, _calibration_table(document)),
         ("Lipschitz constants", LIPSCHITZ, _lipschitz_table(document)),
     ]
@@ -77,17 +42,55 @@ def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict 
             "UMAP of what the shared layer of SPT makes of each test spectrum (first seed). Grey: no label. "
             "Distances between far groups mean little."
         )
-        sections.append(("Maps", note, _figure(figures.maps(maps["place"], maps["colourings"]))))
+        names = {d.name: html.named(d) for d in DESCRIPTORS}
+        drawn = (
+            html.panel(figures.place(maps["place"], each), names.get(name, f"<b>{name}</b>"))
+            for name, each in maps["colourings"].items()
+        )
+        sections.append(("Maps", note, html.panels(drawn)))
     else:
         sections.append(("Maps", "UMAP maps need the extra: <code>pip install 'spt-jax[study]'</code>.", ""))
     if document.get("other_split"):
         sections.append(("Split by site", BY_SITE, _site_table(document)))
-    top = f'<p class="note">{escape(_top(document))}</p>'
-    return page("SPT and its competitors", top, sections)
+    meanings = "; ".join(map(html.named, DESCRIPTORS))
+    top = f'<p class="note">{escape(_top(document))}</p><p class="note">{meanings}.</p>'
+    return html.page("SPT and its competitors", top, sections)
 
 
-def _figure(drawn: Figure, of: str = "figure") -> str:
-    return f'<div class="{of}">{as_svg(drawn)}</div>'
+def _of_kind(document: dict, kind: str, of_kind: dict) -> Iterator[tuple[str, str, str]]:
+    """The sections about one kind of site."""
+    legend = _legend(document["models"])
+    yield f"{kind}: scores", _scores_note(of_kind), _scores_table(document, kind, of_kind)
+    note = "Each axis from 0 to the best score of any model, written at its end."
+    yield f"{kind}: at a glance", note, legend + html.panels([html.panel(figures.radar(of_kind), "")])
+    if of_kind["against"]:
+        note = (
+            "SPT minus the competitor that does best <em>on the test split</em> at each descriptor, so chosen "
+            "against SPT; 95 % intervals from a bootstrap over materials. Single: mean over seeds; ensemble: mean "
+            "answers of the seeds of each."
+        )
+        seeds = len(document["seeds"])
+        key = html.legend({"single": figures.SINGLE, "ensemble": figures.ENSEMBLE}) if seeds > 1 else ""
+        yield f"{kind}: against the best", note, html.panels([html.panel(figures.against(of_kind, seeds), key)])
+    if of_kind["ranks"]:
+        note = (
+            f"Mean rank over {of_kind['ranks']['cases']} descriptors and seeds; a bar joins models that Nemenyi's "
+            "test does not tell apart. It takes the cases as independent, which they are not quite."
+        )
+        drawn = figures.critical_difference_figure(of_kind["ranks"]["mean"], of_kind["ranks"]["distance"])
+        yield f"{kind}: ranks", note, html.wide(as_svg(drawn))
+    if EXPERTS in document["models"]:
+        note = "One model for all descriptors, against one model for each. Dots: seeds."
+        cost = {name: document["cost"][name] for name in (SPT, EXPERTS)}
+        drawn = html.panel(figures.joint_and_experts(of_kind), ""), html.panel(figures.minutes(cost), "")
+        yield f"{kind}: joint and experts", note, _legend([SPT, EXPERTS]) + html.panels(drawn)
+    yield f"{kind}: robustness", ROBUST, _robustness(document, of_kind)
+    if of_kind["with_noise"]:
+        yield f"{kind}: trained with noise", WITH_NOISE, _with_noise(document, of_kind)
+
+
+def _legend(models: list[str]) -> str:
+    return f"<p>{html.legend(figures.colours(models))}</p>"
 
 
 def scores_csv(document: dict) -> str:
@@ -155,7 +158,7 @@ def _scores_table(document: dict, kind: str, of_kind: dict) -> str:
             cells.append(f"{text}{spread}{together}")
         metric = "F1" if d.kind == "class" else "R²"
         rows.append([d.name, metric, *cells, PAPER[kind].get(d.name, "")])
-    return table(["", "", *document["models"], "paper"], rows)
+    return html.table(["", "", *document["models"], "paper"], rows)
 
 
 ROBUST = (
@@ -181,9 +184,16 @@ def _robustness(document: dict, of_kind: dict) -> str:
         rows.append([model, *cells])
     heads = [f"{cases[i]['kind']} {cases[i]['size']:g}" for i in strongest]
     caption = '<p class="note">Change of the score by the strongest of each kind, mean over descriptors:</p>'
-    drawn = figures.noise(document, of_kind, models), figures.other_perturbations(document, of_kind, models)
-    pictures = "".join(_figure(each) for each in drawn)
-    return f"{pictures}{caption}{table(['', *heads], rows)}"
+    noise = (
+        html.panel(figures.noise(document, of_kind, models, name), html.named(descriptor(name)))
+        for name in figures.named(of_kind)
+    )
+    others = (
+        html.panel(figures.perturbed(document, of_kind, models, kind), f"<b>All descriptors</b>, {kind}")
+        for kind in kinds
+        if kind != "noise"
+    )
+    return f"{_legend(models)}{html.panels((*noise, *others))}{caption}{html.table(['', *heads], rows)}"
 
 
 WITH_NOISE = (
@@ -204,7 +214,7 @@ def _with_noise(document: dict, of_kind: dict) -> str:
             pairs = [(found[name][clean], found[name][worst]) for name in names]
             cells = ["" if None in (a, b) else f"{a:.3f} <small>{max(b, 0) - max(a, 0):+.3f}</small>" for a, b in pairs]
             rows.append([title, *cells])
-    return table(["", *names], rows)
+    return html.table(["", *names], rows)
 
 
 CALIBRATION = (
@@ -227,20 +237,11 @@ def _calibration_table(document: dict) -> str:
                 width = f"± {n['halfwidth']:.3f} {unit}"
                 cover = [f"{100 * n[key]:.1f} %" for key in ("coverage_sites", "coverage_materials")]
                 rows.append([model, name, "", "", "", "", width, *cover])
-    heads = [
-        "",
-        "",
-        "error",
-        "with temperature",
-        "by chance",
-        "temperature",
-        "90 % interval",
-        "sites in it",
-        "by material",
-    ]
+    heads = ["", "", "error", "with temperature", "by chance", "temperature"]
+    heads += ["90 % interval", "sites in it", "by material"]
     shown = [row for row in rows if row[0] in (SPT, EXPERTS)]
     rest = [row for row in rows if row[0] not in (SPT, EXPERTS)]
-    return f"{table(heads, shown)}<details><summary>Competitors</summary>{table(heads, rest)}</details>"
+    return f"{html.table(heads, shown)}<details><summary>Competitors</summary>{html.table(heads, rest)}</details>"
 
 
 LIPSCHITZ = (
@@ -258,7 +259,7 @@ def _lipschitz_table(document: dict) -> str:
         rows.append(
             [model, *("" if e is None else f"{e['median']:.2f} <small>{e['largest']:.1f}</small>" for e in each)]
         )
-    return table(["", *names], rows)
+    return html.table(["", *names], rows)
 
 
 BY_SITE = (
@@ -271,13 +272,6 @@ def _site_table(document: dict) -> str:
     rows = []
     for model, scores in document["other_split"].items():
         for name, each in scores.items():
-            rows.append(
-                [
-                    model,
-                    name,
-                    f"{each['material']:.3f}",
-                    f"{each['site']:.3f}",
-                    f"{each['site'] - each['material']:+.3f}",
-                ]
-            )
-    return table(["", "", "by material", "by site", "gap"], rows)
+            material, site = each["material"], each["site"]
+            rows.append([model, name, f"{material:.3f}", f"{site:.3f}", f"{site - material:+.3f}"])
+    return html.table(["", "", "by material", "by site", "gap"], rows)

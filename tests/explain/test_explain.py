@@ -22,6 +22,7 @@ from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.export import export
 from spt_jax.tasks import Task, make_tasks
+from tests.pages import Page
 
 LENGTH = 16
 GRID = EnergyGrid(points=LENGTH)
@@ -262,7 +263,13 @@ def test_the_command_writes_page_and_numbers(run, capsys):
     page, document = (run / "explain.html").read_text(), json.loads((run / "explain.json").read_text())
     assert lines[0].startswith("CN 4 against 6") and lines[1].startswith("OS") and lines[-1] == f"{run}/explain.html"
     assert document["absorber"] == "Fe K" and document["sites"] == 18  # the most frequent of the test split
-    assert page.count("<svg") >= 3 * len(document["descriptors"]) and "src=" not in page and 'href="http' not in page
+    assert page.count("<svg") >= 3 * len(document["descriptors"])
+    top = Page(page).text.split("Physics check")[0]
+    # A verdict alone says nothing: the claim and the number stand beside it.
+    for check, claim in zip(document["checks"], ("tells CN 4 from CN 6", "raises the predicted OS"), strict=True):
+        verdict = {None: "not asked", True: "confirmed", False: "not confirmed"}[check["confirmed"]]
+        assert f"{claim} {verdict}" in top
+        assert (check["line"] if check["confirmed"] is None else f"± {check['error']:.3f}") in top
     assert [check["line"] for check in document["checks"]] == lines[:2]
     for found in document["descriptors"].values():
         for group in found["groups"]:

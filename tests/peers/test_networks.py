@@ -18,6 +18,7 @@ from spt_jax.peers.transformers import PromptAttention, SelfAttention, Tokens, s
 from spt_jax.reports.report import write_report
 from spt_jax.runs.blueprint import Blueprint, network_class
 from spt_jax.training.loop import train
+from tests.pages import Page
 
 LENGTH = 30
 ENERGY = np.linspace(2, 73.5, LENGTH)
@@ -89,8 +90,8 @@ def test_trains_saves_and_answers_again(tmp_path):
     scores = evaluation.metrics["descriptors"]
     assert scores["OS"]["f1_macro"] == pytest.approx(last["validation"]["OS"])
     assert scores["MBL"]["r2"] == pytest.approx(last["validation"]["MBL"], abs=1e-5)
-    write_report(tmp_path, evaluation, model.blueprint)
-    assert "Chosen bands" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    write_report(tmp_path, evaluation, model.blueprint, dataset)
+    assert "Chosen bands" not in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
 
 
 def test_a_checkpoint_says_which_network():

@@ -9,6 +9,7 @@ from spt_jax.cli import main
 from spt_jax.config import PRESETS, Config, LabelsConfig, ModelConfig, TrainConfig
 from spt_jax.study.ablations import SHARES, ablate, scaling, variants
 from spt_jax.study.ablations_page import ablations_page
+from tests.pages import Page
 
 SMALL = Config(
     ModelConfig(width=8, blocks=1, bands=1, highest_band=6, readout_channels=2, hidden=16, hidden_layers=1),
@@ -52,11 +53,12 @@ def test_a_small_run_keeps_its_fits_and_writes_a_page(tmp_path):
     assert sizes[1] < sizes[0] == len(dataset.split("train").ids)
     for row in result["variants"]:
         assert np.isfinite(row["test_mean"]).all() and row["seconds"][0] > 0
-    assert (tmp_path / "report.html").read_text().endswith("</html>\n")
+    assert "validation split" in Page((tmp_path / "report.html").read_text()).text
     assert result["scaling"] is None, "two sizes do not tell an exponent"
     more = [{**row, "group": "data", "examples": 100 * i} for i, row in enumerate(result["variants"], start=1)]
     rows = [*result["variants"], *more]
-    assert "n<sup>-b</sup>" in ablations_page({**result, "variants": rows, "scaling": scaling(rows)})
+    page = ablations_page({**result, "variants": rows, "scaling": scaling(rows)})
+    assert "n<sup>-b</sup>" in page and Page(page)
     stamp = {path: path.stat().st_mtime_ns for path in tmp_path.glob("jobs/*/job.json")}
     assert ablate(dataset, tmp_path, chosen, 1, lambda *_: None) == result
     assert stamp == {path: path.stat().st_mtime_ns for path in tmp_path.glob("jobs/*/job.json")}

@@ -24,6 +24,7 @@ from spt_jax.study.jobs import Job, run_job
 from spt_jax.study.plan import Competitor, Plan, full, quick
 from spt_jax.study.run import study
 from spt_jax.study.tables import SPT, Fits
+from tests.pages import Page
 
 SMALL = Config(
     # Neither bands nor graph: what is tested is what becomes of a network, and this one compiles fastest.
@@ -101,10 +102,15 @@ def test_a_second_call_fits_nothing(done, monkeypatch):
 
 
 def test_page_and_tables_are_whole(done):
-    out, *_ = done
+    out, result, _ = done
     page = (out / "report.html").read_text()
-    assert page.endswith("</html>\n")
-    assert "nan" not in page.lower().replace("nanometre", "")
+    text = Page(page).text
+    assert "nan" not in text.lower().replace("nanometre", "")
+    for kind, of_kind in result["sites"].items():
+        for name, scores in of_kind["scores"]["Extra Trees"].items():
+            assert f"{scores['mean']:.3f}" in text.split(f"{kind}: scores")[-1], name
+    for model in result["models"]:
+        assert f"■ {model}" in text
     lines = list(csv.DictReader((out / "scores.csv").open()))
     assert {line["seed"] for line in lines} == {"0", "1"}
     assert len(list(csv.DictReader((out / "robustness.csv").open()))) % len(PERTURBATIONS) == 0
