@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measure, workload
-from benchmarks.train_step import trainer
 from spt_jax.training.ensemble import emphasis, experts, run_members
-from spt_jax.training.step import make_epoch
+from spt_jax.training.step import Quota, make_epoch
 
 
 def main(arguments: list[str] | None = None) -> list[dict]:
@@ -26,10 +26,10 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     work = workload.make(
         workload.config_of(options.preset, options.dtype, options.small), options.batch * steps, options.length
     )
-    step, state, _ = trainer(work)
-    epoch = make_epoch(step, steps, options.batch, 0, lambda batch: batch)
-    members = experts(work.config, work.tasks)[: options.members]
-    weights = jnp.stack([emphasis(member, work.tasks) for member in members])
+    state, shares = work.made.state(), (Quota(0, options.batch * steps, options.batch),)
+    epoch = make_epoch(work.made.step, steps, shares, 0, lambda batch: batch)
+    members = experts(work.config, work.made.objective.names, Path())[: options.members]
+    weights = jnp.stack([emphasis(member, work.made.objective) for member in members])
     states = jax.tree.map(lambda x: jnp.stack([x] * len(members)), state)
     data = jax.device_put(work.batch)
 

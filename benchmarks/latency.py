@@ -26,7 +26,6 @@ from flax import nnx
 from benchmarks import measure, workload
 from data_pipelines.schema import EnergyGrid
 from spt_jax.inference.predict import Model
-from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.export import export, load_exported
 
 COLUMNS = {
@@ -60,7 +59,8 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.spt"
         if find_spec("flatbuffers"):
-            export(make_model(options), path)
+            model = make_model(options)
+            export(model.blueprint, model.network, path)
             loading = measure.record("latency", "process start to answer", options, **_fresh_process(path))
         else:
             print("flatbuffers is not installed: the exported file is left out")
@@ -81,9 +81,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_model(options: argparse.Namespace) -> Model:
     """The preset with random weights, the same in every process."""
     work = workload.make(workload.config_of(options.preset, options.dtype, options.small), 1, options.length)
-    unused = (0.0,) * options.length
-    blueprint = Blueprint(work.config.model, work.grid, ("Cu K",), work.tasks, {}, unused, unused, "")
-    return Model(blueprint, nnx.merge(work.graph, work.params, work.constants))
+    return Model(work.made.blueprint, nnx.merge(work.made.graph, work.params, work.constants))
 
 
 def run(options: argparse.Namespace, batch: int, path: Path) -> list[dict]:
@@ -93,7 +91,7 @@ def run(options: argparse.Namespace, batch: int, path: Path) -> list[dict]:
     inputs = [workload.batch_of(rng, batch, grid)[:2] for _ in range(INPUTS)]
     networks = {"jit": model.network}
     if path.exists():
-        model = load_exported(path)
+        model = Model(*load_exported(path))
         networks["exported"] = model.network
     cases, fields = {}, {name: {} for name in (*networks, "predict")}
     for name, network in networks.items():

@@ -130,22 +130,18 @@ def _in_subprocess(options: argparse.Namespace, devices: int) -> dict:
 
 def _measure(options: argparse.Namespace) -> dict:
     """What `devices` virtual devices compile and exchange, and the time of a step with whole parameters."""
-    from dataclasses import replace
-
     import jax
 
     from benchmarks import measure, workload
-    from benchmarks.train_step import Running, trainer
+    from benchmarks.train_step import Running
     from spt_jax.training.sharding import Layout, make_mesh
 
     result = {}
     for kind in ("whole", "shared"):
         config = workload.config_of(options.preset, options.dtype, options.small)
         layout = Layout(make_mesh(), kind == "shared")
-        work = workload.make(config, options.batch * layout.devices, options.length)
-        work = replace(work, constants=layout.place_whole(work.constants))
-        step, state, flat = trainer(work, layout)
-        running = Running(step, layout.place(state, flat.size), layout.place_rows(work.batch))
+        work = workload.make(config, options.batch * layout.devices, options.length, layout=layout)
+        running, flat = Running(work.made.step, work.made.state(), layout.place_rows(work.batch)), work.made.flat
         found = collectives(running.program.as_text())
         large = [each.bytes for each in found if each.bytes >= flat.used]
         result[kind] = {
@@ -156,7 +152,7 @@ def _measure(options: argparse.Namespace) -> dict:
         }
         if kind == "whole":
             result["median_ms"] = measure.interleaved({"step": running}, options.repeats)["step"].median_ms
-            result["parameters"] = flat.size
+            result["parameters"] = flat.used
     jax.block_until_ready(running())
     return result
 

@@ -27,7 +27,7 @@ except ModuleNotFoundError:
 from benchmarks import measure
 from benchmarks.torch_network import TorchSPT
 from benchmarks.workload import Workload, config_of, make
-from spt_jax.config import TrainConfig
+from spt_jax.config import LabelsConfig
 from spt_jax.model.heads import head_specs
 from spt_jax.objectives.labels import Task
 from spt_jax.runs.torch_weights import to_torch
@@ -95,7 +95,7 @@ def joint_loss(
     return torch.stack(losses).mean()
 
 
-def augmented(spectrum: Tensor, config: TrainConfig, step_ev: float) -> Tensor:
+def augmented(spectrum: Tensor, config: LabelsConfig, step_ev: float) -> Tensor:
     """`spt_jax.objectives.augment.augment`."""
     column = torch.empty(len(spectrum), 1, device=spectrum.device)
     shift = config.energy_shift * nn.init.trunc_normal_(column.clone(), a=-2, b=2)
@@ -107,7 +107,7 @@ def augmented(spectrum: Tensor, config: TrainConfig, step_ev: float) -> Tensor:
 
 def train_step(model: TorchSPT, workload: Workload) -> Callable[[], None]:
     """One step of `spt_jax.training.step` on the workload's batch per call, at a constant learning rate."""
-    config = workload.config.train
+    config, objective = workload.config.train, workload.config.objective
     spectrum, numbers, labels, mask = tensors(workload.batch)
     other_numbers, other_labels, other_mask = (x.roll(1, 0) for x in (numbers, labels, mask))
     parameters = list(model.parameters())
@@ -116,7 +116,7 @@ def train_step(model: TorchSPT, workload: Workload) -> Callable[[], None]:
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     average = [p.detach().clone() for p in parameters]
-    beta = torch.distributions.Beta(*torch.tensor([config.mixup] * 2, device=device())) if config.mixup else None
+    beta = torch.distributions.Beta(*torch.tensor([objective.mixup] * 2, device=device())) if objective.mixup else None
     count = 0
     model.train()
 
@@ -126,12 +126,12 @@ def train_step(model: TorchSPT, workload: Workload) -> Callable[[], None]:
         if beta:
             drawn = beta.sample((len(spectrum),))
             share = torch.where(numbers == other_numbers, torch.maximum(drawn, 1 - drawn), share)
-        inputs = augmented(spectrum, config, workload.grid.step)
+        inputs = augmented(spectrum, objective, workload.grid.step)
         inputs = share[:, None] * inputs + (1 - share[:, None]) * inputs.roll(1, 0)
         with autocast(workload):
             outputs = model(inputs, numbers)
         labelled = ((labels, mask, share), (other_labels, other_mask, 1 - share))
-        loss = joint_loss(outputs, labelled, workload.tasks, config.label_smoothing)
+        loss = joint_loss(outputs, labelled, workload.tasks, objective.label_smoothing)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, config.clip_norm)
@@ -163,7 +163,7 @@ def tensors(arrays: Iterable[np.ndarray]) -> list[Tensor]:
 
 
 def autocast(workload: Workload) -> torch.autocast:
-    return torch.autocast(device(), torch.bfloat16, enabled=workload.config.model.dtype == "bfloat16")
+    return torch.autocast(device(), torch.bfloat16, enabled=workload.config.execution.dtype == "bfloat16")
 
 
 def wait() -> None:

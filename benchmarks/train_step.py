@@ -16,22 +16,12 @@ import numpy as np
 
 from benchmarks import measure, peaks, workload
 from benchmarks.workload import Workload
+from spt_jax.config import ExecutionConfig
 from spt_jax.model.flops import Cost, model_cost
 from spt_jax.model.plan import folding_cost, make_plan
-from spt_jax.training.flat import Flat
-from spt_jax.training.sharding import Layout
-from spt_jax.training.step import TrainState, init_state, make_epoch, make_optimiser, make_step
+from spt_jax.training.step import Quota, TrainState, make_epoch
 
 STEPS_PER_DISPATCH = 8
-
-
-def trainer(work: Workload, layout: Layout | None = None) -> tuple[Callable, TrainState, Flat]:
-    """The train step of spt_jax as the trainer builds it, and a fresh state."""
-    settings = work.config.train
-    flat = Flat(work.params, len(work.tasks), layout.devices if layout else 1)
-    optimiser = make_optimiser(settings, 10_000, 100, flat)
-    step = make_step(work.graph, work.constants, optimiser, work.tasks, settings, work.grid.step, flat, layout)
-    return step, jax.jit(lambda params: init_state(params, optimiser, flat, 0))(work.params), flat
 
 
 class Running:
@@ -50,28 +40,29 @@ class Running:
 
 def our_step(work: Workload) -> Running:
     """One training step on the workload's batch per call."""
-    step, state, _ = trainer(work)
-    return Running(step, state, jax.device_put(work.batch))
+    return Running(work.made.step, work.made.state(), jax.device_put(work.batch))
 
 
 def our_epoch(work: Workload, batch_size: int, steps: int) -> Running:
     """`steps` steps per call on batches drawn from the workload's resident spectra."""
-    step, state, _ = trainer(work)
-    return Running(make_epoch(step, steps, batch_size, 0, lambda batch: batch), state, jax.device_put(work.batch))
+    shares = (Quota(0, len(work.batch.labels), batch_size),)
+    epoch = make_epoch(work.made.step, steps, shares, 0, lambda batch: batch)
+    return Running(epoch, work.made.state(), jax.device_put(work.batch))
 
 
 def step_cost(work: Workload, batch_size: int) -> Cost:
     """Counted work of one training step: three forward passes."""
     model, length = work.config.model, work.grid.points
     outputs = sum(max(task.classes, 1) for task in work.tasks)
-    forward = model_cost(model, length, outputs, batch_size, folding_cost(model, length, batch_size))
+    forward = model_cost(
+        model, length, outputs, batch_size, folding_cost(model, length, batch_size, work.config.execution.folding)
+    )
     return Cost(3 * forward.flops, 3 * forward.bytes)
 
 
 def loss_error(work: Workload) -> float:
     """Largest difference of the outputs to those of the plain taps, in float32, on the workload's batch."""
-    model = work.config.model
-    plain = work.with_model(replace(model, folding="taps", dtype="float32"))
+    plain = work.executed(ExecutionConfig(folding="taps"))
     outputs = [
         jax.jit(w.apply)(work.params, work.batch.spectrum[:8], work.batch.atomic_number[:8]) for w in (work, plain)
     ]
@@ -119,7 +110,7 @@ def _one_batch(options: argparse.Namespace, batch: int, roofs: peaks.Roofs) -> l
     for name, (mode, running, steps) in cases.items():
         seconds = timings[name].median_ms / 1e3 / steps
         cost = step_cost(works[mode], batch)
-        plan = make_plan(works[mode].config.model, options.length)
+        plan = make_plan(works[mode].config.model, options.length, works[mode].config.execution.folding)
         lines.append(
             measure.record(
                 "train_step",

@@ -9,22 +9,23 @@ import jax
 import numpy as np
 from flax import nnx
 
+from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid
-from spt_jax.config import PRESETS, Config, ModelConfig
-from spt_jax.model.heads import head_specs
-from spt_jax.model.spt import SPT
-from spt_jax.objectives.labels import Task, make_tasks
-from spt_jax.runs.blueprint import covariance
+from spt_jax.config import PRESETS, Config, ExecutionConfig
+from spt_jax.tasks import Task
+from spt_jax.training.assemble import Assembly, assemble
+from spt_jax.training.sharding import Layout
 
 SMALL = {"width": 8, "hidden": 16, "blocks": 1}
 
 
 def config_of(preset: str, dtype: str, small: bool = False, **model: Any) -> Config:
-    """The preset with another dtype; `small` shrinks the network to what a test can afford."""
+    """The preset in another arithmetic; `small` shrinks the network to what a test can afford."""
     if preset not in PRESETS:
         raise SystemExit(f"unknown preset {preset!r}; presets: {', '.join(PRESETS)}")
     config = PRESETS[preset]()
-    return replace(config, model=replace(config.model, **{"dtype": dtype, **(SMALL if small else {}), **model}))
+    model = replace(config.model, **{**(SMALL if small else {}), **model})
+    return replace(config, model=model, execution=replace(config.execution, dtype=dtype))
 
 
 def spectra(rng: np.random.Generator, count: int, grid: EnergyGrid) -> np.ndarray:
@@ -52,42 +53,47 @@ def batch_of(rng: np.random.Generator, count: int, grid: EnergyGrid) -> Batch:
 
 @dataclass(frozen=True)
 class Workload:
-    """A model in parts, as `nnx.split` gives them, and what it is trained on."""
+    """A model as the trainer assembles it, and what it is trained on."""
 
-    config: Config
-    grid: EnergyGrid
-    tasks: tuple[Task, ...]
-    graph: nnx.GraphDef
-    params: Any
-    constants: Any
+    made: Assembly
     batch: Batch
+
+    @property
+    def config(self) -> Config:
+        return self.made.config
+
+    @property
+    def grid(self) -> EnergyGrid:
+        return self.made.blueprint.grid
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return self.made.objective.tasks
+
+    @property
+    def params(self) -> Any:
+        return self.made.params
+
+    @property
+    def constants(self) -> Any:
+        return self.made.constants
 
     def apply(self, params: Any, spectrum: jax.Array, atomic_number: jax.Array) -> dict[str, jax.Array]:
         """The network's outputs, as inference runs it."""
-        return nnx.merge(self.graph, params, self.constants)(spectrum, atomic_number)
+        return nnx.merge(self.made.graph, params, self.constants)(spectrum, atomic_number)
 
-    def with_model(self, model: ModelConfig) -> Workload:
-        """The same parameters and spectra under another model configuration of the same shapes."""
-        return replace(self, config=replace(self.config, model=model), graph=_parts(self, model)[0])
+    def executed(self, execution: ExecutionConfig) -> Workload:
+        """The same parameters and spectra, computed in another way."""
+        config = replace(self.config, execution=execution)
+        graph, _, _ = replace(self.made.blueprint, execution=execution).abstract()
+        return replace(self, made=replace(self.made, config=config, graph=graph))
 
 
-def make(config: Config, batch_size: int, length: int = 144, seed: int = 0) -> Workload:
+def make(config: Config, batch_size: int, length: int = 144, seed: int = 0, layout: Layout | None = None) -> Workload:
     """A fresh model and batch, statistics of the spectra taken from the batch as from a training set."""
     rng = np.random.default_rng(seed)
     grid = EnergyGrid(points=length, step=72 / length)
     batch = batch_of(rng, max(batch_size, 256), grid)
-    tasks = make_tasks(config.train.descriptors, batch)
-    work = Workload(config, grid, tasks, None, None, None, batch)
-    graph, params, constants = _parts(work, config.model, seed)
-    batch = jax.tree.map(lambda x: x[:batch_size], batch)
-    return replace(work, graph=graph, params=params, constants=constants, batch=batch)
-
-
-def _parts(work: Workload, config: ModelConfig, seed: int = 0) -> tuple[nnx.GraphDef, Any, Any]:
-    mean, spread = work.batch.spectrum.mean(axis=0), covariance(work.batch.spectrum)
-
-    def init(key: jax.Array):
-        model = SPT(config, head_specs(work.tasks), work.grid.relative(), mean, spread, rngs=nnx.Rngs(params=key))
-        return nnx.split(model, nnx.Param, ...)
-
-    return jax.jit(init)(jax.random.key(seed))
+    config = replace(config, train=replace(config.train, seed=seed))
+    made = assemble(config, Statistics.of(batch, {"Cu K": len(batch.labels)}), grid, "", 100, layout)
+    return Workload(made, jax.tree.map(lambda x: x[:batch_size], batch))

@@ -8,9 +8,11 @@ here and one function in `descriptors.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+
+from data_pipelines.ranges import Range, check
 
 # Index = atomic number; "" stands at 0.
 SYMBOLS: tuple[str, ...] = (
@@ -104,13 +106,12 @@ REFERENCE_ENERGY_EV: dict[tuple[str, str], float] = {
 class EnergyGrid:
     """Uniform grid of `points` energies from `start` in steps of `step`, eV above the reference energy."""
 
-    start: float = 2.0
-    step: float = 0.5
-    points: int = 144
+    start: Annotated[float, Range()] = 2.0
+    step: Annotated[float, Range(above=0)] = 0.5
+    points: Annotated[int, Range(least=16)] = 144
 
     def __post_init__(self) -> None:
-        if self.points < 16 or self.step <= 0:
-            raise ValueError(f"an energy grid needs step > 0 and at least 16 points, got {self}")
+        check(self)
 
     def relative(self) -> np.ndarray:
         """(points,) eV above the reference energy."""

@@ -107,7 +107,9 @@ def _parse(argv: list[str]) -> Any:
     prog, default = f"spt-jax {name}", {}
     if name in ("train", "ensemble"):
         if not rest or rest[0] in ("-h", "--help"):
-            print(f"{prog} PRESET --data DATASET --out RUN [--model.FIELD ...] [--train.FIELD ...]\n\n{presets}")
+            print(
+                f"{prog} PRESET --data DATASET --out RUN [--model.FIELD ...] [--objective.FIELD ...]\n    [--train.FIELD ...] [--execution.FIELD ...]\n\n{presets}"
+            )
             print(f"All fields with their defaults: {prog} PRESET --help")
             return None
         preset, *rest = rest
@@ -116,7 +118,11 @@ def _parse(argv: list[str]) -> Any:
         config = PRESETS[preset]()
         prog, default = (
             f"{prog} {preset}",
-            {"default": COMMANDS[name](tyro.MISSING, tyro.MISSING, config.model, config.train)},
+            {
+                "default": COMMANDS[name](
+                    tyro.MISSING, tyro.MISSING, config.model, config.objective, config.train, config.execution
+                )
+            },
         )
     complaint = io.StringIO()
     try:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from data_pipelines.errors import RunError
+from data_pipelines.ranges import Range, check
 from data_pipelines.schema import DESCRIPTORS, NAMES
 
 BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
 BandMode = Literal["per_sample", "batch", "fixed"]
+Folding = Literal["auto", "taps", "direct", "spectral", "separable"]
+
+
+Count = Annotated[int, Range(least=1)]
+Share = Annotated[float, Range(least=0, below=1)]
+Amount = Annotated[float, Range(least=0)]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The SPT network (paper, section on the Spectral Pattern Translator)."""
 
-    width: int = 48
+    width: Count = 48
     """Channels d of the hidden sequence."""
-    blocks: int = 2
+    blocks: Count = 2
     """Band-folding + attention blocks."""
     denoise: bool = True
     """Take the noise out of mu first, as much as each spectrum is found to have."""
@@ -26,42 +33,33 @@ class ModelConfig:
     """What the network sees of mu, and so what its bands are selected on."""
     band_mode: BandMode = "per_sample"
     """Bands of each spectrum (batch prediction = single prediction), of the batch, or a fixed set."""
-    bands: int = 3
+    bands: Annotated[int, Range(least=0)] = 3
     """k: bands kept of each spectrum; 0 leaves the folding out."""
-    highest_band: int = 12
+    highest_band: Count = 12
     """Frequencies 1..highest_band compete for the k places; mode `fixed` takes the first k."""
-    kernel: int = 3
+    kernel: Count = 3
     """Rows and columns of the 2-D convolution on the folded grid; odd."""
     fusion: Literal["query", "amplitude", "mean"] = "query"
     """What weighs the folded bands: a learnt query, their strength (as TimesNet does), or nothing."""
-    folding: Literal["auto", "taps", "direct", "spectral", "separable"] = "auto"
-    """How it is computed: counted out by `model/plan.py`, or forced. All give the same result."""
     attention: Literal["gatv1", "gatv2", "none"] = "gatv1"
     """Order of the graph attention score."""
-    attention_heads: int = 4
-    window: int = 4
+    attention_heads: Count = 4
+    window: Annotated[int, Range(least=0)] = 4
     """w: energy point i attends to i-w..i+w."""
-    readout_channels: int = 8
+    readout_channels: Count = 8
     """Channels kept of each energy point for the heads."""
-    hidden: int = 512
+    hidden: Count = 512
     """Width of the dense layers shared by all heads."""
-    hidden_layers: int = 3
+    hidden_layers: Count = 3
     """How many of them."""
-    dropout: float = 0.1
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the network; parameters and losses stay float32."""
-    remat: bool = False
-    """Compute the blocks again in the backward pass instead of keeping what they computed: less memory, more time."""
+    dropout: Share = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.bands <= self.highest_band:
-            raise RunError(f"bands ({self.bands}) must be between 0 and highest_band ({self.highest_band})")
+        check(self)
+        if self.bands > self.highest_band:
+            raise RunError(f"bands ({self.bands}) must not exceed highest_band ({self.highest_band})")
         if self.kernel % 2 == 0:
             raise RunError(f"kernel must be odd, got {self.kernel}")
-        if self.window < 0 or self.kernel < 1:
-            raise RunError("window and kernel must not be negative")
-        if self.hidden_layers < 1:
-            raise RunError("at least one hidden layer is needed")
         if self.width % self.attention_heads:
             raise RunError(f"width ({self.width}) must be a multiple of attention_heads ({self.attention_heads})")
 
@@ -76,27 +74,26 @@ class PeerConfig:
     """A network that SPT is compared with: same inputs, heads and training. `PEERS` has one of each kind."""
 
     kind: Literal["mlp", "cnn", "ft_transformer", "amformer"]
-    width: int
+    width: Count
     """Units of a hidden layer, channels, or numbers of a token."""
-    depth: int
+    depth: Count
     """Hidden layers, or residual blocks."""
-    dropout: float = 0.1
-    kernel: int = 5
+    dropout: Share = 0.1
+    kernel: Count = 5
     """CNN: energies under the kernel; odd."""
-    heads: int = 8
+    heads: Count = 8
     """Transformers: attention heads."""
-    patch: int = 4
+    patch: Count = 4
     """Transformers: neighbouring energies to a token; 1 is one token for each feature, as in the papers."""
-    prompts: int = 16
+    prompts: Count = 16
     """AMFormer: queries of an attention, and so tokens after it."""
-    kept: int = 8
+    kept: Count = 8
     """AMFormer: tokens that a query attends to, the strongest; the rest get nothing."""
 
     def __post_init__(self) -> None:
+        check(self)
         if self.kernel % 2 == 0:
             raise RunError(f"kernel must be odd, got {self.kernel}")
-        if min(self.width, self.depth, self.kernel, self.heads, self.patch, self.prompts, self.kept) < 1:
-            raise RunError("all sizes of a network must be at least 1")
         if self.kind in ("ft_transformer", "amformer") and self.width % self.heads:
             raise RunError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
 
@@ -107,63 +104,107 @@ class PeerConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Optimisation, augmentation and early stopping."""
+class LabelsConfig:
+    """What is learnt: the labels of a spectrum, from copies of it as a detector might have seen it."""
 
     descriptors: tuple[str, ...] = tuple(d.name for d in DESCRIPTORS)
     """Descriptors to learn: all (joint mode), or any subset (expert mode)."""
-    input: Literal["resident", "stream"] = "resident"
-    """Hold the whole training set on the device, or stream batches from disk."""
-    epochs: int = 48
-    batch_size: int = 64
-    accumulate: int = 1
-    """Pieces that a batch is computed in, one after the other: less memory, the same training."""
-    share_parameters: bool = False
-    """Keep on each device only its share of parameters and optimiser state, instead of all."""
-    learning_rate: float = 2e-3
-    warmup_epochs: float = 2.0
-    weight_decay: float = 0.05
-    clip_norm: float = 1.0
-    label_smoothing: float = 0.05
-    ema: float = 0.99
-    """Decay per step of the averaged parameters, which are the ones validated and saved for inference."""
-    noise: float = 0.005
+    label_smoothing: Share = 0.05
+    noise: Amount = 0.005
     """Largest sigma of the Gaussian noise added to mu, in edge steps; each spectrum draws its own up to it."""
-    energy_shift: float = 0.05
+    energy_shift: Amount = 0.05
     """Standard deviation of a random shift of the energy axis, eV."""
-    amplitude: float = 0.005
+    amplitude: Amount = 0.005
     """Standard deviation of a random factor on the edge step."""
-    mixup: float = 0.0
+    mixup: Amount = 0.0
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
-    validate_every: int = 2
-    """Epochs between validations, each followed by a checkpoint."""
-    patience: int = 15
-    """Validations without improvement before training stops; 0 never stops early."""
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        check(self)
         if not self.descriptors:
             raise RunError("at least one descriptor is needed")
         unknown = set(self.descriptors) - set(NAMES)
         if unknown:
             raise RunError(f"unknown descriptor {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
-        if min(self.batch_size, self.epochs, self.accumulate) < 1:
-            raise RunError("batch_size, epochs and accumulate must be at least 1")
+
+
+Schedule = Literal["cosine", "stable", "constant"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The schedule: how long, how fast, how it is judged."""
+
+    input: Literal["resident", "stream"] = "resident"
+    """Hold the whole training set on the device, or stream batches from disk."""
+    epochs: Count = 48
+    """A finished run goes on when asked for more."""
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Range(above=0)] = 2e-3
+    schedule: Schedule = "cosine"
+    """The learning rate after the warm-up:
+
+    cosine    falls to a hundredth over the whole run; best at a length that is known
+    stable    stays, and falls linearly over the last fifth: can be extended until that begins
+    constant  stays: for a run whose end is not known
+    """
+    warmup_epochs: Amount = 2.0
+    """Epochs over which the learning rate rises from 0; at most half of the run."""
+    weight_decay: Amount = 0.05
+    clip_norm: Annotated[float, Range(above=0)] = 1.0
+    ema: Share = 0.99
+    """Decay per step of the averaged parameters, which are the ones validated and saved for inference."""
+    validate_every: Count = 2
+    """Epochs between validations, each followed by a checkpoint."""
+    patience: Annotated[int, Range(least=0)] = 15
+    """Validations without improvement before training stops; 0 never stops early."""
+    seed: Annotated[int, Range(least=0, below=2**31)] = 0
+    init: str = ""
+    """Run folder whose parameters this one begins with, wherever name and shape agree; what was not taken is told."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that stay as they are: patterns of their names, such as 'band_blocks/*' or '*/bias'."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.warmup_epochs > self.epochs:
+            raise RunError(f"warmup_epochs ({self.warmup_epochs:g}) must not exceed epochs ({self.epochs})")
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How a run is computed. It changes no result but by rounding, so it may change whenever a run goes on."""
+
+    accumulate: Count = 1
+    """Pieces that a batch is computed in, one after the other: less memory, the same training."""
+    remat: bool = False
+    """Compute the blocks again in the backward pass instead of keeping what they computed: less memory, more time."""
+    share_parameters: bool = False
+    """Keep on each device only its share of parameters and optimiser state, instead of all."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of SPT; parameters and losses stay float32, and so do the networks it is compared with."""
+    folding: Folding = "auto"
+    """How SPT folds: counted out by `model/plan.py`, or forced."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
 class Config:
-    """All that defines a run, apart from its data."""
+    """All that defines a run apart from its data, and how it is executed."""
 
     model: ModelConfig | PeerConfig = field(default_factory=ModelConfig)
+    objective: LabelsConfig = field(default_factory=LabelsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
 
 def tiny() -> Config:
     """A few hundred spectra, two minutes on 2 CPU cores: the quickstart."""
     return Config(
         ModelConfig(width=32),
-        TrainConfig(epochs=80, batch_size=32, noise=0.01, energy_shift=0.25, amplitude=0.02, mixup=0.4),
+        LabelsConfig(noise=0.01, energy_shift=0.25, amplitude=0.02, mixup=0.4),
+        TrainConfig(epochs=80, batch_size=32),
     )
 
 
@@ -175,8 +216,9 @@ def base() -> Config:
 def large() -> Config:
     """Tens of thousands of spectra and more, on a GPU or TPU; not yet measured."""
     return Config(
-        ModelConfig(width=256, blocks=4, bands=5, hidden=1024, dtype="bfloat16"),
-        TrainConfig(batch_size=1024, learning_rate=1e-3, epochs=200),
+        ModelConfig(width=256, blocks=4, bands=5, hidden=1024),
+        train=TrainConfig(batch_size=1024, learning_rate=1e-3, epochs=200),
+        execution=ExecutionConfig(dtype="bfloat16"),
     )
 
 

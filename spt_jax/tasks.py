@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipelines.schema import DESCRIPTORS, Batch, descriptor
+from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.schema import DESCRIPTORS, descriptor
 
 Answers = dict[str, np.ndarray]
 """What any model says of N spectra, by descriptor: (N, C) class probabilities, or (N,) values in the unit."""
@@ -33,22 +35,21 @@ class Task:
     trivial: float
 
 
-def make_tasks(names: tuple[str, ...], train: Batch) -> tuple[Task, ...]:
-    """Statistics of the training labels; a descriptor without any is left out."""
+def make_tasks(names: tuple[str, ...], train: Statistics) -> tuple[Task, ...]:
+    """The descriptors to learn, by the statistics of their training labels; one without any label is left out."""
     tasks = []
     for column, d in enumerate(DESCRIPTORS):
-        present = train.mask[:, column]
-        if d.name not in names or not present.any():
+        labels = train.labels[d.name]
+        if d.name not in names or not labels.count:
             continue
-        values = train.labels[present, column].astype(np.float64)
         mean, std, trivial = 0.0, 1.0, 1.0
         if d.kind == "regression":
-            mean, std = float(values.mean()), float(max(values.std(), 1e-6))
+            mean, std = labels.mean, max(math.sqrt(labels.scatter / labels.count), 1e-6)
         else:
-            share = np.bincount(values.astype(int)) / len(values)
+            share = labels.counts[labels.counts > 0] / labels.count
             # A label that never changes (OS of oxygen) costs nothing; the floor keeps its weight finite.
-            trivial = float(max(-(share[share > 0] * np.log(share[share > 0])).sum(), 0.1))
-        tasks.append(Task(d.name, column, len(d.classes), mean, std, float(present.mean()), trivial))
+            trivial = max(float(-(share * np.log(share)).sum()), 0.1)
+        tasks.append(Task(d.name, column, len(d.classes), mean, std, labels.count / train.count, trivial))
     return tuple(tasks)
 
 

@@ -10,17 +10,18 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("data_pipelines", "spt_jax")
 FLOORS = (
     # Data flows upward: a room may import what stands below it, and nothing on its own floor but itself.
-    ("data_pipelines.errors", "data_pipelines.schema", "data_pipelines.run_tree", "data_pipelines.library"),
-    ("data_pipelines.files", "data_pipelines.pages"),
+    ("data_pipelines.errors", "data_pipelines.files", "data_pipelines.run_tree", "data_pipelines.library"),
+    ("data_pipelines.ranges",),
+    ("data_pipelines.schema",),
+    ("data_pipelines.pages",),
     ("data_pipelines.spectra", "data_pipelines.structures", "data_pipelines.labels"),
     ("data_pipelines.feff",),
     ("data_pipelines.readers",),
     ("data_pipelines.dataset",),
     ("data_pipelines.survey",),
-    ("spt_jax.shapes", "spt_jax.config", "spt_jax.tasks"),
-    ("spt_jax.model",),
+    ("spt_jax.shapes", "spt_jax.config", "spt_jax.batching", "spt_jax.tasks"),
+    ("spt_jax.model", "spt_jax.scoring"),
     ("spt_jax.objectives", "spt_jax.peers"),
-    ("spt_jax.scoring",),
     ("spt_jax.runs",),
     ("spt_jax.training", "spt_jax.inference"),
     ("spt_jax.robustness", "spt_jax.reports"),
@@ -33,7 +34,7 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 OWNERS = {
     "array_record": "data_pipelines/dataset/blocks.py",
-    "grain": "data_pipelines/dataset/loading.py",
+    "grain": "data_pipelines/dataset/stream.py",
     "larch": "data_pipelines/readers/spectrum.py",
     "parsl": "data_pipelines/feff/campaign.py",
     "orbax": "spt_jax/runs/checkpoint.py",

@@ -15,7 +15,7 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import main
-from spt_jax.runs.checkpoint import FORMAT
+from spt_jax.runs.formats import CHECKPOINT
 
 SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()
 
@@ -141,7 +141,9 @@ def test_checkpoint_of_another_version_or_damaged_is_refused(run, tmp_path, caps
         shutil.copytree(run, copy)
         [document] = [p for p in copy.glob("model/*/blueprint/metadata") if p.is_file()]
         text = document.read_text()
-        document.write_text(text.replace(f'"format": {FORMAT}', '"format": 99') if damage == "format" else text[:100])
+        document.write_text(
+            text.replace(f'"format": {CHECKPOINT}', '"format": 99') if damage == "format" else text[:100]
+        )
         message = fails(capsys, "predict", str(copy), str(EXAMPLE))
         assert ("format 99" if damage == "format" else "damaged") in message
 

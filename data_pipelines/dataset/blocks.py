@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
@@ -124,6 +124,39 @@ def join(parts: list[Rows]) -> Rows:
     return Rows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
+class BlockSource(Protocol):
+    """Examples in blocks, wherever they lie. sizes: (blocks,) rows of each."""
+
+    sizes: np.ndarray
+
+    def __getitem__(self, block: int) -> Rows: ...
+
+
+def gather(source: BlockSource, chosen: np.ndarray) -> Rows:
+    """Some blocks one after the other, at least one; no more than a block is held besides them."""
+    sizes, first = source.sizes[chosen], source[chosen[0]]
+    whole = Rows(*(np.empty((sizes.sum(), *array.shape[1:]), array.dtype) for array in first))
+    for block, end in zip(chosen, np.cumsum(sizes), strict=True):
+        for array, values in zip(whole, source[block], strict=True):
+            array[end - len(values) : end] = values
+    return whole
+
+
+def places(source: BlockSource, chosen: np.ndarray) -> np.ndarray:
+    """(n,) numbers of all rows of these blocks."""
+    ends = np.cumsum(source.sizes)
+    return np.concatenate([np.arange(ends[block] - source.sizes[block], ends[block]) for block in chosen])
+
+
+def spaced(source: BlockSource, most: int | None = None) -> np.ndarray:
+    """(n,) numbers of blocks at equal distances that hold some `most` rows; of all blocks where None."""
+    if most is not None and most < 1:
+        raise DatasetError(f"at least one example must be asked for, not {most}")
+    total, rows = len(source.sizes), int(source.sizes.sum())
+    count = total if most is None else min(-(-most * total // rows), total)
+    return ((np.arange(count) + 0.5) * total / count).astype(int)
+
+
 class Blocks:
     """Random access to the blocks of one split in `folders`, one after the other; any number of threads may read.
 
@@ -187,7 +220,7 @@ class Blocks:
         if not path.exists():
             raise DatasetError(f"{path}: missing; {REMEDY}")
         try:
-            reader = ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
+            reader = reader_of(path)
             records = reader.num_records()
         except RuntimeError as error:
             raise self._damaged(shard, str(error)) from None
@@ -197,6 +230,11 @@ class Blocks:
 
     def _damaged(self, shard: int, detail: str) -> DatasetError:
         return DatasetError(f"{self._paths[shard]}: damaged ({' '.join(detail.split())}); {REMEDY}")
+
+
+def reader_of(path: Path) -> ArrayRecordReader:
+    """Any ArrayRecord file at random access, without threads of its own. Raises RuntimeError for a damaged one."""
+    return ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
 
 
 def write_all(path: Path, records: Iterable[bytes]) -> None:
@@ -210,7 +248,7 @@ def write_all(path: Path, records: Iterable[bytes]) -> None:
 def read_all(path: Path) -> Iterator[bytes]:
     """All records of any ArrayRecord file. Raises DatasetError that names it where it is missing or damaged."""
     try:
-        reader = ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
+        reader = reader_of(path)
         for start in range(0, reader.num_records(), BLOCK_ROWS):
             yield from reader.read(range(start, min(start + BLOCK_ROWS, reader.num_records())))
         reader.close()

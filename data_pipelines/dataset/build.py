@@ -131,16 +131,15 @@ def _reasons(staged) -> list[tuple[str, str]]:
 
 
 def _checksums(out: Path, document: dict, existing: dict | None) -> dict[str, str]:
-    """Of every file; those of parts that stay are known."""
+    """Of every file; those that an earlier card has of parts that stay are known."""
     known = existing["files"] if existing else {}
     stay = {source["part"] for source in existing["sources"]} if existing else set()
     sums: dict[str, str] = {}
     for source in document["sources"]:
-        files = parts.files(out, source["part"])
-        if source["part"] in stay:
-            sums |= {name: known[name] for name in (p.relative_to(out).as_posix() for p in files)}
-        else:
-            sums |= card.checksums(out, files)
+        for path in parts.files(out, source["part"]):
+            name = path.relative_to(out).as_posix()
+            old = source["part"] in stay and name in known
+            sums |= {name: known[name]} if old else card.checksums(out, [path])
     return sums
 
 

@@ -4,6 +4,7 @@
     DATASET/blocks/PART/...           the examples for training, in blocks
     DATASET/spt_xas/PART/1.0.0/...    the same examples in the same order, for anyone who reads TFDS
     DATASET/ledger/PART.parquet       every record that was found, kept or dropped and why, and where it lies
+    DATASET/statistics/PART.npz       mean, covariance, absorbers and labels of each split, as training needs them
 
 A part is named after its content, so that a new one never stands in the way of the old one: the card, written last,
 changes the dataset from one state to the next, and a kill at any moment leaves one of the two.
@@ -14,26 +15,32 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_pipelines.dataset import blocks
+from data_pipelines.dataset import blocks, statistics
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled
+from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
-from data_pipelines.schema import DESCRIPTORS, EnergyGrid
+from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid, encode_labels
 
 if TYPE_CHECKING:  # imports pymatgen, which reading does not need
     from data_pipelines.dataset.chunks import Beam
 
 LEDGER = "ledger"
 TFDS = "spt_xas"
-FOLDERS = (blocks.FOLDER, TFDS, LEDGER)
+STATISTICS = "statistics"
+FOLDERS = (blocks.FOLDER, TFDS, LEDGER, STATISTICS)
 
 
 def name_of(source: str, key: str, split: np.ndarray) -> str:
@@ -47,6 +54,7 @@ def paths(dataset: Path, part: str) -> dict[str, Path]:
         blocks.FOLDER: dataset / blocks.FOLDER / part,
         TFDS: dataset / TFDS / part,
         LEDGER: dataset / LEDGER / f"{part}.parquet",
+        STATISTICS: dataset / STATISTICS / f"{part}.npz",
     }
 
 
@@ -93,6 +101,8 @@ def write(
     if order and not target[TFDS].exists():
         tfds.write(partial, part, target[blocks.FOLDER], target[LEDGER], grid, beam)
         (partial / TFDS / part).rename(target[TFDS])
+    if order and not target[STATISTICS].exists():
+        statistics.write(target[STATISTICS], {name: measure(dataset, part, name) for name in order})
     shutil.rmtree(partial)
 
 
@@ -113,15 +123,41 @@ def _ledger(staged: Staged, rows: np.ndarray, order: dict[str, np.ndarray]) -> p
     )
 
 
-def ledger(dataset: Path, part: str) -> pa.Table:
+def ledger(
+    dataset: Path, part: str, columns: Sequence[str] | None = None, filters: pc.Expression | None = None
+) -> pa.Table:
     """Raises DatasetError that names the file where it is missing or damaged."""
     path = paths(dataset, part)[LEDGER]
+    with _reading(path):
+        return pq.read_table(path, columns=columns, filters=filters)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        return pq.read_table(path)
+        yield
     except FileNotFoundError:
         raise DatasetError(f"{path}: missing; {blocks.REMEDY}") from None
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: damaged ({str(error).splitlines()[0]}); {blocks.REMEDY}") from None
+
+
+def measure(dataset: Path, part: str, split: str) -> Statistics:
+    """The statistics of a part's split from its blocks and its ledger, a block and a piece of columns in memory."""
+    source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], split)
+    held = (source[block] for block in range(len(source)))
+    rows = (Batch(own.spectrum, own.atomic_number, *encode_labels(own.labels)) for own in held)
+    return replace(Statistics.merge(Statistics.of(own, ()) for own in rows), absorbers=_absorbers(dataset, part, split))
+
+
+def _absorbers(dataset: Path, part: str, split: str) -> dict[str, int]:
+    path, found = paths(dataset, part)[LEDGER], Counter()
+    with _reading(path), pq.ParquetFile(path) as file:
+        for piece in file.iter_batches(columns=["element", "edge", "split"]):
+            own = piece.filter(pc.equal(piece["split"], split))
+            for entry in pc.value_counts(pc.binary_join_element_wise(own["element"], own["edge"], " ")).to_pylist():
+                found[entry["values"]] += entry["counts"]
+    return dict(sorted(found.items()))
 
 
 def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
@@ -137,7 +173,7 @@ def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
         if not len(own):
             continue
         source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], name)
-        held = blocks.join([source[i] for i in range(len(source))])
+        held = blocks.gather(source, blocks.spaced(source))
         for column, values in (("spectrum", held.spectrum), ("labels", held.labels)):
             arrays[column][own] = values[place[own]]
     missing = pa.array(split == "")

@@ -5,22 +5,32 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from data_pipelines.dataset.loading import Dataset, Split
+from data_pipelines.dataset.data import Split, join, take
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.splits import SPLITS, families, hash_place, hashed_split
+from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
-from data_pipelines.schema import Batch
 
 
 class Resplit(Dataset):
-    """The same dataset with other splits, held in memory: what `train` and `evaluate` read is `split` and `grid`."""
+    """The same dataset with other splits, held in memory, where alone it can be trained on."""
 
     def __init__(self, dataset: Dataset, splits: dict[str, Split], name: str):
         super().__init__(dataset.path)
         self._splits = splits
+        self.examples = {name: len(own.ids) for name, own in splits.items()}
         self.fingerprint = f"{dataset.fingerprint} {name}"
 
-    def split(self, name: str) -> Split:
-        return self._splits[name]
+    def split(self, name: str, most: int | None = None) -> Split:
+        whole = self._splits[name]
+        count = len(whole.ids)
+        return whole if most is None or most >= count else take(whole, np.arange(most) * count // most)
+
+    def statistics(self, name: str) -> Statistics:
+        return Statistics.of(self._splits[name].batch, self._splits[name].absorbers)
+
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1):
+        raise DatasetError(f"{self.path}: dealt anew in memory ({self.fingerprint}), so not to be streamed")
 
 
 def by_site(dataset: Dataset) -> Resplit:
@@ -72,16 +82,3 @@ def folds(dataset: Dataset, count: int) -> list[Resplit]:
         )
         for i, (left, held) in enumerate(parts)
     ]
-
-
-def join(splits: list[Split]) -> Split:
-    """One after the other."""
-    texts = (sum((getattr(split, name) for split in splits), ()) for name in ("ids", "materials", "absorbers"))
-    arrays = zip(*(split.batch for split in splits), strict=True)
-    return Split(*texts, Batch(*(np.concatenate(parts) for parts in arrays)))
-
-
-def take(split: Split, rows: np.ndarray) -> Split:
-    """Some rows of a split, by their (n,) numbers."""
-    texts = (tuple(column[i] for i in rows) for column in (split.ids, split.materials, split.absorbers))
-    return Split(*texts, Batch(*(field[rows] for field in split.batch)))

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from data_pipelines.dataset import blocks, card, parts, tfds
+from data_pipelines.dataset import blocks, card, parts, statistics, tfds
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DatasetError
@@ -64,7 +64,19 @@ def _records(dataset: Path, source: dict, report: Report) -> Iterator[str]:
         if len(own) != source["splits"][name]:
             yield f"{dataset}: {len(own)} {name} examples of {part} in the ledger, {source['splits'][name]} in the data card"
         if own:
-            yield from _split(dataset, part, name, own, report)
+            problems = list(_split(dataset, part, name, own, report))
+            yield from problems or _statistics(dataset, part, name)
+
+
+def _statistics(dataset: Path, part: str, split: str) -> Iterator[str]:
+    path = parts.paths(dataset, part)[parts.STATISTICS]
+    if not path.exists():  # told already, or the dataset is from before there were any
+        return
+    try:
+        if not statistics.read(path, split).agrees(parts.measure(dataset, part, split)):
+            yield f"{path}: not the statistics of the {split} examples of {part}"
+    except DatasetError as error:
+        yield str(error)
 
 
 def _split(dataset: Path, part: str, split: str, ids: list[str], report: Report) -> Iterator[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from data_pipelines.errors import SpectrumError
+from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.files import write_atomic
+from data_pipelines.ranges import Range, check
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -29,37 +30,36 @@ class FeffSettings:
     """Absorption edge."""
     core_hole: Literal["FSR", "RPA", "None"] = "FSR"
     """Core hole: final state rule, screened, or none."""
-    scf: float = 3.5
+    scf: Annotated[float, Range(least=0)] = 3.5
     """Radius of the self-consistent potentials; 0 does without self-consistency."""
-    scf_iterations: int = 10
+    scf_iterations: Annotated[int, Range(least=1)] = 10
     """Most iterations of self-consistency."""
-    scf_mixing: float = 0.2
+    scf_mixing: Annotated[float, Range(above=0, most=1)] = 0.2
     """Share of the new potentials that an iteration takes."""
-    fms: float = 5.0
+    fms: Annotated[float, Range(above=0)] = 5.0
     """Radius of full multiple scattering."""
-    cluster: float = 8.0
+    cluster: Annotated[float, Range(above=0)] = 8.0
     """Radius of the atoms given to FEFF."""
-    k_max: float = 4.5
+    k_max: Annotated[float, Range(above=0)] = 4.5
     """Wave number at which the spectrum ends; 4.5 is 77 eV above the edge."""
-    k_step: float = 0.04
+    k_step: Annotated[float, Range(above=0)] = 0.04
     """Step far from the edge."""
-    e_step: float = 0.1
+    e_step: Annotated[float, Range(above=0)] = 0.1
     """Energy step at the edge."""
     cards: tuple[str, ...] = ()
     """Further cards, each in quotes, such as "EXCHANGE 0 0.0 0.5 2"."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.scf <= self.cluster and 0 < self.fms <= self.cluster):
-            raise ValueError(f"cluster must reach as far as scf and fms, and fms be positive: {self}")
-        if not (self.scf_iterations > 0 and 0 < self.scf_mixing <= 1):
-            raise ValueError(f"scf_iterations must be positive and scf_mixing in (0, 1]: {self}")
-        if not (0 < self.k_step < self.k_max and self.e_step > 0):
-            raise ValueError(f"k_step and e_step must be positive, and k_max larger than k_step: {self}")
+        check(self)
+        if max(self.scf, self.fms) > self.cluster:
+            raise UserError(f"scf ({self.scf:g}) and fms ({self.fms:g}) must be at most cluster ({self.cluster:g})")
+        if self.k_step >= self.k_max:
+            raise UserError(f"k_step ({self.k_step:g}) must be below k_max ({self.k_max:g})")
         object.__setattr__(self, "cards", tuple(self.cards))  # a list when read from JSON
         for card in self.cards:
             name = (card.split() or [""])[0]
             if not name.isalpha() or any(name.upper()[:4] == own[:4] for own in OWN_CARDS) or "\n" in card:
-                raise ValueError(f"not a further card: {card!r}; {', '.join(OWN_CARDS)} have settings of their own")
+                raise UserError(f"not a further card: {card!r}; {', '.join(OWN_CARDS)} have settings of their own")
 
 
 def safer(settings: FeffSettings, reason: str) -> FeffSettings | None:

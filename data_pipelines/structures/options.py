@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from data_pipelines.errors import UserError
+from data_pipelines.ranges import Range, check
 from data_pipelines.schema import SYMBOLS
 
 
@@ -13,39 +15,33 @@ from data_pipelines.schema import SYMBOLS
 class Variants:
     """How many variants of each structure to make beside the structure itself, and how strong."""
 
-    orderings: int = 1
+    orderings: Annotated[int, Range(least=1)] = 1
     """Arrangements to make of a structure with partial occupancies."""
-    strain: int = 0
+    strain: Annotated[int, Range(least=0)] = 0
     """Strained copies."""
-    strain_size: float = 0.02
+    strain_size: Annotated[float, Range(above=0, most=0.2)] = 0.02
     """Largest principal strain of each."""
-    thermal: int = 0
+    thermal: Annotated[int, Range(least=0)] = 0
     """Copies with displaced atoms."""
-    thermal_sigma: float = 0.05
+    thermal_sigma: Annotated[float, Range(above=0, most=0.5)] = 0.05
     """Standard deviation of a displacement along each axis, in Å."""
-    delithiate: tuple[float, ...] = ()
+    delithiate: Annotated[tuple[float, ...], Range(above=0, most=1)] = ()
     """Fractions of lithium to take out, one copy each, along one path: what is out stays out."""
     substitute: tuple[str, ...] = ()
     """Replacements FROM:TO:FRACTION, one copy each, such as Co:Ni:0.25."""
-    antisites: int = 0
+    antisites: Annotated[int, Range(least=0)] = 0
     """Copies with lithium and transition metal changing places."""
-    antisite_fraction: float = 0.05
+    antisite_fraction: Annotated[float, Range(above=0, most=1)] = 0.05
     """Share of the lithium that does, at least one atom."""
-    vacancies: int = 0
+    vacancies: Annotated[int, Range(least=0)] = 0
     """Copies with oxygen vacancies."""
-    vacancy_fraction: float = 0.05
+    vacancy_fraction: Annotated[float, Range(above=0, most=1)] = 0.05
     """Share of the oxygen that is missing, at least one atom."""
-    cell_atoms: int = 32
+    cell_atoms: Annotated[int, Range(least=1)] = 32
     """Every variant but strain is made in a cell of at least this many atoms."""
 
     def __post_init__(self) -> None:
-        if min(self.strain, self.thermal, self.antisites, self.vacancies) < 0 or self.orderings < 1:
-            raise UserError("counts of variants must not be negative, and orderings at least 1")
-        if not (0 < self.strain_size <= 0.2 and 0 < self.thermal_sigma <= 0.5):
-            raise UserError("strain-size must be within 0 and 0.2, thermal-sigma within 0 and 0.5 Å")
-        fractions = (*self.delithiate, self.antisite_fraction, self.vacancy_fraction)
-        if not all(0 < fraction <= 1 for fraction in fractions):
-            raise UserError("fractions must be above 0 and at most 1")
+        check(self)
         for text in self.substitute:
             parse_substitution(text)
 
@@ -55,10 +51,11 @@ class Options:
     """Written to options.json, so that a folder holds one kind of set. `elements` are the absorbers, () is all."""
 
     elements: tuple[str, ...] = ()
-    seed: int = 0
+    seed: Annotated[int, Range(least=0)] = 0
     variants: Variants = field(default_factory=Variants)
 
     def __post_init__(self) -> None:
+        check(self)
         unknown = set(self.elements) - set(SYMBOLS[1:])
         if unknown:
             raise UserError(f"unknown element {', '.join(sorted(unknown))}")

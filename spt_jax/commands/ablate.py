@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from data_pipelines.errors import UserError
+from data_pipelines.ranges import Range, check
 from spt_jax.commands.study import JobsLine
 from spt_jax.config import PRESETS
 
@@ -27,13 +29,18 @@ class Ablate:
     """Folder for the fits and the report."""
     preset: str = "base"
     """What is changed."""
-    seeds: int = 1
+    seeds: Annotated[int, Range(least=1)] = 1
     """Fits of each variant. One seed cannot tell small effects from chance."""
-    folds: int = 0
+    folds: Annotated[int, Range(least=0)] = 0
     """Choose by cross-validation: training and validation materials dealt to so many folds, a fit on each. 5 folds tell
     what one small validation split cannot. No fold holds test spectra."""
     groups: tuple[str, ...] = ()
     """Only these groups, for instance --groups bands data; all where not given."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.folds == 1 or (self.folds and self.seeds > 1):
+            raise UserError("folds must be at least 2, or 0 for none, and goes without seeds")
 
     def run(self) -> None:
         from data_pipelines.dataset.loading import Dataset
@@ -41,10 +48,6 @@ class Ablate:
 
         if self.preset not in PRESETS:
             raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
-        if self.seeds < 1:
-            raise UserError(f"--seeds must be at least 1, got {self.seeds}")
-        if self.folds < 0 or self.folds == 1 or (self.folds and self.seeds > 1):
-            raise UserError("--folds must be at least 2, and goes without --seeds")
         chosen = variants(PRESETS[self.preset]())
         known = list(dict.fromkeys(variant.group for variant in chosen if variant.group))
         if unknown := set(self.groups) - set(known):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from data_pipelines.errors import UserError
+from data_pipelines.ranges import Range, check
 from data_pipelines.schema import EnergyGrid
 from spt_jax.commands.screen import bars
 
@@ -28,7 +30,7 @@ class Prepare:
     out: Path
     """Dataset folder to make; data_card.txt in it tells what went into it and what did not."""
     grid: EnergyGrid = field(default_factory=EnergyGrid)
-    workers: int = 0
+    workers: Annotated[int, Range(least=0)] = 0
     """Processes; 0 means one per core."""
     add: bool = False
     """Add the sources to the dataset in `out`; what it has is not read again."""
@@ -39,6 +41,9 @@ class Prepare:
     `out` must be on storage that its workers share."""
     beam_options: tuple[str, ...] = ()
     """Pipeline options of the runner, without the dashes: flink_master=localhost:8081 parallelism=64"""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from data_pipelines.dataset import card

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from data_pipelines.errors import UserError
+from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import bars
 
 
@@ -33,10 +34,13 @@ class Explain:
     """Which split of it."""
     element: str | None = None
     """Absorbing element; the most frequent of the split where not given."""
-    sites: int = 12
+    sites: Annotated[int, Range(least=1)] = 12
     """How many sites of each class get integrated gradients; the rest of the page is about all."""
     out: Path | None = None
     """Page to write, else RUN/explain.html; the numbers go to the same name with .json."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         import json
@@ -52,8 +56,6 @@ class Explain:
             raise UserError(f"{out} is a folder; name a file, for instance --out {out / 'explain.html'}")
         if out.suffix == ".json":
             raise UserError(f"{out}: the numbers go to a .json file; name the page, for instance explain.html")
-        if self.sites < 1:
-            raise UserError(f"--sites must be at least 1, got {self.sites}")
         model = load(self.model)
         split, absorber = select(model, Dataset(self.data), self.split, self.element)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,6 @@ class Explain:
             document = {"run": str(self.model), "split": self.split, "absorber": absorber, **found}
             write_atomic(out.with_suffix(".json"), json.dumps(document) + "\n")
             write_atomic(out, as_html(document, report))
-        for check in document["checks"]:
-            print(check["line"])
+        for question in document["checks"]:
+            print(question["line"])
         print(out)

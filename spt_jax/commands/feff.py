@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from data_pipelines.errors import UserError
 from data_pipelines.feff.input import FeffSettings
+from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import bars, console
 
 
@@ -30,22 +31,23 @@ class Feff:
     elements: tuple[str, ...] = ()
     """Absorbers, such as Co Ni O; all where not given."""
     settings: FeffSettings = field(default_factory=FeffSettings)
-    workers: int = 0
+    workers: Annotated[int, Range(least=0)] = 0
     """Runs at once on this machine; 0 means one per core."""
-    time_limit: float = 3600
+    time_limit: Annotated[float, Range(above=0)] = 3600
     """Seconds after which one attempt is killed."""
-    retries: int = 2
+    retries: Annotated[int, Range(least=0)] = 2
     """Further attempts at most, with safer settings; 0 keeps all spectra of one kind."""
     engine: Path | None = None
     """Python file whose `config` is a Parsl configuration: SLURM, PBS, Kubernetes (docs/feff.md)."""
     redo_failed: bool = False
     """Try sites again that an earlier campaign listed as failed."""
 
+    def __post_init__(self) -> None:
+        check(self)
+
     def run(self) -> None:
         from data_pipelines.feff.campaign import FILE, run_campaign
 
-        if self.time_limit <= 0 or self.retries < 0 or self.workers < 0:
-            raise UserError("--time-limit must be positive, --retries and --workers not negative")
         out = self.out or self.structures
         with bars() as report:
             summary = run_campaign(

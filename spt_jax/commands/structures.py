@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from data_pipelines.errors import UserError
+from data_pipelines.ranges import Range, check
 from data_pipelines.structures.options import Options, Variants
 from spt_jax.commands.screen import bars
 
@@ -29,9 +31,12 @@ class Structures:
     """Folder to make."""
     elements: tuple[str, ...] = ()
     """Absorbing elements, such as Co O; all where none is named."""
-    seed: int = 0
+    seed: Annotated[int, Range(least=0)] = 0
     """Other numbers make other random variants."""
     variants: tyro.conf.OmitArgPrefixes[Variants] = field(default_factory=Variants)
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from data_pipelines.structures.make import as_text, make_structures

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from spt_jax.commands.screen import console
-from spt_jax.config import Config, ModelConfig, TrainConfig
+import tyro
+
+from data_pipelines.ranges import Range, check
+from spt_jax.commands.screen import console, errors
+from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -22,60 +26,96 @@ class Quickstart:
         quickstart(self.out, console)
 
 
+DATA = """Dataset folders made by `spt-jax prepare`, or folders of a TFDS set with the same features. Several are mixed by
+size, or by weights: --data A:0.7 B:0.3."""
+
+
 @dataclass(frozen=True)
 class Train:
-    """Train a model into a run folder. After a stop the same command goes on at the last checkpoint."""
+    """Train a model into a run folder. After a stop the same command goes on at the last checkpoint.
 
-    data: Path
-    """Dataset folder made by `spt-jax prepare`."""
+    What is learnt (--objective), by which network (--model) and how long (--train) belong to the run; how it is
+    computed (--execution) may change whenever it goes on, and a finished run goes on when asked for more epochs.
+    """
+
+    data: Annotated[tuple[str, ...], tyro.conf.arg(help=DATA)]
     out: Path
     """Run folder: checkpoints, the best model, config.json and train_log.jsonl."""
     model: ModelConfig
+    objective: LabelsConfig
     train: TrainConfig
+    execution: ExecutionConfig
+    tensorboard: bool = False
+    """Also write the log for TensorBoard, into RUN/tensorboard (extra `tensorboard`)."""
+    profile: Annotated[int, Range(least=0)] = 0
+    """Write a trace of so many steps into RUN/profile before training."""
     distributed: bool = False
     """This is one of several processes that train one model together, one for each host of a pod or cluster.
     Every one runs the same command; where the launcher does not tell JAX who is who, JAX_COORDINATOR_ADDRESS,
     JAX_NUM_PROCESSES and JAX_PROCESS_ID do."""
 
+    def __post_init__(self) -> None:
+        check(self)
+
     def run(self) -> None:
-        from data_pipelines.dataset.loading import Dataset
+        from data_pipelines.dataset.opening import open_data
         from spt_jax.training.loop import train
         from spt_jax.training.progress import TrainingLine
         from spt_jax.training.sharding import join_processes
+        from spt_jax.training.tensorboard import Board
 
         if self.distributed:
             join_processes()
-        dataset = Dataset(self.data)
+        dataset = open_data(self.data)
+        config = Config(self.model, self.objective, self.train, self.execution)
+        board = Board(self.out) if self.tensorboard else None
         with TrainingLine(console) as line:
-            last = train(Config(self.model, self.train), dataset, self.out, line)
+
+            def report(epoch: dict) -> None:
+                line(epoch)
+                if board:
+                    board(epoch)
+
+            last = train(config, dataset, self.out, report, tell, self.profile)
         print(f"Done after {last['epoch']} epochs; the best model is in {self.out}/model.")
-        print(f"Next: spt-jax evaluate {self.out} --data {self.data} --split test")
+        print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """Train several models at once: an expert for each descriptor, or the joint model from several seeds.
 
-    Each becomes a run folder OUT/NAME for evaluate, predict and export. After a stop the same command goes on.
+    Each becomes a run folder OUT/NAME for evaluate, predict and export, and so does OUT for all of them together.
+    After a stop the same command goes on.
     """
 
-    data: Path
-    """Dataset folder made by `spt-jax prepare`."""
+    data: Annotated[tuple[str, ...], tyro.conf.arg(help=DATA)]
     out: Path
     """Folder of the run folders."""
     model: ModelConfig
+    objective: LabelsConfig
     train: TrainConfig
-    seeds: int = 0
+    execution: ExecutionConfig
+    seeds: Annotated[int, Range(least=0)] = 0
     """How many seeds of the joint model; 0 trains one expert per descriptor."""
 
+    def __post_init__(self) -> None:
+        check(self)
+
     def run(self) -> None:
-        from data_pipelines.dataset.loading import Dataset
+        from data_pipelines.dataset.opening import open_data
         from spt_jax.training.ensemble import train_members
         from spt_jax.training.progress import TrainingLine
 
-        dataset = Dataset(self.data)
+        config = Config(self.model, self.objective, self.train, self.execution)
+        dataset = open_data(self.data)
         with TrainingLine(console) as line:
-            last = train_members(Config(self.model, self.train), dataset, self.out, self.seeds, report=line)
+            last = train_members(config, dataset, self.out, self.seeds, report=line, tell=tell)
         for name, score in last["validation"].items():
             print(f"{self.out / name}  last validation score {score:.3f}")
-        print(f"Next: spt-jax evaluate {self.out / name} --data {self.data} --split test")
+        print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
+
+
+def tell(text: str) -> None:
+    """What a user should know of how a run begins."""
+    errors.print(f"spt-jax: {text}", markup=False, highlight=False, soft_wrap=True)

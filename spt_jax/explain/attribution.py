@@ -5,7 +5,6 @@ All of it comes out of the forward pass itself (`SPT.explained`), for spectra on
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from data_pipelines.errors import RunError
+from spt_jax.batching import in_pieces
 from spt_jax.inference.predict import Model
 from spt_jax.model.spt import SPT
 from spt_jax.tasks import Task
@@ -98,7 +98,7 @@ class Explainer:
 
     def look(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> Looked:
         """(N, L) spectra on the grid and (N,) atomic numbers -> what happens inside."""
-        return Looked(*_in_pieces(partial(self._look, self._weights), spectrum, atomic_number))
+        return Looked(*in_pieces(partial(self._look, self._weights), ROWS, spectrum, atomic_number))
 
     def attribute(
         self,
@@ -115,7 +115,7 @@ class Explainer:
         """
         masks = (np.stack(each) for each in zip(*(self._masks(question) for question in questions), strict=True))
         attribute = partial(self._attribute, self._weights)
-        return Attribution(*_in_pieces(attribute, spectrum, atomic_number, *masks))
+        return Attribution(*in_pieces(attribute, ROWS, spectrum, atomic_number, *masks))
 
     def _masks(self, question: Question) -> tuple[np.ndarray, np.ndarray]:
         """(T,) factors of the outputs side by side, and (T,) bool, the classes to set against."""
@@ -183,12 +183,3 @@ def evenly_received(length: int, reach: int) -> np.ndarray:
     place = np.arange(length)
     near = np.abs(place[:, None] - place) <= reach
     return (near / near.sum(axis=1, keepdims=True)).sum(axis=0)
-
-
-def _in_pieces(call: Callable, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """A compiled function of ROWS rows on arrays of N, the last piece filled up with its last row."""
-    count, pieces = len(arrays[0]), []
-    filled = [np.pad(each, ((0, -count % ROWS), *((0, 0),) * (each.ndim - 1)), mode="edge") for each in arrays]
-    for start in range(0, count, ROWS):
-        pieces.append(jax.tree.map(np.asarray, call(*(each[start : start + ROWS] for each in filled))))
-    return tuple(np.concatenate(each)[:count] for each in zip(*pieces, strict=True))

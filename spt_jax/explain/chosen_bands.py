@@ -21,7 +21,7 @@ from rich.console import Console
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.pages.style import BLUE, GREY, RC
 from data_pipelines.schema import Batch
-from spt_jax.config import BandInput, Config, ModelConfig, TrainConfig
+from spt_jax.config import BandInput, Config, LabelsConfig, ModelConfig, TrainConfig
 from spt_jax.inference.predict import Model, load
 from spt_jax.training.loop import train
 from spt_jax.training.progress import TrainingLine
@@ -35,18 +35,19 @@ class ChosenBands:
     out: Path
     """Folder for the runs and the plot; finished runs are not repeated."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(width=32))
+    objective: LabelsConfig = field(default_factory=LabelsConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=20))
 
     def run(self) -> None:
         dataset, console = Dataset(self.data), Console()
-        batch, spectra = dataset.split("validation").batch, dataset.split("train").batch.spectrum
+        batch, covariance = dataset.split("validation").batch, dataset.statistics("train").covariance
         shares, scores, outside = {}, {}, {}
         for kind in get_args(BandInput):
-            config = Config(replace(self.model, band_input=kind), self.train)
+            config = Config(replace(self.model, band_input=kind), self.objective, self.train)
             with TrainingLine(console) as line:
                 train(config, dataset, self.out / kind, line)
             trained = load(self.out / kind)
-            parts = trained.blueprint.build(jax.random.key(self.train.seed), spectra)
+            parts = trained.blueprint.build(jax.random.key(self.train.seed), covariance)
             fresh = Model(trained.blueprint, nnx.merge(*parts))
             shares[kind] = _shares(fresh, batch), _shares(trained, batch)
             scores[kind] = trained.blueprint.validation

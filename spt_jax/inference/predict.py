@@ -18,6 +18,7 @@ from data_pipelines.errors import CountedError, SpectrumError, UserError
 from data_pipelines.readers.spectrum import Measured
 from data_pipelines.schema import SYMBOLS, Descriptor, descriptor, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
+from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions
@@ -115,13 +116,8 @@ class Model:
         if size not in self._compiled:
             self._compiled[size] = Compiled(self.network, size, self.blueprint.grid.points)
         run = self._compiled[size]
-        if size == count:
-            return run(spectrum, atomic_number)
-        missing = -count % size
-        spectrum = np.pad(spectrum, ((0, missing), (0, 0)), mode="edge")
-        atomic_number = np.pad(atomic_number, (0, missing), mode="edge")
-        pieces = [run(spectrum[i : i + size], atomic_number[i : i + size]) for i in range(0, count, size)]
-        return {name: np.concatenate([piece[name] for piece in pieces])[:count] for name in pieces[0]}
+        # A single spectrum has no time for a detour.
+        return run(spectrum, atomic_number) if size == count else in_pieces(run, size, spectrum, atomic_number)
 
     def answers(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> Answers:
         """The same as class probabilities and values in their units, of the descriptors it learnt.

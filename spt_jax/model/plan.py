@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 
-from spt_jax.config import ModelConfig
+from spt_jax.config import Folding, ModelConfig
 from spt_jax.model.flops import Cost, form_cost, tap_cost
 from spt_jax.model.spectral import Form, Grid
 
@@ -30,14 +30,14 @@ def candidates(config: ModelConfig) -> range:
     return range(1, (config.bands if config.band_mode == "fixed" else config.highest_band) + 1)
 
 
-def make_plan(config: ModelConfig, length: int, backend: str | None = None) -> Plan | None:
-    """The static form of each distinct candidate period, longest first; None for the taps."""
+def make_plan(config: ModelConfig, length: int, folding: Folding = "auto", backend: str | None = None) -> Plan | None:
+    """The static form of each distinct candidate period, longest first; None for the taps. `folding` may force it."""
     backend = backend or jax.default_backend()
-    if config.folding == "taps":
+    if folding == "taps":
         return None
     periods = sorted({-(-length // f) for f in candidates(config)}, reverse=True)
     grids = [Grid(length, period, config.kernel) for period in periods]
-    forced = None if config.folding == "auto" else config.folding
+    forced = None if folding == "auto" else folding
     plan = tuple((grid, forced or cheapest(grid, config.width, backend=backend)) for grid in grids)
     if forced:
         return plan
@@ -55,9 +55,9 @@ def plan_cost(plan: Plan, batch: int, width: int) -> Cost:
     return sum((form_cost(grid, form, batch, width) for grid, form in plan), Cost(0, 0))
 
 
-def folding_cost(config: ModelConfig, length: int, batch: int) -> Cost:
+def folding_cost(config: ModelConfig, length: int, batch: int, folding: Folding = "auto") -> Cost:
     """One block's convolutions, the way this machine computes them."""
-    plan = make_plan(config, length)
+    plan = make_plan(config, length, folding)
     if plan is None:
         return taps_of(config, length, batch)
     return plan_cost(plan, batch, config.width)

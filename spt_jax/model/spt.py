@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from data_pipelines.errors import RunError
-from spt_jax.config import ModelConfig
+from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.bands import band_input_map, band_strength, period, picks_outside, select_bands
 from spt_jax.model.denoise import Constant, NoiseFilter
@@ -42,10 +42,10 @@ class Inside(NamedTuple):
 class BandBlock(nnx.Module):
     """Fold at the chosen bands, convolve in 2-D, fuse by a query from the global context (paper, multi-scale bands)."""
 
-    def __init__(self, config: ModelConfig, length: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, length: int, execution: ExecutionConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.plan = make_plan(config, length)
-        d, size, dtype = config.width, config.kernel, config.dtype
+        self.plan = make_plan(config, length, execution.folding)
+        d, size, dtype = config.width, config.kernel, execution.dtype
         fan_in = size * size * d
         self.weights = nnx.Param(jax.random.normal(rngs.params(), (size, size, d, d)) / math.sqrt(fan_in))
         self.bias = nnx.Param(jnp.zeros(d))
@@ -61,13 +61,8 @@ class BandBlock(nnx.Module):
         strength = band_strength(jax.lax.stop_gradient(h), self.config.highest_band)
         return select_bands(strength, self.config.bands, self.config.band_mode)
 
-    def weight_spectra(self) -> tuple[Array, ...]:
-        """The kernel's spectrum for each planned period: fixed at inference, so worth computing once."""
-        plan = self.plan or ()
-        return tuple(weight_spectra(self.weights[...], grid) for grid, form in plan if form != "direct")
-
     def __call__(
-        self, h: Float[Array, "L B d"], bands: Int[Array, "B k"], spectra: tuple[Array, ...] | None = None
+        self, h: Float[Array, "L B d"], bands: Int[Array, "B k"]
     ) -> tuple[Float[Array, "L B d"], Float[Array, "B k"]]:
         """What the bands add to the sequence, and the share of each in it."""
         periods = period(bands, len(h))
@@ -77,9 +72,10 @@ class BandBlock(nnx.Module):
         elif self.plan is None:
             convolved, same = tap_convolutions(h, self.weights[...], periods), None
         else:
-            cached = iter(self.weight_spectra() if spectra is None else spectra)
             convolved = [
-                direct(h, self.weights[...], grid) if form == "direct" else spectral(h, next(cached), grid, form)
+                direct(h, self.weights[...], grid)
+                if form == "direct"
+                else spectral(h, weight_spectra(self.weights[...], grid), grid, form)
                 for grid, form in self.plan
             ]
             planned = np.array([grid.period for grid, _ in self.plan])
@@ -131,6 +127,7 @@ class SPT(nnx.Module):
         energy: np.ndarray,
         mean: np.ndarray,
         covariance: np.ndarray,
+        execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008, it is frozen
         *,
         rngs: nnx.Rngs,
     ):
@@ -139,18 +136,18 @@ class SPT(nnx.Module):
             raise RunError(f"highest_band ({config.highest_band}) exceeds the {length // 2} bands of {length} points")
         if config.window >= length:
             raise RunError(f"window ({config.window}) is wider than the spectrum ({length} points)")
-        self.config = config
+        self.config, self.execution = config, execution
         self.noise_filter = NoiseFilter(mean, covariance) if config.denoise else None
         linear, offset = band_input_map(config.band_input, energy, mean, np.sqrt(np.diag(covariance)))
         self.input_linear = Constant(jnp.asarray(linear, jnp.float32))
         self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
-        d, dtype = config.width, config.dtype
+        d, dtype = config.width, execution.dtype
         self.embed = Linear(EMBEDDING_KERNEL, d, dtype=dtype, rngs=rngs)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (length, d)))
         self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
         folds = config.blocks if config.bands else 0
         self.band_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(folds)])
-        self.band_blocks = nnx.List([BandBlock(config, length, rngs=rngs) for _ in range(folds)])
+        self.band_blocks = nnx.List([BandBlock(config, length, execution, rngs=rngs) for _ in range(folds)])
         graph = config.blocks if config.attention != "none" else 0
         self.graph_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(graph)])
         self.graphs = nnx.List(
@@ -171,45 +168,37 @@ class SPT(nnx.Module):
 
     def picks_outside(self, spectrum: Float[Array, "B L"]) -> Int[Array, "B"]:
         """How many bands each spectrum would choose in the first block beyond the candidates, were there no limit."""
-        h = self._embed(self.band_input(spectrum).astype(self.config.dtype))
+        h = self._embed(self.band_input(spectrum).astype(self.execution.dtype))
         return picks_outside(h, self.config.highest_band, self.config.bands)
 
-    def weight_spectra(self) -> tuple[tuple[Array, ...], ...]:
-        """What `__call__` may be given so as not to compute it again: the kernel spectra of each block."""
-        return tuple(block.weight_spectra() for block in self.band_blocks)
-
     def __call__(
-        self,
-        spectrum: Float[Array, "B L"],
-        atomic_number: Int[Array, "B"],
-        keys: Array | None = None,
-        spectra: tuple[tuple[Array, ...], ...] | None = None,
+        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None = None
     ) -> dict[str, Array]:
         """Head outputs, and "bands": (B, blocks, k), the frequencies chosen. `keys`, one a row, turn dropout on."""
         # Accelerators would otherwise round the factors of float32 products.
-        with jax.default_matmul_precision("highest" if self.config.dtype == "float32" else "default"):
-            return self._apply(spectrum, atomic_number, keys, spectra)[0]
+        with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
+            return self._apply(spectrum, atomic_number, keys)[0]
 
     def explained(
         self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], bands: Int[Array, "B N k"] | None = None
     ) -> tuple[dict[str, Array], tuple[Inside, ...]]:
         """What `__call__` gives, and what each of the N blocks did. `bands` take the place of the spectrum's choice."""
-        with jax.default_matmul_precision("highest" if self.config.dtype == "float32" else "default"):
-            return self._apply(spectrum, atomic_number, None, None, bands)
+        with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
+            return self._apply(spectrum, atomic_number, None, bands)
 
     def hidden(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> Float[Array, "B H"]:
         """The layer that all heads share: what the network makes of a spectrum."""
-        with jax.default_matmul_precision("highest" if self.config.dtype == "float32" else "default"):
-            h, signal, *_ = self._encode(spectrum, atomic_number, None, None)
+        with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
+            h, signal, *_ = self._encode(spectrum, atomic_number, None)
             return self.heads.hidden(h, signal, self.config.dropout, None)
 
-    def _apply(self, spectrum, atomic_number, keys, spectra, given=None) -> tuple[dict[str, Array], tuple[Inside, ...]]:
-        h, signal, chosen, inside = self._encode(spectrum, atomic_number, keys, spectra, given)
+    def _apply(self, spectrum, atomic_number, keys, given=None) -> tuple[dict[str, Array], tuple[Inside, ...]]:
+        h, signal, chosen, inside = self._encode(spectrum, atomic_number, keys, given)
         return {**self.heads(h, signal, self.config.dropout, keys), "bands": chosen}, inside
 
-    def _encode(self, spectrum, atomic_number, keys, spectra, given=None):
+    def _encode(self, spectrum, atomic_number, keys, given=None):
         """All but the heads: the sequence (L, B, d), the band input, the bands, and what each block did."""
-        signal = self.band_input(spectrum).astype(self.config.dtype)
+        signal = self.band_input(spectrum).astype(self.execution.dtype)
         h = self._embed(signal)
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
         fixed = (self.position[...][:, None] + self.element(atomic_number)).astype(h.dtype)
@@ -219,8 +208,8 @@ class SPT(nnx.Module):
             chosen.append(bands)
             if i == 0:
                 h = h + fixed
-            block = partial(self._block, i, None if spectra is None else spectra[i])
-            h, seen = (jax.checkpoint(block) if self.config.remat else block)(h, bands, keys)
+            block = partial(self._block, i)
+            h, seen = (jax.checkpoint(block) if self.execution.remat else block)(h, bands, keys)
             inside.append(seen)
         return self.norm(h), signal, jnp.stack(chosen, axis=1), tuple(inside)
 
@@ -233,11 +222,11 @@ class SPT(nnx.Module):
     def _bands(self, i: int, h: Float[Array, "L B d"]) -> Int[Array, "B k"]:
         return self.band_blocks[i].bands(h) if self.band_blocks else jnp.zeros((h.shape[1], 0), jnp.int32)
 
-    def _block(self, i: int, spectra, h, bands, keys) -> tuple[Float[Array, "L B d"], Inside]:
+    def _block(self, i: int, h, bands, keys) -> tuple[Float[Array, "L B d"], Inside]:
         """Folding, then attention, each added to what it was given."""
         shares = jnp.zeros(bands.shape)
         if self.band_blocks:
-            update, shares = self.band_blocks[i](self.band_norms[i](h), bands, spectra)
+            update, shares = self.band_blocks[i](self.band_norms[i](h), bands)
             h = h + drop_channels(update, self.config.dropout, keys, 2 * i)
         if not self.graphs:
             return h, Inside(shares, None)

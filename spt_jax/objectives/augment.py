@@ -8,10 +8,10 @@ import numpy as np
 from scipy.stats import beta
 
 from data_pipelines.schema import Batch
-from spt_jax.config import TrainConfig
+from spt_jax.config import LabelsConfig
 
 
-def augment(keys: jax.Array, spectrum: jax.Array, config: TrainConfig, step_ev: float) -> jax.Array:
+def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig, step_ev: float) -> jax.Array:
     """(B, L) spectra with an energy shift, an edge-step error and detector noise; keys: (B,)."""
 
     def one(key: jax.Array, mu: jax.Array) -> jax.Array:

@@ -1,14 +1,92 @@
-"""The joint loss: masked, and balanced by what a constant prediction would cost."""
+"""Learning labels: the joint loss, masked, and balanced by what a constant prediction would cost."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 
-from data_pipelines.schema import Batch
-from spt_jax.tasks import Task, make_tasks, units
+from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.errors import RunError
+from data_pipelines.schema import Batch, EnergyGrid
+from spt_jax.config import LabelsConfig
+from spt_jax.objectives.augment import augment, mix_share
+from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.metrics import main_score, score_outputs
+from spt_jax.tasks import Task, answers_of, make_tasks
 
-__all__ = ["Task", "make_tasks", "task_losses", "units"]
+
+class LabelledRows(NamedTuple):
+    """Spectra as they are learnt from. share: (B,) of `batch` in the mixture whose other part is labelled as `other`."""
+
+    batch: Batch
+    other: Batch
+    share: jax.Array
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Predict the labels of a spectrum.
+
+    grid_step: eV between its energies. priors: (C,) frequency of each class among the training labels, by descriptor.
+    """
+
+    config: LabelsConfig
+    tasks: tuple[Task, ...]
+    grid_step: float
+    priors: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, config: LabelsConfig, train: Statistics, grid: EnergyGrid) -> Labels:
+        """Raises RunError where no training spectrum has a label that is asked for."""
+        tasks = make_tasks(config.descriptors, train)
+        if not tasks:
+            raise RunError(
+                f"none of the {train.count} training spectra has a label of {', '.join(config.descriptors)}; "
+                "`spt-jax data card DATASET` shows which labels there are"
+            )
+        known = {task.name: train.labels[task.name] for task in tasks if task.classes}
+        return cls(config, tasks, grid.step, {name: each.counts / each.count for name, each in known.items()})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+    def views(self, batch: Batch, keys: jax.Array) -> LabelledRows:
+        """Each spectrum as a detector might have seen it, mixed with its neighbour in the batch."""
+        mixing, augmenting, _ = _split(keys)
+        other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
+        share = mix_share(mixing, batch, other, self.config.mixup)
+        spectrum = augment(augmenting, batch.spectrum, self.config, self.grid_step)
+        spectrum = share[:, None] * spectrum + (1 - share[:, None]) * jnp.roll(spectrum, 1, axis=0)
+        return LabelledRows(batch._replace(spectrum=spectrum), other, share)
+
+    def loss(self, model: nnx.Module, rows: LabelledRows, keys: jax.Array) -> jax.Array:
+        """(T,) as of `task_losses`."""
+        outputs = model(rows.batch.spectrum, rows.batch.atomic_number, _split(keys)[2])
+        labelled = ((rows.batch, rows.share), (rows.other, 1 - rows.share))
+        return task_losses(outputs, labelled, self.tasks, self.config.label_smoothing)
+
+    def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
+        """Macro-F1 of classes, R2 of values."""
+        return {name: main_score(each) for name, each in score_outputs(outputs, batch, self.tasks).items()}
+
+    def decisions(
+        self, outputs: dict[str, np.ndarray], batch: Batch, materials: tuple[str, ...], names: tuple[str, ...]
+    ) -> Decisions:
+        """How the outputs for some of its descriptors become answers, fitted on a split that was not trained on."""
+        tasks = tuple(task for task in self.tasks if task.name in names)
+        return Decisions.fit(answers_of(outputs, tasks), batch, materials, self.priors)
+
+
+def _split(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(B,) keys of rows -> those of mixing, of augmentation and of dropout."""
+    each = jax.vmap(lambda row: jax.random.split(row, 3))(keys)
+    return each[:, 0], each[:, 1], each[:, 2]
 
 
 def task_losses(

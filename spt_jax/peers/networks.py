@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spt_jax.config import PeerConfig
+from spt_jax.config import ExecutionConfig, PeerConfig
 from spt_jax.model.attention import windows
 from spt_jax.model.bands import band_input_map
 from spt_jax.model.denoise import Constant
@@ -32,6 +32,7 @@ class Peer(nnx.Module):
         energy: np.ndarray,
         mean: np.ndarray,
         covariance: np.ndarray,
+        execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008, it is frozen; peers have one way to be computed
         *,
         rngs: nnx.Rngs,
     ):

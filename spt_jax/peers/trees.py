@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from sklearn.ensemble import (
@@ -16,6 +16,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.class_weight import compute_sample_weight
 
 from data_pipelines.errors import UserError
+from data_pipelines.ranges import Range, check
 from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, Descriptor
 from spt_jax.tasks import Answers, Predictor
 
@@ -33,20 +34,23 @@ class TreeSettings:
 
     kind: Literal["decision_tree", "random_forest", "extra_trees", "xgboost"] = "extra_trees"
     """XGBoost needs the extra `baselines`."""
-    trees: int = 500
+    trees: Annotated[int, Range(least=1)] = 500
     """Trees of a forest; rounds of XGBoost, each one tree per class."""
-    max_features: float | None = None
+    max_features: Annotated[float | None, Range(above=0, most=1)] = None
     """Share of inputs tried at each node; the library's default where not given."""
-    min_leaf: int = 1
+    min_leaf: Annotated[int, Range(least=1)] = 1
     """Fewest training spectra in a leaf; for XGBoost their least sum of second derivatives."""
-    depth: int | None = None
+    depth: Annotated[int | None, Range(least=1)] = None
     """Deepest tree; as deep as it grows (XGBoost: 6) where not given."""
-    learning_rate: float = 0.1
+    learning_rate: Annotated[float, Range(above=0, most=1)] = 0.1
     """Share of each tree that is kept; XGBoost alone."""
     balanced: bool = False
     """Weigh spectra so that every class counts the same."""
-    noise: float = 0.0
+    noise: Annotated[float, Range(least=0)] = 0.0
     """Largest sigma, in edge steps, of Gaussian noise on two more copies of each training spectrum; 0 adds none."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 TREES: dict[str, TreeSettings] = {

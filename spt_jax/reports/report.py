@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from pathlib import Path
 
 import matplotlib
@@ -16,8 +15,8 @@ from spt_jax.config import ModelConfig
 from spt_jax.inference.evaluate import Evaluation
 from spt_jax.reports.figures import confusions, parities
 from spt_jax.runs.blueprint import Blueprint
+from spt_jax.runs.folder import read_log
 from spt_jax.tasks import answers_of
-from spt_jax.training.loop import LOG
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
@@ -33,7 +32,7 @@ tr.first td { border-top: 1px solid #ccc; }
 def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint) -> None:
     """Write `run`/report.html."""
     metrics, answers = evaluation.metrics, answers_of(evaluation.outputs, blueprint.learnt_tasks)
-    log = [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
+    log = read_log(run)
     sections = [
         ("Scores", f"On the {metrics['split']} split, whose materials training never saw.", _score_table(metrics)),
         (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
+from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import EnergyGrid, descriptor
-from spt_jax.config import ModelConfig, PeerConfig
+from spt_jax.config import ExecutionConfig, ModelConfig, PeerConfig
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Task
 
@@ -19,8 +20,6 @@ Network = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
 
 if TYPE_CHECKING:
     from flax import nnx
-
-    from data_pipelines.dataset.loading import Dataset, Split
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,12 @@ class Blueprint:
     spectrum_mean: tuple[float, ...]
     spectrum_std: tuple[float, ...]
     dataset: str
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     validation: dict[str, float | None] = field(default_factory=dict)
     learnt: tuple[str, ...] = ()
     """Descriptors it was trained on, where these are not all its heads: an expert of an ensemble."""
     decisions: Decisions | None = None
-    """What is said of its answers, fitted on the validation materials; none in a model made before these were kept."""
+    """How its outputs become answers; None where that was never fitted: then the most likely class, and no interval."""
 
     @property
     def learnt_tasks(self) -> tuple[Task, ...]:
@@ -52,50 +52,57 @@ class Blueprint:
         return tuple(task for task in self.tasks if not self.learnt or task.name in self.learnt)
 
     @classmethod
-    def of(cls, model: ModelConfig | PeerConfig, dataset: Dataset, train: Split, tasks: tuple[Task, ...]) -> Blueprint:
-        spectra = train.batch.spectrum.astype(np.float64)
+    def of(
+        cls,
+        model: ModelConfig | PeerConfig,
+        execution: ExecutionConfig,
+        grid: EnergyGrid,
+        tasks: tuple[Task, ...],
+        train: Statistics,
+        dataset: str,
+    ) -> Blueprint:
+        """Of a model before training; `dataset` is the fingerprint of what it is trained on."""
         return cls(
             model=model,
-            grid=dataset.grid,
-            absorbers=tuple(sorted(set(train.absorbers))),
+            grid=grid,
+            absorbers=tuple(sorted(train.absorbers)),
             tasks=tasks,
             classes={task.name: descriptor(task.name).classes for task in tasks if task.classes},
-            spectrum_mean=tuple(spectra.mean(axis=0).tolist()),
-            spectrum_std=tuple(spectra.std(axis=0).tolist()),
-            dataset=dataset.fingerprint,
+            spectrum_mean=tuple(train.mean.tolist()),
+            spectrum_std=tuple(train.std.tolist()),
+            dataset=dataset,
+            execution=execution,
         )
 
     def to_json(self) -> dict:
-        return asdict(self)
+        return {**asdict(self), "decisions": self.decisions and self.decisions.to_json()}
 
     @classmethod
     def from_json(cls, document: dict) -> Blueprint:
-        """Raises ValueError where the descriptor table has changed since the checkpoint was made."""
-        classes = {name: tuple(values) for name, values in document["classes"].items()}
+        """Raises KeyError for a field that is missing, and ValueError where the descriptor table has changed since."""
+        found = {each.name: document[each.name] for each in fields(cls)}
+        classes = {name: tuple(values) for name, values in found["classes"].items()}
         for name, values in classes.items():
             if descriptor(name).classes != values:
                 raise ValueError(f"the classes of {name} have changed since this checkpoint was made")
-        return cls(
-            model=(PeerConfig if "kind" in document["model"] else ModelConfig)(**document["model"]),
-            grid=EnergyGrid(**document["grid"]),
-            absorbers=tuple(document["absorbers"]),
-            tasks=tuple(Task(**task) for task in document["tasks"]),
-            classes=classes,
-            spectrum_mean=tuple(document["spectrum_mean"]),
-            spectrum_std=tuple(document["spectrum_std"]),
-            dataset=document["dataset"],
-            validation=document["validation"],
-            learnt=tuple(document.get("learnt", ())),
-            decisions=Decisions.from_json(found) if (found := document.get("decisions")) else None,
-        )
+        made = {
+            "model": (PeerConfig if "kind" in found["model"] else ModelConfig)(**found["model"]),
+            "grid": EnergyGrid(**found["grid"]),
+            "tasks": tuple(Task(**task) for task in found["tasks"]),
+            "classes": classes,
+            "execution": ExecutionConfig(**found["execution"]),
+            "decisions": found["decisions"] and Decisions.from_json(found["decisions"]),
+        }
+        tuples = ("absorbers", "spectrum_mean", "spectrum_std", "learnt")
+        return cls(**{**found, **made, **{name: tuple(found[name]) for name in tuples}})
 
-    def build(self, key: jax.Array, spectra: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-        """(graph, parameters, constants) of a fresh model for (N, L) training spectra."""
-        return jax.jit(self._initialiser(covariance(spectra)))(key)
+    def build(self, key: jax.Array, covariance: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        """(graph, parameters, constants) of a fresh model. covariance: (L, L) of the training spectra."""
+        return jax.jit(self._initialiser(covariance))(key)
 
-    def build_many(self, seeds: jax.Array, spectra: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    def build_many(self, seeds: jax.Array, covariance: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same for each of (M,) seeds, every array with the members in front."""
-        init = self._initialiser(covariance(spectra))
+        init = self._initialiser(covariance)
         return jax.jit(jax.vmap(lambda seed: init(jax.random.key(seed))))(seeds)
 
     def abstract(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
@@ -108,23 +115,14 @@ class Blueprint:
 
         from spt_jax.model.heads import head_specs
 
-        network = network_class(self.model)
+        network, heads = network_class(self.model), head_specs(self.tasks)
         energy, mean = self.grid.relative(), np.array(self.spectrum_mean)
 
         def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-            model = network(self.model, head_specs(self.tasks), energy, mean, covariance, rngs=nnx.Rngs(params=key))
+            model = network(self.model, heads, energy, mean, covariance, self.execution, rngs=nnx.Rngs(params=key))
             return nnx.split(model, nnx.Param, ...)
 
         return init
-
-
-def covariance(spectra: np.ndarray) -> np.ndarray:
-    """(N, L) -> (L, L), float64."""
-    mean, total = spectra.mean(axis=0, dtype=np.float64), 0.0
-    # In pieces: a million spectra in float64, twice, would take more memory than all of training.
-    for piece in np.array_split(spectra, 1 + len(spectra) // 65536):
-        total = total + (piece - mean).T @ (piece - mean)
-    return total / len(spectra)
 
 
 def network_class(model: ModelConfig | PeerConfig) -> type[nnx.Module]:

@@ -1,87 +1,142 @@
 """The one file that knows Orbax: training checkpoints that survive a kill, and the model that inference loads.
 
 RUN/checkpoints/<step>  state, progress and position in the data stream, the last two kept
-RUN/model/<step>        averaged parameters, input map and everything `predict` needs, of the best validation
-Orbax writes under a temporary name and renames, so a folder that exists is whole.
+RUN/model/<step>        averaged parameters, input map and everything `predict` needs, of the best validation and the
+                        one before
+Orbax writes under a temporary name and renames, so a folder that exists was whole once. One that is damaged since is
+named, and the one before serves.
 """
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from data_pipelines.errors import CheckpointError
+from spt_jax.runs.formats import CHECKPOINT, checkpoint_of_today
 
-FORMAT = 3
+TRAINING, MODEL = "checkpoints", "model"
+KEPT = 2
+log = logging.getLogger(__name__)
 
 
 class Checkpoints:
     """Training checkpoints and best model of one run folder."""
 
     def __init__(self, run: Path):
-        self._training = _manager(run, "checkpoints", keep=2)
-        self._model = _manager(run, "model", keep=1)
+        self._run = run
+        self._training = _manager(run, TRAINING)
+        self._model = _manager(run, MODEL)
 
-    def save(self, step: int, state: Any, progress: dict) -> None:
-        """`progress` is JSON: epoch, early stopping, and the position of the data stream."""
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))
-        _save(self._training, step, args)
+    def save(self, step: int, state: Any, vector: int, progress: dict) -> None:
+        """`progress` is JSON: epoch, early stopping, and the position of the data stream. vector: as of `restore`."""
+        described = ocp.args.JsonSave({**progress, "vector": vector})
+        _save(self._training, step, ocp.args.Composite(state=ocp.args.StandardSave(state), progress=described))
 
     def save_model(self, step: int, variables: Any, blueprint: dict) -> None:
         """The best model so far: pytrees of arrays, and the blueprint as JSON."""
-        described = ocp.args.JsonSave({"format": FORMAT, **blueprint})
+        described = ocp.args.JsonSave({"format": CHECKPOINT, **blueprint})
         _save(self._model, step, ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described))
 
-    def restore(self, state: Any) -> tuple[Any, dict] | None:
-        """The newest checkpoint in the shape and sharding of `state`, or None."""
-        step = self._training.latest_step()
-        if step is None:
-            return None
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(state)), progress=ocp.args.JsonRestore())
-        restored = self._training.restore(step, args=args)
-        return restored["state"], restored["progress"]
+    def restore(self, state: Any, vector: int) -> tuple[Any, dict] | None:
+        """The newest checkpoint that is whole, in the shapes and sharding of `state`, or None where there is none.
+
+        vector: length of the parameter vectors in it; those of a run on another number of devices have other zeros at
+        their end. A damaged checkpoint is named and put aside, so that the run writes it again.
+        """
+        for step in sorted(self._training.all_steps(), reverse=True):
+            try:
+                return self._read(step, state, vector)
+            except Exception as error:  # whatever a damaged file makes Orbax raise
+                damaged = self._run / TRAINING / str(step)
+                aside = self._run / "damaged" / f"{TRAINING}-{step}"
+                log.warning("%s: damaged checkpoint (%s), moved to %s", damaged, type(error).__name__, aside.parent)
+                if jax.process_index() == 0:
+                    aside.parent.mkdir(exist_ok=True)
+                    shutil.rmtree(aside, ignore_errors=True)
+                    damaged.rename(aside)
+                if jax.process_count() > 1:
+                    multihost_utils.sync_global_devices(f"aside {step}")
+                self._training.reload()
+        return None
+
+    def _read(self, step: int, state: Any, vector: int) -> tuple[Any, dict]:
+        progress = self._training.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
+        saved = progress.pop("vector")
+
+        def like(x: jax.Array) -> jax.ShapeDtypeStruct:
+            if saved == vector or x.shape[-1:] != (vector,):
+                return _abstract(x)
+            whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
+            return jax.ShapeDtypeStruct((*x.shape[:-1], saved), x.dtype, sharding=whole)
+
+        def fitted(was: jax.Array, x: jax.Array) -> jax.Array:
+            if was.shape == x.shape:
+                return was
+            values = np.zeros(x.shape, x.dtype)
+            both = min(saved, vector)
+            values[..., :both] = np.asarray(was)[..., :both]
+            return jax.device_put(values, x.sharding)
+
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(like, state)))
+        return jax.tree.map(fitted, self._training.restore(step, args=args)["state"], state), progress
 
     def close(self) -> None:
+        """Returns when all that was saved is on the disk."""
         self._training.close()
         self._model.close()
-
-
-def _manager(run: Path, name: str, keep: int) -> ocp.CheckpointManager:
-    # Both save the same step in the background: without a name of their own their barriers between processes collide.
-    apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, multiprocessing_options=apart)
-    return ocp.CheckpointManager(run.absolute() / name, options=options)
 
 
 def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
     """The blueprint of a run's best model, and a function from abstract variables to their values.
 
-    Raises CheckpointError where there is none, where it is damaged, or of another format.
+    Raises CheckpointError where there is none, where none is whole, or of a format that is not known.
     """
-    folder = run.absolute() / "model"
+    folder = run.absolute() / MODEL
     if not folder.is_dir():
         raise CheckpointError(f"{run}: not a run folder with a trained model; make one with `spt-jax train`")
     manager = ocp.CheckpointManager(folder)
-    step = manager.latest_step()
-    if step is None:
-        raise CheckpointError(f"{run}: training has not saved a model yet")
-
-    def read(name: str, args: Any) -> Any:
+    damaged = []
+    for step in sorted(manager.all_steps(), reverse=True):
         try:
-            return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+            composite = ocp.args.Composite(blueprint=ocp.args.JsonRestore(), variables=ocp.args.StandardRestore())
+            # Read whole: half a file of weights must not be found out when it is too late for the one before.
+            document = manager.restore(step, args=composite)["blueprint"]
+            break
         except Exception as error:  # whatever a damaged file makes Orbax raise
-            raise CheckpointError(f"{folder / str(step)}: damaged checkpoint ({type(error).__name__})") from None
+            damaged.append(f"{folder / str(step)}: damaged checkpoint ({type(error).__name__})")
+    else:
+        raise CheckpointError(damaged[0] if damaged else f"{run}: training has not saved a model yet")
+    for line in damaged:
+        log.warning("%s; using the one before, of step %d", line, step)
+    try:
+        document = checkpoint_of_today(document)
+    except ValueError as error:
+        raise CheckpointError(f"{run}: checkpoint of {error}") from None
+    return document, lambda like: _variables(manager, step, like, folder)
 
-    document = read("blueprint", ocp.args.JsonRestore())
-    if document.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{run}: checkpoint of format {document.get('format')}, this version reads {FORMAT}; train again"
-        )
-    return document, lambda like: read("variables", ocp.args.StandardRestore(_abstract(like)))
+
+def _variables(manager: ocp.CheckpointManager, step: int, like: Any, folder: Path) -> Any:
+    args = ocp.args.Composite(variables=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
+    try:
+        return manager.restore(step, args=args)["variables"]
+    except Exception as error:
+        raise CheckpointError(f"{folder / str(step)}: holds another network than it says ({error})") from None
+
+
+def _manager(run: Path, name: str) -> ocp.CheckpointManager:
+    # Both save the same step in the background: without a name of their own their barriers between processes collide.
+    apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
+    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, multiprocessing_options=apart)
+    return ocp.CheckpointManager(run.absolute() / name, options=options)
 
 
 def _save(manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -> None:
@@ -90,8 +145,6 @@ def _save(manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -
         manager.save(step, args=args, force=True)
 
 
-def _abstract(tree: Any) -> Any:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or sharding), tree
-    )
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here)

@@ -19,8 +19,8 @@ from jax import export as jax_export
 from data_pipelines.errors import CheckpointError
 from data_pipelines.files import write_atomic
 from spt_jax.runs.blueprint import Blueprint, Network
+from spt_jax.runs.formats import EXPORT, export_of_today
 
-FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "tpu")
 DOCUMENT, NETWORK = "model.json", "network.bin"
 AGAIN = "make one with `spt-jax export RUN --out FILE`"
@@ -39,7 +39,7 @@ def exported(blueprint: Blueprint, network: Network, platforms: tuple[str, ...] 
     spectrum = jax.ShapeDtypeStruct((batch, blueprint.grid.points), jnp.float32)
     atomic_number = jax.ShapeDtypeStruct((batch,), jnp.int32)
     program = jax_export.export(jax.jit(network), platforms=platforms)(spectrum, atomic_number)
-    document = {"format": FORMAT, "platforms": platforms, "jax": jax.__version__, **blueprint.to_json()}
+    document = {"format": EXPORT, "platforms": platforms, "jax": jax.__version__, **blueprint.to_json()}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(DOCUMENT, json.dumps(document, indent=1))
@@ -59,8 +59,10 @@ def read_exported(content: bytes, path: str) -> tuple[Blueprint, Network]:
             document, content = json.loads(archive.read(DOCUMENT)), archive.read(NETWORK)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: not an exported model, or damaged ({error}); {AGAIN}") from None
-    if (found := document.get("format")) != FORMAT:
-        raise CheckpointError(f"{path}: export of format {found}, this version reads {FORMAT}; {AGAIN}")
+    try:
+        document = export_of_today(document)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: export of {error}; {AGAIN}") from None
     here, platforms = jax_export.default_export_platform(), ", ".join(document["platforms"])
     if here not in document["platforms"]:
         raise CheckpointError(

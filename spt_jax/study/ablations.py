@@ -69,9 +69,10 @@ def variants(preset: Config) -> list[Variant]:
         "mixtures alone": {"noise": 0.0, "energy_shift": 0.0, "amplitude": 0.0, "mixup": 0.4},
         "none": {"noise": 0.0, "energy_shift": 0.0, "amplitude": 0.0, "mixup": 0.0},
     }.items():
-        found.append(Variant("augmentation", name, replace(preset, train=replace(train, **fields))))
+        found.append(Variant("augmentation", name, replace(preset, objective=replace(preset.objective, **fields))))
     for epochs in (max(train.epochs // 3, 1), 2 * train.epochs):
-        found.append(Variant("training", f"{epochs} epochs", replace(preset, train=replace(train, epochs=epochs))))
+        schedule = replace(train, epochs=epochs, warmup_epochs=min(train.warmup_epochs, epochs))
+        found.append(Variant("training", f"{epochs} epochs", replace(preset, train=schedule)))
     found += [Variant("data", f"{share:.0%} of the materials", preset, share) for share in SHARES]
     return [variant for i, variant in enumerate(found) if not i or (variant.config, variant.share) != (preset, 1.0)]
 

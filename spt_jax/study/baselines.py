@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
 from rich.console import Console
 
 from data_pipelines.dataset.loading import Dataset
+from data_pipelines.ranges import Range, check
 from spt_jax.inference.evaluate import MOST_LIKELY, as_table
 from spt_jax.peers.trees import TreeSettings, fit_trees
 from spt_jax.scoring.metrics import main_score, score_answers
@@ -24,9 +26,12 @@ class Baselines:
     """Dataset folder made by `spt-jax prepare`."""
     model: tyro.conf.OmitArgPrefixes[TreeSettings] = field(default_factory=TreeSettings)
     split: str = "test"
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[int, ...], Range(least=0)] = (0, 1, 2)
     out: Path | None = None
     """File for the metrics of the last seed as JSON."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         dataset = Dataset(self.data)

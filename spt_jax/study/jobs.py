@@ -89,7 +89,7 @@ def run_job(job: Job, dataset: Dataset, out: Path, report: Callable[[dict], None
         }
         if perturbed:
             answers["perturbed"] = on_perturbed(predictor, dataset)
-            tasks = make_tasks(tuple(answers["test"]), dataset.split("train").batch)
+            tasks = make_tasks(tuple(answers["test"]), dataset.statistics("train"))
             answers["lipschitz"] = sampled(predictor, test.spectrum, test.atomic_number, tasks, directions=8)
         stored = io.BytesIO()
         named = {f"{split}/{name}": each for split, found in answers.items() for name, each in found.items()}
@@ -118,8 +118,9 @@ def fit(job: Job, dataset: Dataset, run: Path, report: Callable[[dict], None]) -
         return predictor, time.perf_counter() - began
 
     from spt_jax.inference.load import load_members, load_run
+    from spt_jax.runs.folder import read_log
     from spt_jax.training.ensemble import train_members
-    from spt_jax.training.loop import LOG, train
+    from spt_jax.training.loop import train
 
     config = replace(job.settings, train=replace(job.settings.train, seed=job.seed))
     if job.experts:
@@ -128,12 +129,11 @@ def fit(job: Job, dataset: Dataset, run: Path, report: Callable[[dict], None]) -
     else:
         train(config, dataset, run, report)
         predictors = [load_run(run).answers]
-    lines = (run / LOG).read_text(encoding="utf-8").splitlines()
 
     def answers(spectrum: np.ndarray, atomic_number: np.ndarray) -> Answers:
         return {name: each for p in predictors for name, each in p(spectrum, atomic_number).items()}
 
-    return answers, sum(json.loads(line)["seconds"] for line in lines)
+    return answers, sum(line["seconds"] for line in read_log(run))
 
 
 def on_perturbed(predictor: Predictor, dataset: Dataset) -> Answers:

@@ -52,7 +52,7 @@ class Plan:
 def full(preset: Config) -> Plan:
     """Three settings each and three seeds."""
     models = {SPT: preset.model, **{NAMES[kind]: peer for kind, peer in PEERS.items()}}
-    networks = tuple(Competitor(name, _candidates(Config(model, preset.train))) for name, model in models.items())
+    networks = tuple(Competitor(name, _candidates(replace(preset, model=model))) for name, model in models.items())
     trees = tuple(Competitor(NAMES[kind], (TREES[kind], *_tree_variants(kind))) for kind in TREE_ORDER)
     return Plan((*networks, *trees), seeds=3)
 
@@ -62,8 +62,8 @@ def quick(preset: Config) -> Plan:
     train = replace(
         preset.train, epochs=min(preset.train.epochs, 8), warmup_epochs=1.0, validate_every=4, batch_size=32
     )
-    spt = Config(replace(preset.model, width=24), train)
-    networks = tuple(Competitor(NAMES[kind], (Config(peer, train),)) for kind, peer in PEERS.items())
+    spt = replace(preset, model=replace(preset.model, width=24), train=train)
+    networks = tuple(Competitor(NAMES[kind], (replace(spt, model=peer),)) for kind, peer in PEERS.items())
     trees = tuple(Competitor(NAMES[kind], (replace(TREES[kind], trees=50),)) for kind in TREE_ORDER)
     models = (Competitor(SPT, (spt,)), *networks, *trees)
     return Plan(models, 1, with_noise=(), split_by_site=(NAMES["extra_trees"],), most_examples=1000)
@@ -73,13 +73,14 @@ def noisy(settings: Settings) -> Settings:
     """The same settings, trained on spectra with noise up to the strongest that a study tries."""
     if isinstance(settings, TreeSettings):
         return replace(settings, noise=STRONGEST_NOISE)
-    return replace(settings, train=replace(settings.train, noise=STRONGEST_NOISE))
+    return replace(settings, objective=replace(settings.objective, noise=STRONGEST_NOISE))
 
 
 def _candidates(config: Config) -> tuple[Config, ...]:
     """Trained as the preset says, a third as long, or that with more dropout: for SPT and the other networks alike."""
     model, train = config.model, config.train
-    shorter = replace(config, train=replace(train, epochs=max(train.epochs // 3, 1)))
+    epochs = max(train.epochs // 3, 1)
+    shorter = replace(config, train=replace(train, epochs=epochs, warmup_epochs=min(train.warmup_epochs, epochs)))
     return config, shorter, replace(shorter, model=replace(model, dropout=model.dropout + 0.1))
 
 

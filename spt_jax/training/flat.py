@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,12 +14,13 @@ class Flat:
     """The layout of a parameter tree in a vector of P float32 numbers.
 
     After the parameters come `extras` further numbers, which travel with a gradient (its losses) and are zero
-    elsewhere, then zeros up to a multiple of `multiple`.
+    elsewhere, then zeros up to a multiple of `multiple`. names: of the leaves, as paths.
     """
 
     def __init__(self, tree: Any, extras: int = 0, multiple: int = 1):
-        leaves, self._structure = jax.tree.flatten(tree)
-        self._shapes = [leaf.shape for leaf in leaves]
+        leaves, self._structure = jax.tree.flatten_with_path(tree)
+        self.names = [path_name(path) for path, _ in leaves]
+        self._shapes = [leaf.shape for _, leaf in leaves]
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self.used, self.extras = sum(self._sizes), extras
         self.size = -(-(self.used + extras) // multiple) * multiple
@@ -40,7 +42,20 @@ class Flat:
         leaves = [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
         return jax.tree.unflatten(self._structure, leaves)
 
-    def matrices(self) -> jax.Array:
-        """(P,) 1 where the parameter belongs to a matrix, 0 for biases, scales and padding."""
-        parts = [jnp.full(n, float(len(s) > 1)) for n, s in zip(self._sizes, self._shapes, strict=True)]
-        return jnp.concatenate([*parts, jnp.zeros(self.size - self.used)])
+    def mask(self, wanted: Callable[[str, tuple[int, ...]], bool]) -> Callable[[], jax.Array]:
+        """Makes (P,) 1 where `wanted` says so of a leaf's name and shape, 0 elsewhere and in the padding.
+
+        To be called inside a program: as a value it would lie on one device, and in the program as a constant.
+        """
+        chosen = [float(wanted(name, shape)) for name, shape in zip(self.names, self._shapes, strict=True)]
+
+        def make() -> jax.Array:
+            parts = [jnp.full(size, value) for size, value in zip(self._sizes, chosen, strict=True)]
+            return jnp.concatenate([*parts, jnp.zeros(self.size - self.used)])
+
+        return make
+
+
+def path_name(path: tuple) -> str:
+    """Where a leaf stands in its tree, "band_blocks/0/weights"; the variable's own value has no name."""
+    return "/".join(str(step.key) for step in path if hasattr(step, "key"))

@@ -2,202 +2,126 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 
-from data_pipelines.dataset.loading import Dataset
+from data_pipelines.dataset.data import Data
 from data_pipelines.errors import RunError
-from data_pipelines.files import write_atomic
 from spt_jax.config import Config
-from spt_jax.objectives.labels import make_tasks
-from spt_jax.runs.blueprint import Blueprint
-from spt_jax.runs.checkpoint import Checkpoints
-from spt_jax.scoring.metrics import main_score, score_outputs
-from spt_jax.training.flat import Flat
-from spt_jax.training.memory import fits, outputs_in_pieces
+from spt_jax.runs.folder import claim
+from spt_jax.training.assemble import Assembly, assemble
+from spt_jax.training.epochs import Member, run_epochs
+from spt_jax.training.profile import profile_steps
 from spt_jax.training.sharding import Layout, make_mesh
-from spt_jax.training.step import init_state, make_epoch, make_optimiser, make_step
+from spt_jax.training.step import Quota, TrainState, make_epoch
+from spt_jax.training.warm_start import begin_with
 
-LOG = "train_log.jsonl"
-CONFIG = "config.json"
+# Validation spectra that are judged at most, of a larger split evenly spaced blocks: what a device and a host hold.
+JUDGED = 65_536
+# Steps that are dispatched ahead of the device: enough to keep it busy, and few enough for their batches to fit.
+AHEAD = 16
 
 
-class Interrupted(KeyboardInterrupt):
-    """Training stopped at the user's word, after a checkpoint."""
-
-
-def train(config: Config, dataset: Dataset, out: Path, report: Callable[[dict], None] = lambda line: None) -> dict:
+def train(
+    config: Config,
+    dataset: Data,
+    out: Path,
+    report: Callable[[dict], None] = lambda line: None,
+    tell: Callable[[str], None] = lambda text: None,
+    profile: int = 0,
+) -> dict:
     """Train into the run folder `out`, or go on where a stopped run left off; returns the last log line.
 
-    `report` gets one dict per epoch: epoch, epochs, step, loss of each descriptor, seconds, spectra_per_s, and
-    with a validation its scores. Raises Interrupted after Ctrl-C, when the state is safe on disk.
+    report: gets one dict per epoch, which is also a line of the log: epoch, epochs, step, loss, that of each
+    descriptor, learning_rate, gradient_norm, seconds, spectra_per_s, input_wait (seconds), and with a validation its
+    scores. tell: gets what a user should know of how the run begins, in words. profile: steps to write a trace of.
+    Raises Interrupted after Ctrl-C or SIGTERM, when the state is safe on disk.
     """
-    settings = config.train
-    train_split, validation = dataset.split("train"), dataset.split("validation")
-    tasks = make_tasks(settings.descriptors, train_split.batch)
-    layout = Layout(make_mesh(), settings.share_parameters)
-    layout.check_batch(settings.batch_size, settings.accumulate, config.model.whole_batch)
-    steps = len(train_split.ids) // settings.batch_size
-    if not steps or not tasks:
-        raise RunError(f"{len(train_split.ids)} training examples do not fill one batch of {settings.batch_size}")
-    claim(out, config, dataset)
+    settings, statistics = config.train, dataset.statistics("train")
+    layout = Layout(make_mesh(), config.execution.share_parameters)
+    layout.check_batch(settings.batch_size, config.execution.accumulate, config.model.whole_batch)
+    steps = steps_per_epoch(statistics.count, settings.batch_size)
+    made = assemble(config, statistics, dataset.grid, dataset.fingerprint, steps, layout)
+    began_with = begin_with(Path(settings.init), made) if settings.init else None
+    validation = dataset.split("validation", JUDGED)
+    for text in [*claim(out, config, dataset.fingerprint), *(began_with.told if began_with else ())]:
+        tell(text)
 
-    blueprint = Blueprint.of(config.model, dataset, train_split, tasks)
-    graph, params, constants = blueprint.build(jax.random.key(settings.seed), train_split.batch.spectrum)
-    flat = Flat(params, len(tasks), layout.devices)
-    optimiser = make_optimiser(settings, steps * settings.epochs, steps, flat)
-    state = layout.place(init_state(params, optimiser, flat, settings.seed), flat.size)
-    constants = layout.place_whole(constants)
-    step = make_step(graph, constants, optimiser, tasks, settings, dataset.grid.step, flat, layout)
-    average = jax.jit(lambda state: jax.tree.map(layout.whole, flat.unravel(layout.whole(state.average))))
-    apply = jax.jit(lambda params, *inputs: nnx.merge(graph, params, constants)(*inputs))
-
-    stream = None
+    state = made.state(began_with.params if began_with else None)
     if settings.input == "resident":
-        epoch = make_epoch(step, steps, settings.batch_size, settings.seed, layout.cut)
-        run_epoch = partial(jax.jit(epoch, donate_argnums=0), data=layout.place_whole(train_split.batch))
+        epoch = Resident(made, dataset, steps, partial(jax.jit, donate_argnums=0))
     else:
-        hosts = jax.process_count()
+        epoch = Streamed(made, dataset, steps)
+    if profile:
+        tell(f"trace of {profile} steps: {profile_steps(made, state, dataset, profile, out)}")
+    member = Member(out, settings.seed, made.objective.names)
+    return run_epochs(made, state, epoch, steps, (member,), validation, out, report)
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Whole batches in a training set. Raises RunError where there is none."""
+    if examples < batch_size:
+        raise RunError(
+            f"{examples} training examples do not fill one batch; give --train.batch-size {examples} or less"
+        )
+    return examples // batch_size
+
+
+class Resident:
+    """Epochs of one dispatch each, of spectra that lie on the devices."""
+
+    waited = 0.0
+
+    def __init__(self, made: Assembly, dataset: Data, steps: int, compiled: Callable[[Callable], Callable]):
+        """compiled: of an epoch as (state, data), a program that uses the state up."""
+        settings = made.config.train
+        own = zip(dataset.ranges("train"), dataset.quotas(settings.batch_size), strict=True)
+        quotas = tuple(Quota(rows.start, len(rows), drawn) for rows, drawn in own)
+        epoch = make_epoch(made.step, steps, quotas, settings.seed, made.layout.cut)
+        self._data = made.layout.place_whole(dataset.split("train").batch)
+        self._run = compiled(epoch)
+
+    def __call__(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        return self._run(state, self._data)
+
+    def position(self) -> dict:
+        return {}
+
+    def seek(self, position: dict) -> None:
+        """The order of an epoch follows from its number."""
+
+
+class Streamed:
+    """Epochs of batches from disk, each process reading its own rows of them."""
+
+    def __init__(self, made: Assembly, dataset: Data, steps: int):
+        settings, hosts = made.config.train, jax.process_count()
         rows = settings.batch_size // hosts
-        stream = iter(dataset.stream("train", rows, settings.seed, jax.process_index(), hosts))
-        batches = (layout.place_rows(batch) for batch in stream)
-        run_epoch = partial(_stream_epoch, jax.jit(step, donate_argnums=0), batches, steps)
+        self._stream = iter(dataset.stream("train", rows, settings.seed, jax.process_index(), hosts))
+        self._step = jax.jit(made.step, donate_argnums=0)
+        self._add = jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0)
+        self._place, self._steps, self.waited = made.layout.place_rows, steps, 0.0
 
-    checkpoints = Checkpoints(out)
-    progress = {"epoch": 0, "best": None, "since_best": 0}
-    restored = checkpoints.restore(state)
-    if restored:
-        state, progress = restored
-        if stream:
-            stream.set_state(progress["stream"])
-    line = rewind_log(out / LOG, progress["epoch"])
-    with interrupt_flag() as interrupted:
-        while progress["epoch"] < settings.epochs and not _exhausted(progress, config):
+    def __call__(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        self.waited, total, behind = 0.0, None, []
+        for _ in range(self._steps):
             began = time.perf_counter()
-            with fits(settings.batch_size, settings.accumulate):
-                state, metrics = run_epoch(state)
-                jax.block_until_ready(metrics)
-            metrics = {name: round(float(value), 6) for name, value in jax.device_get(metrics).items()}
-            seconds = time.perf_counter() - began
-            if not np.isfinite(metrics["loss"]):
-                raise RunError(
-                    f"the loss is {metrics['loss']} after epoch {progress['epoch'] + 1}: lower the learning rate"
-                )
-            progress = {**progress, "epoch": progress["epoch"] + 1}
-            line = {"epoch": progress["epoch"], "epochs": settings.epochs, "step": int(state.step), **metrics}
-            line |= {"seconds": round(seconds, 3), "spectra_per_s": round(steps * settings.batch_size / seconds, 1)}
-            last = progress["epoch"] == settings.epochs
-            stopping = interrupted() and not last
-            validating = last or progress["epoch"] % settings.validate_every == 0
-            if validating:
-                params = average(state)
-                outputs = outputs_in_pieces(partial(apply, params), validation.batch)
-                scores = score_outputs(outputs, validation.batch, tasks)
-                line["validation"] = {name: main_score(s) for name, s in scores.items()}
-                line["score"] = float(np.mean([s for s in line["validation"].values() if s is not None]))
-                better = progress["best"] is None or line["score"] > progress["best"]
-                progress["best"] = line["score"] if better else progress["best"]
-                progress["since_best"] = 0 if better else progress["since_best"] + 1
-                if better:
-                    described = replace(blueprint, validation=line["validation"]).to_json()
-                    checkpoints.save_model(line["step"], {"params": params, "constants": constants}, described)
-            if validating or stopping:
-                position = {"stream": stream.get_state()} if stream else {}
-                checkpoints.save(line["step"], state, {**progress, **position})
-            if jax.process_index() == 0:
-                with open(out / LOG, "a", encoding="utf-8") as log:
-                    log.write(json.dumps(line) + "\n")
-                report(line)
-            if stopping:
-                checkpoints.close()
-                raise Interrupted
-    checkpoints.close()
-    return line
+            batch = next(self._stream)
+            self.waited += time.perf_counter() - began
+            state, metrics = self._step(state, self._place(batch))
+            total = metrics if total is None else self._add(total, metrics)
+            behind.append(metrics["loss"])
+            if len(behind) > AHEAD:
+                behind.pop(0).block_until_ready()
+        return state, jax.tree.map(lambda x: x / self._steps, total)
 
+    def position(self) -> dict:
+        return self._stream.get_state()
 
-def _stream_epoch(step: Callable, batches: Iterator, steps: int, state):
-    """Steps are dispatched ahead of the device; only the epoch's mean metrics are read."""
-    metrics = []
-    for _ in range(steps):
-        state, each = step(state, next(batches))
-        metrics.append(each)
-    return state, jax.tree.map(lambda *values: jnp.stack(values).mean(), *metrics)
-
-
-def _exhausted(progress: dict, config: Config) -> bool:
-    return 0 < config.train.patience <= progress["since_best"]
-
-
-def claim(out: Path, config: Config, dataset: Dataset, more: dict[str, dict] | None = None) -> None:
-    """A run folder belongs to one configuration (and `more` of it, by part and name) and one dataset."""
-    wanted = {
-        "model": asdict(config.model),
-        "train": asdict(config.train),
-        "dataset": {"fingerprint": dataset.fingerprint},
-        **(more or {}),
-    }
-    path = out / CONFIG
-    if jax.process_index() > 0:
-        return
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(wanted, indent=1) + "\n")
-        return
-    found = json.loads(path.read_text(encoding="utf-8"))
-    wanted = json.loads(json.dumps(wanted))
-    changed = [
-        f"{part}.{name}"
-        for part in wanted.keys() | found.keys()
-        for name in wanted.get(part, {}).keys() | found.get(part, {}).keys()
-        if wanted.get(part, {}).get(name) != found.get(part, {}).get(name)
-    ]
-    if changed:
-        raise RunError(f"{out} holds a run with another {', '.join(sorted(changed))}; choose another --out")
-
-
-def rewind_log(path: Path, epoch: int) -> dict:
-    """Drop log lines past the restored epoch, as they will be written again; returns the last one kept."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = []
-    for text in lines:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            break  # a kill in mid-write
-        if line["epoch"] <= epoch:
-            kept.append(line)
-    if jax.process_index() == 0:
-        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
-    return kept[-1] if kept else {}
-
-
-@contextmanager
-def interrupt_flag() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C sets a flag that is read between epochs; a second one stops at once."""
-    asked = []
-
-    def ask(*_):
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-
-    try:
-        previous = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not in the main thread: Ctrl-C does not arrive here anyway
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    def seek(self, position: dict) -> None:
+        self._stream.set_state(position)

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import RunError
@@ -41,6 +42,13 @@ def join_processes() -> None:
 def make_mesh() -> Mesh:
     """All devices of all processes along one axis, "data"."""
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def any_process(flag: int) -> int:
+    """The largest flag of all processes, the same for each: they must stop at the same step, or wait for ever."""
+    if jax.process_count() == 1:
+        return flag
+    return int(multihost_utils.process_allgather(np.int32(flag)).max())
 
 
 def _put(x: Any, sharding: NamedSharding) -> jax.Array:
@@ -73,6 +81,8 @@ class Layout:
 
     def place(self, state: Any, vector_size: int) -> Any:
         """Outside jit: put a state on the devices; its vectors of parameters are shared out if so configured."""
+        if self.mesh is None:
+            return state
 
         def put(x: jax.Array) -> jax.Array:
             shared = self.share_parameters and x.shape == (vector_size,)
@@ -82,6 +92,8 @@ class Layout:
 
     def place_whole(self, tree: Any) -> Any:
         """Outside jit: every leaf whole on every device."""
+        if self.mesh is None:
+            return jax.device_put(tree)
         return jax.tree.map(lambda x: _put(x, NamedSharding(self.mesh, WHOLE)), tree)
 
     def place_rows(self, batch: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One training step, pure: augment, loss, gradient, update, average. And an epoch of them in one dispatch.
+"""One training step, pure: views, loss, gradient, update, average. And an epoch of them in one dispatch.
 
 Every random number belongs to a row of the batch, and losses are sums over rows: so a batch cut over devices, or
 into pieces whose gradients are added, trains as the whole one does.
@@ -15,9 +15,7 @@ import optax
 from flax import nnx
 
 from data_pipelines.schema import Batch
-from spt_jax.config import TrainConfig
-from spt_jax.objectives.augment import augment, mix_share
-from spt_jax.objectives.labels import Task, task_losses
+from spt_jax.objectives.objective import Objective
 from spt_jax.training.flat import Flat
 from spt_jax.training.sharding import Layout
 
@@ -34,22 +32,6 @@ class TrainState(NamedTuple):
     optimiser: Any
 
 
-def make_optimiser(config: TrainConfig, steps: int, steps_per_epoch: int, flat: Flat) -> optax.GradientTransformation:
-    """AdamW with warm-up and cosine decay, clipped gradients, weight decay on matrices only."""
-    warmup = min(int(config.warmup_epochs * steps_per_epoch), steps // 2)
-    schedule = optax.warmup_cosine_decay_schedule(0, config.learning_rate, warmup, steps, 0.01 * config.learning_rate)
-
-    def decay(updates: jax.Array, params: jax.Array) -> jax.Array:
-        return updates + config.weight_decay * flat.matrices() * params
-
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.scale_by_adam(),
-        optax.stateless(decay),
-        optax.scale_by_learning_rate(schedule),
-    )
-
-
 def init_state(params: Any, optimiser: optax.GradientTransformation, flat: Flat, seed: int) -> TrainState:
     vector = flat.ravel(params)
     return TrainState(
@@ -60,24 +42,24 @@ def init_state(params: Any, optimiser: optax.GradientTransformation, flat: Flat,
 def make_step(
     graph: nnx.GraphDef,
     constants: Any,
+    objective: Objective,
     optimiser: optax.GradientTransformation,
-    tasks: tuple[Task, ...],
-    config: TrainConfig,
-    step_ev: float,
+    schedule: optax.Schedule,
+    ema: float,
     flat: Flat,
-    layout: Layout | None = None,
+    layout: Layout,
+    pieces: int = 1,
 ) -> StepFunction:
     """The step as a function of (state, batch, emphasis).
 
-    emphasis: (T,) weight of each task's loss; 1 / T each (the joint loss) where not given. layout: how batch and
-    parameters lie on several devices. Random numbers are the seed folded with the step and split over the rows.
+    emphasis: (T,) weight of each loss; 1 / T each where not given. layout: how batch and parameters lie on several
+    devices. pieces: that each device computes its rows in. Random numbers are the seed folded with the step and split
+    over the rows.
     """
-    layout = layout or Layout()
-    names = [task.name for task in tasks]
+    count = len(objective.names)
 
-    def piece_loss(params: Any, batch: Batch, other: Batch, share: jax.Array, keys: jax.Array, emphasis: jax.Array):
-        outputs = nnx.merge(graph, params, constants)(batch.spectrum, batch.atomic_number, keys)
-        losses = task_losses(outputs, ((batch, share), (other, 1 - share)), tasks, config.label_smoothing)
+    def piece_loss(params: Any, rows: Any, keys: jax.Array, emphasis: jax.Array) -> tuple[jax.Array, jax.Array]:
+        losses = objective.loss(nnx.merge(graph, params, constants), rows, keys)
         return (emphasis * losses).sum(), losses
 
     def piece_gradient(vector: jax.Array, emphasis: jax.Array, piece: tuple) -> jax.Array:
@@ -86,44 +68,60 @@ def make_step(
         return flat.ravel(gradient, losses)
 
     def step(state: TrainState, batch: Batch, emphasis: jax.Array | None = None):
-        emphasis = jnp.full(len(tasks), 1 / len(tasks)) if emphasis is None else emphasis
+        emphasis = jnp.full(count, 1 / count) if emphasis is None else emphasis
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-        keys = jax.vmap(lambda row: jax.random.split(row, 3))(jax.random.split(key, len(batch.spectrum)))
-        other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
-        share = mix_share(keys[:, 0], batch, other, config.mixup)
-        spectrum = augment(keys[:, 1], batch.spectrum, config, step_ev)
-        spectrum = share[:, None] * spectrum + (1 - share[:, None]) * jnp.roll(spectrum, 1, axis=0)
-        rows = (batch._replace(spectrum=spectrum), other, share, keys[:, 2])
+        keys = jax.random.split(key, len(batch.spectrum))
+        rows = (objective.views(batch, keys), keys)
 
-        gradient = layout.sum_over_rows(piece_gradient, config.accumulate, state.params, emphasis, rows)
+        gradient = layout.sum_over_rows(piece_gradient, pieces, state.params, emphasis, rows)
         gradient, losses = flat.take_extras(layout.like_parameters(gradient))
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = layout.like_parameters(optax.apply_updates(state.params, updates))
         # Short memory at first, so that the average does not remember the initial parameters.
-        decay = jnp.minimum(config.ema, (1 + state.step) / (10 + state.step))
+        decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
         average = decay * state.average + (1 - decay) * params
-        metrics = {"loss": (emphasis * losses).sum(), **dict(zip(names, losses, strict=True))}
+        metrics = {"loss": (emphasis * losses).sum(), **dict(zip(objective.names, losses, strict=True))}
+        metrics |= {"learning_rate": schedule(state.step), "gradient_norm": optax.global_norm(gradient)}
         return TrainState(state.step + 1, state.seed, params, average, optimiser_state), metrics
 
     return step
 
 
-def make_epoch(step: Callable, steps: int, batch_size: int, seed: int, place: Callable[[Batch], Batch]) -> Callable:
+class Quota(NamedTuple):
+    """One data set among several that a resident set is made of: its rows, and how many of a batch are drawn of it."""
+
+    start: int
+    rows: int
+    drawn: int
+
+
+def make_epoch(
+    step: StepFunction, steps: int, quotas: tuple[Quota, ...], seed: int, place: Callable[[Batch], Batch]
+) -> Callable:
     """(state, whole resident set) -> (state, mean metrics): one shuffled epoch as a scan, batches gathered on the device.
 
-    The order is the seed folded with the epoch number, so a restart needs only the step. `place` cuts a batch
-    over the devices.
+    The order is the seed folded with the epoch number, so a restart needs only the step. A set that is drawn of more
+    often than it has rows is shuffled anew each time it is through. `place` cuts a batch over the devices.
     """
+
+    def order_of(key: jax.Array, quota: Quota) -> jax.Array:
+        """(steps, drawn) rows of one set."""
+        wanted = steps * quota.drawn
+        times = -(-wanted // quota.rows)
+        keys = [key] if times == 1 else jax.random.split(key, times)
+        order = jnp.concatenate([jax.random.permutation(each, quota.rows) for each in keys])
+        return quota.start + order[:wanted].reshape(steps, quota.drawn)
 
     def epoch(state: TrainState, data: Batch, emphasis: jax.Array | None = None):
         number = state.step // steps
         key = jax.random.fold_in(jax.random.key(seed + 2**20), number)
-        order = jax.random.permutation(key, data.labels.shape[0])[: steps * batch_size]
+        keys = [key] if len(quotas) == 1 else jax.random.split(key, len(quotas))
+        order = jnp.concatenate([order_of(*each) for each in zip(keys, quotas, strict=True)], axis=1)
 
         def body(state: TrainState, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
             return step(state, place(jax.tree.map(lambda x: x[index], data)), emphasis)
 
-        state, metrics = jax.lax.scan(body, state, order.reshape(steps, batch_size))
+        state, metrics = jax.lax.scan(body, state, order)
         return state, jax.tree.map(lambda x: x.mean(axis=0), metrics)
 
     return epoch

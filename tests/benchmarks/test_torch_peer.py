@@ -4,15 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from benchmarks.workload import Workload, batch_of, config_of
+from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import RunError
 from data_pipelines.schema import EnergyGrid
-from spt_jax.model.heads import head_specs
-from spt_jax.model.spt import SPT
-from spt_jax.objectives.labels import make_tasks, task_losses
+from spt_jax.objectives.labels import task_losses
+from spt_jax.objectives.objective import make_objective
+from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.torch_weights import from_torch, to_torch
+from spt_jax.training.assemble import Assembly
+from spt_jax.training.flat import Flat
+from spt_jax.training.optimiser import make_optimiser, make_schedule
+from spt_jax.training.sharding import Layout
 
 
 @pytest.fixture
@@ -27,20 +31,20 @@ def workload(rng, **fields) -> Workload:
     """A small model with random values everywhere, biases and input map too: from shapes alone, without compilation."""
     fields = {"bands": 2, "highest_band": 5, **fields}  # each candidate costs compilation
     config, grid = config_of("base", "float32", small=True, **fields), EnergyGrid(points=40)
-    batch = jax.tree.map(jnp.asarray, batch_of(rng, 8, grid))
-    tasks = make_tasks(config.train.descriptors, jax.tree.map(np.asarray, batch))
-
-    def init(key):
-        model = SPT(
-            config.model, head_specs(tasks), grid.relative(), np.ones(40), np.eye(40), rngs=nnx.Rngs(params=key)
-        )
-        return nnx.split(model, nnx.Param, ...)
+    batch = batch_of(rng, 8, grid)
+    statistics = Statistics.of(batch, {"Cu K": 8})
+    objective = make_objective(config.objective, statistics, grid)
+    blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, statistics, "")
 
     def fill(leaf):
         return jnp.asarray(rng.normal(scale=0.3, size=leaf.shape), leaf.dtype)
 
-    graph, params, constants = jax.eval_shape(init, jax.random.key(0))
-    return Workload(config, grid, tasks, graph, jax.tree.map(fill, params), jax.tree.map(fill, constants), batch)
+    graph, *shapes = blueprint.abstract()
+    params, constants = jax.tree.map(fill, shapes)
+    flat, schedule = Flat(params, len(objective.names)), make_schedule(config.train, 100)
+    optimiser = make_optimiser(config.train, schedule, flat)
+    made = Assembly(config, blueprint, objective, Layout(), graph, params, constants, flat, optimiser, schedule)
+    return Workload(made, jax.tree.map(jnp.asarray, batch))
 
 
 def assert_same(one, other, tolerance: float) -> None:

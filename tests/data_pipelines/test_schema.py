@@ -91,7 +91,7 @@ def test_unknown_edge_refused(element, edge):
         EnergyGrid().absolute(element, edge)
 
 
-@pytest.mark.parametrize("wrong", [{"points": 15}, {"step": 0.0}, {"step": -0.5}])
+@pytest.mark.parametrize("wrong", [{"points": 15}, {"step": 0.0}, {"step": -0.5}, {"start": float("nan")}])
 def test_useless_grid_refused(wrong):
-    with pytest.raises(ValueError, match="energy grid"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         EnergyGrid(**wrong)

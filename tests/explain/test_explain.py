@@ -13,16 +13,15 @@ from data_pipelines.errors import DatasetError, RunError, SpectrumError
 from data_pipelines.library import LIBRARY
 from data_pipelines.schema import NAMES, Batch, EnergyGrid, descriptor
 from spt_jax.cli import main
-from spt_jax.config import ModelConfig
+from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.explain import ablation, edges, explanation, physics
 from spt_jax.explain.attribution import TOLERANCE, Explainer, Question, evenly_received, received
 from spt_jax.inference.load import load_run
 from spt_jax.inference.predict import Model
-from spt_jax.objectives.labels import make_tasks
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.export import export
-from spt_jax.tasks import Task
+from spt_jax.tasks import Task, make_tasks
 
 LENGTH = 16
 GRID = EnergyGrid(points=LENGTH)
@@ -31,7 +30,6 @@ MEAN, STD = np.tanh(ENERGY / 10), np.linspace(0.05, 0.2, LENGTH)
 SMALL = {
     "width": 8,
     "blocks": 1,
-    "folding": "taps",
     "bands": 2,
     "highest_band": 5,
     "hidden": 16,
@@ -41,9 +39,10 @@ SMALL = {
 CN, MBL = Task("CN", 1, 11, 0.0, 1.0, 1.0, 1.0), Task("MBL", 8, 0, 2.0, 0.2, 1.0, 1.0)
 
 
-def make(rng, **fields) -> Model:
+def make(rng, folding="taps", **fields) -> Model:
     blueprint = Blueprint(
         model=ModelConfig(**{**SMALL, "denoise": False, **fields}),
+        execution=ExecutionConfig(folding=folding),
         grid=GRID,
         absorbers=("Cu K",),
         tasks=(CN, MBL),
@@ -52,8 +51,7 @@ def make(rng, **fields) -> Model:
         spectrum_std=tuple(STD),
         dataset="",
     )
-    spectra = MEAN + np.outer((-1, 1), STD)
-    network = nnx.merge(*blueprint.build(jax.random.key(int(rng.integers(1000))), spectra))
+    network = nnx.merge(*blueprint.build(jax.random.key(int(rng.integers(1000))), np.outer(STD, STD)))
     # As after training: fresh positions are so small that the first steps from the mean spectrum are the whole change.
     network.position[...] *= 50
     return Model(blueprint, network)
@@ -246,10 +244,10 @@ def test_standard_error_counts_materials_not_sites(rng):
 def run(tmp_path_factory):
     """A run folder with a network that was never trained."""
     out, dataset = tmp_path_factory.mktemp("explain") / "run", Dataset(LIBRARY)
-    train = dataset.split("train")
-    config = ModelConfig(**SMALL)
-    blueprint = Blueprint.of(config, dataset, train, make_tasks(("OS", "CN", "MBL"), train.batch))
-    _, params, constants = blueprint.build(jax.random.key(0), train.batch.spectrum)
+    train = dataset.statistics("train")
+    tasks, execution = make_tasks(("OS", "CN", "MBL"), train), ExecutionConfig(folding="taps")
+    blueprint = Blueprint.of(ModelConfig(**SMALL), execution, dataset.grid, tasks, train, dataset.fingerprint)
+    _, params, constants = blueprint.build(jax.random.key(0), train.covariance)
     out.mkdir()
     checkpoints = Checkpoints(out)
     checkpoints.save_model(0, {"params": params, "constants": constants}, blueprint.to_json())
@@ -288,7 +286,7 @@ def test_what_cannot_be_explained_gets_one_line(run, tmp_path, capsys):
     assert "at least 1" in fails(str(run), "--sites", "0")
     assert "split" in fails(str(run), "--split", "elsewhere")
     model, dataset = load_run(run), Dataset(LIBRARY)
-    export(model, tmp_path / "model.spt", platforms=("cpu",))
+    export(model.blueprint, model.network, tmp_path / "model.spt", platforms=("cpu",))
     assert "does not show its inner parts" in fails(str(tmp_path / "model.spt"), "--out", str(tmp_path / "e.html"))
     assert not (tmp_path / "e.html").exists()
     with pytest.raises(RunError, match="inner parts"):

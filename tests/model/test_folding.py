@@ -107,12 +107,12 @@ def test_gradients_of_the_static_forms(rng, form, period):
 def test_the_plan_is_the_cheapest_by_its_own_count(rng):
     config = ModelConfig(width=64, kernel=11, band_mode="fixed")
     for backend in ("cpu", "gpu"):
-        for grid, form in make_plan(config, 100, backend):
+        for grid, form in make_plan(config, 100, backend=backend):
             weight = {f: form_cost(grid, f, 64, 64).weight(backend) for f in FORMS}
             assert weight[form] == min(weight.values())
 
 
 def test_large_kernels_leave_the_taps_and_small_ones_keep_them():
-    assert make_plan(ModelConfig(), 144, "cpu") is None
-    plan = make_plan(ModelConfig(width=64, kernel=11), 100, "cpu")
+    assert make_plan(ModelConfig(), 144, backend="cpu") is None
+    plan = make_plan(ModelConfig(width=64, kernel=11), 100, backend="cpu")
     assert [grid.period for grid, _ in plan] == [100, 50, 34, 25, 20, 17, 15, 13, 12, 10, 9]

@@ -3,8 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import DESCRIPTORS, Batch
-from spt_jax.objectives.labels import make_tasks, task_losses, units
+from spt_jax.objectives.labels import task_losses
+from spt_jax.tasks import make_tasks, units
 
 NAMES = tuple(d.name for d in DESCRIPTORS)
 
@@ -22,6 +24,10 @@ def train(rng) -> Batch:
     return Batch(np.zeros((rows, 20), np.float32), np.full(rows, 29, np.int32), labels, mask)
 
 
+def tasks_of(names, batch: Batch):
+    return make_tasks(names, Statistics.of(batch, {"Cu K": len(batch.labels)}))
+
+
 def constant_outputs(train: Batch, tasks) -> dict:
     """What the best constant prediction puts out: log class shares, and zero, the standardised mean."""
     outputs = {}
@@ -35,14 +41,14 @@ def constant_outputs(train: Batch, tasks) -> dict:
 
 
 def test_a_constant_prediction_costs_one_for_every_descriptor(train):
-    tasks = make_tasks(NAMES, train)
+    tasks = tasks_of(NAMES, train)
     losses = task_losses(constant_outputs(train, tasks), ((train, jnp.ones(400)),), tasks)
     for task, loss in zip(tasks, losses, strict=True):
         assert loss == pytest.approx(1, abs=1e-3), task.name
 
 
 def test_masked_labels_have_no_say(train, rng):
-    tasks = make_tasks(NAMES, train)
+    tasks = tasks_of(NAMES, train)
     outputs = constant_outputs(train, tasks)
     other = train._replace(
         labels=np.where(train.mask, train.labels, rng.integers(0, 5, train.labels.shape)).astype(np.float32)
@@ -52,7 +58,7 @@ def test_masked_labels_have_no_say(train, rng):
 
 
 def test_no_gradient_reaches_a_masked_row(train):
-    tasks = make_tasks(("CN",), train)
+    tasks = tasks_of(("CN",), train)
     outputs = constant_outputs(train, tasks)
     gradient = jax.grad(lambda o: task_losses(o, ((train, jnp.ones(400)),), tasks).sum())(outputs)["CN"]
     touched = np.abs(gradient).sum(axis=-1) > 0
@@ -60,7 +66,7 @@ def test_no_gradient_reaches_a_masked_row(train):
 
 
 def test_a_mixture_of_a_batch_with_itself_is_the_batch(train, rng):
-    tasks = make_tasks(NAMES, train)
+    tasks = tasks_of(NAMES, train)
     outputs = constant_outputs(train, tasks)
     share = jnp.asarray(rng.random(400), jnp.float32)
     whole = task_losses(outputs, ((train, jnp.ones(400)),), tasks, 0.1)
@@ -69,13 +75,13 @@ def test_a_mixture_of_a_batch_with_itself_is_the_batch(train, rng):
 
 
 def test_experts_learn_a_subset_and_unlabelled_descriptors_are_left_out(train):
-    assert [t.name for t in make_tasks(("MOOD", "CN"), train)] == ["CN", "MOOD"]
+    assert [t.name for t in tasks_of(("MOOD", "CN"), train)] == ["CN", "MOOD"]
     empty = train._replace(mask=train.mask & (np.arange(len(NAMES)) != NAMES.index("CN")))
-    assert "CN" not in [t.name for t in make_tasks(NAMES, empty)]
+    assert "CN" not in [t.name for t in tasks_of(NAMES, empty)]
 
 
 def test_units_are_probabilities_and_physical_values(train, rng):
-    for task in make_tasks(NAMES, train):
+    for task in tasks_of(NAMES, train):
         output = rng.normal(size=(7, task.classes) if task.classes else 7)
         values = units(task, output)
         if task.classes:

@@ -9,7 +9,7 @@ from flax import nnx
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
 from data_pipelines.library import LIBRARY
-from spt_jax.config import PEERS, Config, ModelConfig, PeerConfig, TrainConfig
+from spt_jax.config import PEERS, Config, LabelsConfig, ModelConfig, PeerConfig, TrainConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.load import load_run
 from spt_jax.model.heads import HeadSpec
@@ -81,8 +81,8 @@ def test_every_parameter_has_a_gradient(rng, kind):
 def test_trains_saves_and_answers_again(tmp_path):
     """Once, as compiling a training takes long: a trainer sees nothing of a network but how it is called."""
     dataset, config = Dataset(LIBRARY), small("mlp")
-    settings = TrainConfig(epochs=2, batch_size=64, descriptors=("OS", "MBL"))
-    last = train(Config(config, settings), dataset, tmp_path)
+    settings = Config(config, LabelsConfig(descriptors=("OS", "MBL")), TrainConfig(epochs=2, batch_size=64))
+    last = train(settings, dataset, tmp_path)
     model = load_run(tmp_path)
     assert model.blueprint.model == config
     evaluation = evaluate(model, dataset, "validation")

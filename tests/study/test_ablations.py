@@ -6,13 +6,14 @@ import pytest
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.library import LIBRARY
 from spt_jax.cli import main
-from spt_jax.config import PRESETS, Config, ModelConfig, TrainConfig
+from spt_jax.config import PRESETS, Config, LabelsConfig, ModelConfig, TrainConfig
 from spt_jax.study.ablations import SHARES, ablate, scaling, variants
 from spt_jax.study.ablations_page import ablations_page
 
 SMALL = Config(
     ModelConfig(width=8, blocks=1, bands=1, highest_band=6, readout_channels=2, hidden=16, hidden_layers=1),
-    TrainConfig(descriptors=("CN", "MBL"), epochs=1, batch_size=64, warmup_epochs=0.5),
+    LabelsConfig(descriptors=("CN", "MBL")),
+    TrainConfig(epochs=1, batch_size=64, warmup_epochs=0.5),
 )
 
 

@@ -14,7 +14,7 @@ from data_pipelines.errors import RunError
 from data_pipelines.library import LIBRARY
 from data_pipelines.schema import site_kind
 from spt_jax.cli import main
-from spt_jax.config import PRESETS, Config, ModelConfig, TrainConfig
+from spt_jax.config import PRESETS, Config, LabelsConfig, ModelConfig, TrainConfig
 from spt_jax.inference.load import load_run
 from spt_jax.peers.trees import TreeSettings
 from spt_jax.robustness.perturb import PERTURBATIONS
@@ -28,7 +28,8 @@ from spt_jax.study.tables import SPT, Fits
 SMALL = Config(
     # Neither bands nor graph: what is tested is what becomes of a network, and this one compiles fastest.
     ModelConfig(width=16, blocks=1, bands=0, attention="none", readout_channels=2, hidden=16),
-    TrainConfig(descriptors=("CN", "MBL"), epochs=1, batch_size=64, warmup_epochs=0.5),
+    LabelsConfig(descriptors=("CN", "MBL")),
+    TrainConfig(epochs=1, batch_size=64, warmup_epochs=0.5),
 )
 FOREST = TreeSettings("extra_trees", trees=5)
 # Trees in the place of SPT: whatever fits it, a model is its answers.

@@ -17,21 +17,18 @@ from tests.training.test_train import losses, run, uninterrupted  # noqa: F401
 COMPILE = """
 import json, sys
 import jax
-from dataclasses import replace
 from benchmarks import workload
 from benchmarks.scaling import collectives
-from benchmarks.train_step import trainer
-from spt_jax.config import Config, ModelConfig, TrainConfig
+from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig
 from spt_jax.training.sharding import Layout, make_mesh
 shared, pieces = json.loads(sys.argv[1])
 model = ModelConfig(width=8, blocks=1, hidden=32, highest_band=4)
-work = workload.make(Config(model, TrainConfig(accumulate=pieces, mixup=0.4)), 32, 24)
+config = Config(model, LabelsConfig(mixup=0.4), execution=ExecutionConfig(accumulate=pieces))
 layout = Layout(make_mesh(), shared)
-work = replace(work, constants=layout.place_whole(work.constants))
-step, state, flat = trainer(work, layout)
-arguments = layout.place(state, flat.size), layout.place_rows(work.batch)
-text = jax.jit(step, donate_argnums=0).lower(*arguments).compile().as_text()
-print(json.dumps([flat.size, collectives(text)]))
+made, batch = workload.make(config, 32, 24, layout=layout).made, workload.make(config, 32, 24).batch
+arguments = made.state(), layout.place_rows(batch)
+text = jax.jit(made.step, donate_argnums=0).lower(*arguments).compile().as_text()
+print(json.dumps([made.flat.size, collectives(text)]))
 """
 
 
@@ -58,7 +55,13 @@ def test_shared_parameters_are_gathered_once_and_their_gradient_reduced_once():
     assert sum(nbytes > 4 * 64 for nbytes in reduced) == 1
 
 
-@pytest.mark.parametrize("settings", [{"devices": 1, "accumulate": 4}, {"devices": 8, "share_parameters": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"devices": 1, "execution": {"accumulate": 4}},
+        {"devices": 8, "execution": {"share_parameters": True}},
+    ],
+)
 def test_pieces_and_shares_train_as_the_whole(uninterrupted, tmp_path, settings):  # noqa: F811
     assert run(tmp_path / "run", **settings) == 0
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(uninterrupted["resident"]), rtol=1e-4)

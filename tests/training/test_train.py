@@ -15,31 +15,34 @@ import pytest
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
 from data_pipelines.library import LIBRARY
-from spt_jax.config import Config, ModelConfig, TrainConfig
-from spt_jax.training.loop import LOG, train
+from spt_jax.config import Config, LabelsConfig, ModelConfig, TrainConfig
+from spt_jax.runs.folder import LOG
+from spt_jax.training.loop import train
 
 # The smallest network: these tests are about the trainer.
 MODEL = {"width": 4, "blocks": 1, "bands": 1, "kernel": 1, "attention": "none", "hidden": 8, "attention_heads": 1}
-SETTINGS = {"epochs": 4, "batch_size": 64, "validate_every": 1, "mixup": 0.4}
+MIXED = LabelsConfig(mixup=0.4)
+SETTINGS = {"epochs": 4, "batch_size": 64, "validate_every": 1}
 
 PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
 from data_pipelines.dataset.loading import Dataset
-from spt_jax.config import Config, ModelConfig, TrainConfig
+from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig, TrainConfig
 from data_pipelines.library import LIBRARY
 from spt_jax.training.loop import train
-out, model, settings, event, epoch = json.loads(sys.argv[1])
+out, model, settings, execution, event, epoch = json.loads(sys.argv[1])
 def report(line):
     if line["epoch"] == epoch:
         os.kill(os.getpid(), getattr(signal, event))
-train(Config(ModelConfig(**model), TrainConfig(**settings)), Dataset(LIBRARY), Path(out), report)
+config = Config(ModelConfig(**model), LabelsConfig(mixup=0.4), TrainConfig(**settings), ExecutionConfig(**execution))
+train(config, Dataset(LIBRARY), Path(out), report)
 """
 
 
-def run(out: Path, devices: int = 1, event: str = "", epoch: int = 0, **settings) -> int:
+def run(out: Path, devices: int = 1, event: str = "", epoch: int = 0, execution: dict | None = None, **settings) -> int:
     """A training process on virtual CPU devices, sent `event` when `epoch` is reported; returns its exit status."""
-    arguments = json.dumps([str(out), MODEL, {**SETTINGS, **settings}, event, epoch])
+    arguments = json.dumps([str(out), MODEL, {**SETTINGS, **settings}, execution or {}, event, epoch])
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "NPROC": "16"}
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, arguments], env=environment, timeout=600, check=False
@@ -87,25 +90,41 @@ def test_interrupt_saves_and_the_run_goes_on(tmp_path):
     assert len(losses(tmp_path / "run")) == 4
 
 
+def test_sigterm_saves_as_ctrl_c_does_and_the_run_is_the_uninterrupted_one(uninterrupted, tmp_path):
+    assert run(tmp_path / "run", event="SIGTERM", epoch=1) != 0
+    assert len(losses(tmp_path / "run")) == 2
+    assert run(tmp_path / "run") == 0
+    assert losses(tmp_path / "run") == losses(uninterrupted["resident"])
+
+
+def test_a_finished_run_goes_on_for_longer_in_other_pieces_on_other_devices(uninterrupted, tmp_path):
+    """The learning rate stays, so twice two epochs are four, however they are computed."""
+    stays = {"schedule": "constant", "warmup_epochs": 0.0}
+    assert run(tmp_path / "whole", **stays) == 0
+    assert run(tmp_path / "run", devices=8, execution={"share_parameters": True}, **{**stays, "epochs": 2}) == 0
+    assert run(tmp_path / "run", execution={"accumulate": 4, "remat": True}, **stays) == 0
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "whole"), rtol=1e-4)
+
+
 def test_nothing_is_compiled_after_the_first_epoch(tmp_path):
     compiled, at_epoch = [], []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None
     )
-    config = Config(ModelConfig(**MODEL), TrainConfig(**SETTINGS))
+    config = Config(ModelConfig(**MODEL), MIXED, TrainConfig(**SETTINGS))
     train(config, Dataset(LIBRARY), tmp_path / "run", lambda _: at_epoch.append(len(compiled)))
     assert at_epoch[0] > 0
     assert at_epoch[1:] == [at_epoch[0]] * 3
 
 
 def test_a_run_folder_belongs_to_one_configuration(uninterrupted):
-    config = Config(ModelConfig(**{**MODEL, "width": 16}), TrainConfig(**SETTINGS))
+    config = Config(ModelConfig(**{**MODEL, "width": 16}), MIXED, TrainConfig(**SETTINGS))
     with pytest.raises(RunError, match=r"another model\.width"):
         train(config, Dataset(LIBRARY), uninterrupted["resident"])
 
 
 def test_a_batch_larger_than_the_training_set_is_refused(tmp_path):
-    config = Config(ModelConfig(**MODEL), TrainConfig(**{**SETTINGS, "batch_size": 4096}))
+    config = Config(ModelConfig(**MODEL), MIXED, TrainConfig(**{**SETTINGS, "batch_size": 4096}))
     with pytest.raises(RunError, match="do not fill one batch"):
         train(config, Dataset(LIBRARY), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -15,6 +15,7 @@ from data_pipelines.dataset import chunks
 from data_pipelines.dataset.build import prepare
 from data_pipelines.dataset.records import run_task
 from data_pipelines.errors import SourceError
+from data_pipelines.library import LIBRARY
 from data_pipelines.readers.sources import open_source
 from data_pipelines.schema import DESCRIPTORS, NAMES, SITE_KINDS, EnergyGrid, site_kind
 
@@ -69,6 +70,16 @@ def test_the_text_card_tells_the_same(built):
     assert all(reason in text for reason in built.card["dropped_by_reason"])
     assert all(name in text for name in (*NAMES, *(s["sha256"][:16] for s in built.card["sources"])))
     assert "and 1 materials came without any spectrum" in text
+
+
+def test_files_name_the_same_maker_wherever_the_code_moves(built):
+    """TFDS writes the module of the builder into its files: bytes of a part would change with a room of this house."""
+    makers = {
+        json.loads(path.read_text())["moduleName"]
+        for folder in (built.out, LIBRARY)
+        for path in folder.rglob("dataset_info.json")
+    }
+    assert len(makers) == 1
 
 
 def test_overwriting_with_two_workers_gives_the_same_bytes(built, tmp_path, monkeypatch):

@@ -89,6 +89,51 @@ def test_splits_hold_what_was_ingested(built, dataset):
     assert len(set(seen)) == len(seen) == built.card["records"]["kept"]
 
 
+@pytest.fixture
+def in_small_blocks(copy):
+    """The training rows of the tree in blocks of two, a file for each."""
+    dataset = Dataset(copy)
+    folder = blocks_of(copy, "train").parent
+    names = {p.name.split("-")[0] for p in folder.iterdir()}
+    held = {name: [Blocks([folder], name)[0]] for name in names}
+    blocks.write(folder, held, block_rows=2, shard_blocks=1)
+    return dataset, folder
+
+
+def test_some_rows_come_from_all_over_the_split(in_small_blocks, rng):
+    dataset, _ = in_small_blocks
+    whole = dataset.split("train")
+    count = len(whole.ids)
+    for most in (1, 2, int(rng.integers(2, count)), count, 99):
+        some = dataset.split("train", most)
+        assert len(some.ids) == min(most, count)
+        rows = [whole.ids.index(id) for id in some.ids]
+        assert rows == sorted(set(rows))
+        assert_equal([some.batch], [take_rows(whole, rows)])
+        assert some.materials == tuple(whole.materials[row] for row in rows)
+        assert some.absorbers == tuple(whole.absorbers[row] for row in rows)
+    rows = [whole.ids.index(id) for id in dataset.split("train", count // 2).ids]
+    assert max(np.diff([-1, *rows, count])) <= 5, "no long stretch is left out"
+    with pytest.raises(DatasetError, match="at least one example"):
+        dataset.split("train", 0)
+
+
+def test_some_rows_are_read_without_the_rest(in_small_blocks):
+    dataset, folder = in_small_blocks
+    expected = dataset.split("train", 4)
+    files = sorted(folder.glob("train-*"))
+    chosen = blocks.spaced(Blocks([folder], "train"), 4)
+    for number in set(range(1, len(files) - 1)) - set(chosen.tolist()):  # the first and the last tell the sizes
+        files[number].unlink()
+    assert dataset.split("train", 4).ids == expected.ids
+    with pytest.raises(DatasetError, match="missing"):
+        dataset.split("train")
+
+
+def take_rows(split, rows):
+    return split.batch._replace(**{field: getattr(split.batch, field)[rows] for field in split.batch._fields})
+
+
 def test_families_lie_in_one_split(dataset):
     assert {m.split("-")[-1] for m in dataset.split("train").materials} >= {"LiFePO4", "LiCoO2"}
     assert {m.split("-")[-1] for m in dataset.split("test").materials} >= {"NiO", "CoO"}
@@ -126,6 +171,13 @@ def test_shards_cover_an_epoch_without_overlap(dataset, shards):
         assert len(set(seen)) == len(seen) == size * shards
         epochs.append(seen)
     assert epochs[0] != epochs[1] != epochs[2], "in another order"
+
+
+def test_stream_needs_the_blocks_alone(copy, dataset):
+    """Ids and the rest of the ledger would grow with the set."""
+    for folder in ("ledger", "spt_xas", "statistics"):
+        shutil.rmtree(copy / folder)
+    assert_equal(take(iter(Dataset(copy).stream("train", 3, 0)), 5), take(iter(dataset.stream("train", 3, 0)), 5))
 
 
 def test_stream_gives_the_rows_of_the_split(dataset):

@@ -6,6 +6,7 @@ import pytest
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.resplit import by_site, folds, thinned
 from data_pipelines.dataset.splits import NEAR_DUPLICATE, SPLITS
+from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.library import LIBRARY
 
@@ -60,6 +61,18 @@ def test_folds_validate_every_example_once_and_part_no_family():
     assert [fold.split("validation").ids for fold in folds(dataset, 4)] == [ids for _, ids in held]
     with pytest.raises(DatasetError, match="too few materials for 5000 folds"):
         folds(dataset, 5000)
+
+
+def test_statistics_and_some_rows_follow_the_other_splits(rng):
+    dealt = by_site(Dataset(LIBRARY))
+    train = dealt.split("train")
+    assert dealt.statistics("train").agrees(Statistics.of(train.batch, train.absorbers))
+    assert not dealt.statistics("train").agrees(Dataset(LIBRARY).statistics("train"))
+    most = int(rng.integers(1, len(train.ids)))
+    some = dealt.split("train", most)
+    assert len(set(some.ids)) == most and set(some.ids) <= set(train.ids)
+    with pytest.raises(DatasetError, match="not to be streamed"):
+        dealt.stream("train", 4, seed=0)
 
 
 def rows(split) -> dict[str, np.ndarray]:

@@ -32,7 +32,7 @@ def test_a_whole_dataset_is_whole(built):
     assert list(verify(built.out)) == []
 
 
-@pytest.mark.parametrize("kind", ["blocks", "spt_xas", "ledger"])
+@pytest.mark.parametrize("kind", ["blocks", "spt_xas", "ledger", "statistics"])
 def test_flipped_bit_and_missing_file_are_named(copy, kind, rng):
     files = [p for p in sorted((copy / kind).rglob("*")) if p.is_file()]
     path = files[rng.integers(len(files))]

@@ -1,0 +1,110 @@
+"""What training asks of data, whoever holds them: a prepared dataset, a set of one's own, several of them mixed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_pipelines.dataset.blocks import BlockSource
+from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.errors import DatasetError
+from data_pipelines.schema import Batch, EnergyGrid
+
+if TYPE_CHECKING:  # imports grain, which takes a second
+    from data_pipelines.dataset.stream import Stream
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split in memory. ids, materials and absorbers ("Cu K") are for reports; `batch` is what a model trains on."""
+
+    ids: tuple[str, ...]
+    materials: tuple[str, ...]
+    absorbers: tuple[str, ...]
+    batch: Batch
+
+    def first(self, most: int | None) -> Split:
+        """So many rows at most; all where None."""
+        texts = (column[:most] for column in (self.ids, self.materials, self.absorbers))
+        return Split(*texts, Batch(*(array[:most] for array in self.batch)))
+
+
+class Data(ABC):
+    """A set of labelled spectra on one grid, dealt to splits.
+
+    name: where it lies, for messages. fingerprint: the same for the same examples. examples: how many each split has.
+    """
+
+    name: str
+    grid: EnergyGrid
+    fingerprint: str
+    examples: dict[str, int]
+
+    @abstractmethod
+    def split(self, name: str, most: int | None = None) -> Split:
+        """The examples of a split in stored order, in memory; with `most`, so many at most from all over it."""
+
+    @abstractmethod
+    def statistics(self, name: str) -> Statistics:
+        """Of a whole split, which is not held in memory for it."""
+
+    @abstractmethod
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> Stream:
+        """Endless shuffled batches of this host's share. Its iterator's state restores the exact position."""
+
+    @abstractmethod
+    def quotas(self, batch_size: int) -> tuple[int, ...]:
+        """Rows of a batch that come from each of the sets it is made of."""
+
+    @abstractmethod
+    def ranges(self, split: str) -> tuple[range, ...]:
+        """Where the rows of each of these sets lie in `split(...)`."""
+
+    def count(self, split: str) -> int:
+        """Examples of a split. Raises DatasetError where it has none."""
+        if not self.examples.get(split):
+            known = ", ".join(name for name, count in self.examples.items() if count)
+            raise DatasetError(f"{self.name}: no examples in split {split!r}; it has {known or 'none at all'}")
+        return self.examples[split]
+
+
+class BlockData(Data):
+    """One set, whose examples lie in blocks."""
+
+    @abstractmethod
+    def blocks(self, split: str) -> BlockSource:
+        """The blocks of one split in stored order. Raises DatasetError where there are none."""
+
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> Stream:
+        """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.
+
+        An epoch is `examples // shards // batch_size` batches, the same on every host, and shows a row at most once;
+        what is left out, less than a batch of each host and less than a row for each, is drawn anew every epoch.
+        """
+        from data_pipelines.dataset.stream import Batches, endless
+
+        return endless(Batches(self.blocks(split), batch_size, seed, shard, shards), batch_size)
+
+    def quotas(self, batch_size: int) -> tuple[int, ...]:
+        return (batch_size,)
+
+    def ranges(self, split: str) -> tuple[range, ...]:
+        return (range(self.count(split)),)
+
+
+def join(splits: list[Split]) -> Split:
+    """One after the other."""
+    names = ("ids", "materials", "absorbers")
+    texts = (tuple(chain.from_iterable(getattr(split, name) for split in splits)) for name in names)
+    arrays = zip(*(split.batch for split in splits), strict=True)
+    return Split(*texts, Batch(*(np.concatenate(parts) for parts in arrays)))
+
+
+def take(split: Split, rows: np.ndarray) -> Split:
+    """Some rows of a split, by their (n,) numbers."""
+    texts = (tuple(column[i] for i in rows) for column in (split.ids, split.materials, split.absorbers))
+    return Split(*texts, Batch(*(field[rows] for field in split.batch)))

@@ -1,0 +1,193 @@
+"""What training must know of a split before its first step, gathered when the split is written and merged at no cost.
+
+Counts, means and scatters (sums of squares and products of deviations) of two sets make those of both together
+(Chan, Golub and LeVeque, Am. Stat. 37, 242 (1983)). So each part of a dataset has its own, and no one reads a split
+to know it as a whole. All float64.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.dataset.blocks import REMEDY
+from data_pipelines.errors import DatasetError
+from data_pipelines.files import write_atomic
+from data_pipelines.schema import DESCRIPTORS, Batch, Descriptor
+
+# Rows that are turned into float64 at a time: 5 MB.
+PIECE_ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class LabelStatistics:
+    """Of one descriptor, over the examples that have it.
+
+    counts: (C,) int64 examples of each of `Descriptor.classes`; empty for a regression. mean: of a regression, and
+    scatter, the sum of squared deviations, in its unit; 0 for a class.
+    """
+
+    count: int
+    counts: np.ndarray
+    mean: float = 0.0
+    scatter: float = 0.0
+
+    @property
+    def std(self) -> float:
+        """Of a regression; nan without an example."""
+        return float(np.sqrt(self.scatter / self.count)) if self.count else float("nan")
+
+    def agrees(self, other: LabelStatistics) -> bool:
+        """As of Statistics."""
+        counted = self.count == other.count and np.array_equal(self.counts, other.counts)
+        return counted and np.allclose((self.mean, self.scatter), (other.mean, other.scatter), rtol=1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Of some examples, at least one.
+
+    absorbers: "Cu K" -> examples. mean: (L,) and scatter: (L, L), sum of outer products of deviations, of the spectra.
+    labels: by descriptor.
+    """
+
+    count: int
+    absorbers: dict[str, int]
+    mean: np.ndarray
+    scatter: np.ndarray
+    labels: dict[str, LabelStatistics]
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(L, L), of the examples themselves: divided by their number."""
+        return self.scatter / self.count
+
+    @property
+    def std(self) -> np.ndarray:
+        """(L,)"""
+        return np.sqrt(np.diag(self.scatter) / self.count)
+
+    @classmethod
+    def of(cls, rows: Batch, absorbers: Iterable[str] | Mapping[str, int]) -> Statistics:
+        """Of at least one row. absorbers: of each row, or how many have which."""
+        starts = range(0, len(rows.spectrum), PIECE_ROWS)
+        whole = cls.merge(_of_piece(Batch(*(array[i : i + PIECE_ROWS] for array in rows))) for i in starts)
+        return replace(whole, absorbers=dict(sorted(Counter(absorbers).items())))
+
+    @classmethod
+    def merge(cls, parts: Iterable[Statistics]) -> Statistics:
+        """Of all parts together, of which there is at least one; any number of them, one in memory at a time."""
+        return reduce(_both, parts)
+
+    def agrees(self, other: Statistics) -> bool:
+        """Are both of the same examples, to rounding?"""
+        return (
+            (self.count, self.absorbers) == (other.count, other.absorbers)
+            and np.allclose(self.mean, other.mean, rtol=1e-9)
+            and np.allclose(self.scatter, other.scatter, rtol=1e-9, atol=1e-9 * np.abs(self.scatter).max())
+            and all(label.agrees(other.labels[name]) for name, label in self.labels.items())
+        )
+
+    def weighed_as(self, count: int) -> Statistics:
+        """The same spread for another number of examples, as if each had been there more or less than once."""
+        share = count / self.count
+
+        def some(counts: np.ndarray) -> np.ndarray:
+            """What is there at all stays."""
+            return np.maximum(np.rint(share * counts), counts > 0).astype(np.int64)
+
+        labels = {}
+        for name, own in self.labels.items():
+            counts = some(own.counts)
+            number = int(counts.sum() if len(counts) else some(np.int64(own.count)))
+            scatter = own.scatter * number / max(own.count, 1)
+            labels[name] = LabelStatistics(number, counts, own.mean, scatter)
+        absorbers = {name: int(some(np.int64(own))) for name, own in self.absorbers.items()}
+        return Statistics(count, absorbers, self.mean, share * self.scatter, labels)
+
+
+def _of_piece(rows: Batch) -> Statistics:
+    spectrum = rows.spectrum.astype(np.float64)
+    mean = spectrum.mean(axis=0)
+    spectrum -= mean
+    labels = {
+        d.name: _of_labels(d, rows.labels[rows.mask[:, column], column].astype(np.float64))
+        for column, d in enumerate(DESCRIPTORS)
+    }
+    return Statistics(len(spectrum), {}, mean, spectrum.T @ spectrum, labels)
+
+
+def _of_labels(row: Descriptor, values: np.ndarray) -> LabelStatistics:
+    if row.kind == "class":
+        return LabelStatistics(len(values), np.bincount(values.astype(np.int64), minlength=len(row.classes)))
+    mean = float(values.mean()) if len(values) else 0.0
+    return LabelStatistics(len(values), np.zeros(0, np.int64), mean, float(((values - mean) ** 2).sum()))
+
+
+def _both(a: Statistics, b: Statistics) -> Statistics:
+    count, mean, apart = _means(a.count, a.mean, b.count, b.mean)
+    scatter = a.scatter + b.scatter + a.count * b.count / count * np.outer(apart, apart)
+    absorbers = dict(sorted((Counter(a.absorbers) + Counter(b.absorbers)).items()))
+    labels = {name: _both_labels(own, b.labels[name]) for name, own in a.labels.items()}
+    return Statistics(count, absorbers, mean, scatter, labels)
+
+
+def _both_labels(a: LabelStatistics, b: LabelStatistics) -> LabelStatistics:
+    count, mean, apart = _means(a.count, a.mean, b.count, b.mean)
+    scatter = a.scatter + b.scatter + a.count * b.count / max(count, 1) * apart**2
+    return LabelStatistics(count, a.counts + b.counts, mean, scatter)
+
+
+def _means(m: int, a, n: int, b):
+    """Count and mean of both, and what lies between their means."""
+    return m + n, a + (b - a) * n / max(m + n, 1), b - a
+
+
+def write(path: Path, splits: Mapping[str, Statistics]) -> None:
+    """One file for the splits of a part; the same bytes for the same statistics."""
+    arrays: dict[str, np.ndarray] = {}
+    for split, own in splits.items():
+        arrays[f"{split}/count"] = np.array(own.count)
+        arrays[f"{split}/absorbers"] = np.array(list(own.absorbers))
+        arrays[f"{split}/absorber_counts"] = np.array(list(own.absorbers.values()), np.int64)
+        arrays[f"{split}/mean"] = own.mean
+        arrays[f"{split}/scatter"] = own.scatter[np.triu_indices(len(own.mean))]  # it is symmetric
+        for name, label in own.labels.items():
+            moments = np.array([label.count, label.mean, label.scatter])
+            arrays[f"{split}/{name}"] = label.counts if len(label.counts) else moments
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def read(path: Path, split: str) -> Statistics:
+    """Of one split. Raises DatasetError that names the file where it is missing or damaged."""
+    try:
+        with np.load(path) as file:
+            mean, triangle = file[f"{split}/mean"], file[f"{split}/scatter"]
+            scatter = np.zeros((len(mean), len(mean)))
+            scatter[np.triu_indices(len(mean))] = triangle
+            scatter += np.triu(scatter, 1).T
+            names, counts = file[f"{split}/absorbers"].tolist(), file[f"{split}/absorber_counts"].tolist()
+            labels = {d.name: _read_labels(d, file[f"{split}/{d.name}"]) for d in DESCRIPTORS}
+            return Statistics(int(file[f"{split}/count"]), dict(zip(names, counts, strict=True)), mean, scatter, labels)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: missing; {REMEDY}") from None
+    except (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); {REMEDY}") from None
+
+
+def _read_labels(row: Descriptor, stored: np.ndarray) -> LabelStatistics:
+    if row.kind == "class":
+        if len(stored) != len(row.classes):
+            raise ValueError(f"{len(stored)} classes of {row.name}, expected {len(row.classes)}")
+        return LabelStatistics(int(stored.sum()), stored)
+    count, mean, scatter = stored.tolist()
+    return LabelStatistics(int(count), np.zeros(0, np.int64), mean, scatter)

@@ -1,0 +1,58 @@
+"""What is learnt: the protocol between networks and the trainer, which knows no label.
+
+A way to learn is one class of this shape, in a file of its own, and a dataclass of its settings in `Config.objective`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from flax import nnx
+
+from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.schema import Batch, EnergyGrid
+from spt_jax.config import LabelsConfig
+from spt_jax.objectives.labels import Labels
+from spt_jax.scoring.decisions import Decisions
+from spt_jax.tasks import Task
+
+
+class Objective(Protocol):
+    """Random numbers belong to rows, and losses are sums over rows: so a batch may be cut over devices and in pieces.
+
+    tasks: what the network has to put out. names: of the T losses, in their order.
+    """
+
+    @property
+    def tasks(self) -> tuple[Task, ...]: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def views(self, batch: Batch, keys: jax.Array) -> Any:
+        """The rows that are learnt from, a pytree of (B, ...) arrays: here, and only here, may rows meet.
+
+        keys: (B,), the same that `loss` gets with the row.
+        """
+        ...
+
+    def loss(self, model: nnx.Module, rows: Any, keys: jax.Array) -> jax.Array:
+        """(T,) losses of some of the rows, each 1 for a model that knows nothing."""
+        ...
+
+    def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
+        """The head outputs for a split, judged; higher is better, and None where there is nothing to judge by."""
+        ...
+
+    def decisions(
+        self, outputs: dict[str, np.ndarray], batch: Batch, materials: tuple[str, ...], names: tuple[str, ...]
+    ) -> Decisions | None:
+        """What turns the outputs of the named tasks into answers, fitted on a split; None where nothing has to."""
+        ...
+
+
+def make_objective(config: LabelsConfig, train: Statistics, grid: EnergyGrid) -> Objective:
+    """What `config` describes, for a training set. Raises RunError where that has nothing to learn from."""
+    return Labels.of(config, train, grid)

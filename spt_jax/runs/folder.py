@@ -1,0 +1,101 @@
+"""A run folder: the names of what lies in it, whose it is, and its log.
+
+RUN/config.json       what was asked for, with what, and every change of it since
+RUN/train_log.jsonl   a line for each epoch
+RUN/checkpoints, RUN/model   checkpoint.py
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import jax
+
+from data_pipelines.errors import RunError
+from data_pipelines.files import write_atomic
+from spt_jax.config import Config
+
+CONFIG = "config.json"
+LOG = "train_log.jsonl"
+CHANGES = "changes"
+# What says how long, not what: a run that is asked for more goes on.
+LENGTH = ("train.epochs", "train.patience")
+
+
+def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()) -> list[str]:
+    """Make `out` the folder of this configuration, of one dataset by its fingerprint, and of the members of an ensemble.
+
+    A folder that is one already stays, if nothing that defines the run differs. How it is executed may change, and so
+    may its length: the changes are recorded in the folder, and returned in words. Raises RunError for any other.
+    """
+    wanted = {**asdict(config), "dataset": {"fingerprint": dataset}}
+    wanted |= {"ensemble": {"members": members}} if members else {}
+    wanted = json.loads(json.dumps(wanted))
+    if jax.process_index() > 0:
+        return []
+    path = out / CONFIG
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({**wanted, CHANGES: []}, indent=1) + "\n")
+        return []
+    found = read_config(out)
+    history = found.pop(CHANGES, [])
+    differing = {
+        f"{part}.{name}": (found.get(part, {}).get(name), wanted.get(part, {}).get(name))
+        for part in sorted(wanted.keys() | found.keys())
+        for name in sorted(wanted.get(part, {}).keys() | found.get(part, {}).keys())
+        if wanted.get(part, {}).get(name) != found.get(part, {}).get(name)
+    }
+    barred = [name for name in differing if not name.startswith("execution.") and name not in LENGTH]
+    if barred:
+        raise RunError(f"{out} holds a run with another {', '.join(barred)}; choose another --out")
+    if not differing:
+        return []
+    epoch = max((line["epoch"] for line in read_log(out)), default=0)
+    if "train.epochs" in differing and config.train.epochs < epoch:
+        raise RunError(f"{out} has been trained for {epoch} epochs; --train.epochs {config.train.epochs} is less")
+    history.append({"after_epoch": epoch, "from": {name: was for name, (was, _) in differing.items()}})
+    write_atomic(path, json.dumps({**wanted, CHANGES: history}, indent=1) + "\n")
+    return [f"{name} was {was} and is {now}" for name, (was, now) in differing.items()]
+
+
+def read_config(out: Path) -> dict:
+    """Raises RunError where it is missing or damaged."""
+    path = out / CONFIG
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError("not an object")
+    except FileNotFoundError:
+        raise RunError(f"{out}: no {CONFIG} here; not a run folder of `spt-jax train`") from None
+    except ValueError as error:
+        raise RunError(f"{path}: damaged ({error}); train into another --out") from None
+    return document
+
+
+def read_log(out: Path) -> list[dict]:
+    """The lines of the log, up to the first that is damaged: a kill in mid-write leaves half a line."""
+    path, lines = out / LOG, []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            line = json.loads(text)
+            line["epoch"] + 0
+        except (ValueError, KeyError, TypeError):
+            break
+        lines.append(line)
+    return lines
+
+
+def rewind_log(out: Path, epoch: int) -> dict:
+    """Drop log lines past the restored epoch, as they will be written again; returns the last one kept."""
+    kept = [line for line in read_log(out) if line["epoch"] <= epoch]
+    if jax.process_index() == 0:
+        write_atomic(out / LOG, "".join(json.dumps(line) + "\n" for line in kept))
+    return kept[-1] if kept else {}
+
+
+def append_log(out: Path, line: dict) -> None:
+    with open(out / LOG, "a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")

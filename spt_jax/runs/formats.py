@@ -1,0 +1,43 @@
+"""What older checkpoints and exported files say, in the words of today: a model that was saved once is read for ever.
+
+Each step takes the document of one format to the next; it writes out every field that its format did not have, with
+the value that the model was made with. A format that is left behind keeps a small example in tests/runs/formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+CHECKPOINT, EXPORT = 4, 2
+
+
+def _third(document: dict) -> dict:
+    """Format 3 kept how a network is computed among what it is, and knew no decisions."""
+    model = dict(document["model"])
+    given = {name: model.pop(name) for name in ("dtype", "remat", "folding") if name in model}
+    execution = {"accumulate": 1, "remat": False, "share_parameters": False, "dtype": "float32", "folding": "auto"}
+    written = {"learnt": (), "decisions": None, **document}
+    return {**written, "model": model, "execution": {**execution, **given}, "format": 4}
+
+
+_CHECKPOINTS: dict[int, Callable[[dict], dict]] = {3: _third}
+_EXPORTS: dict[int, Callable[[dict], dict]] = {1: lambda document: {**_third(document), "format": 2}}
+
+
+def checkpoint_of_today(document: dict) -> dict:
+    """Raises ValueError for a format that is not known."""
+    return _migrated(document, _CHECKPOINTS, CHECKPOINT)
+
+
+def export_of_today(document: dict) -> dict:
+    """The same of the document in an exported file."""
+    return _migrated(document, _EXPORTS, EXPORT)
+
+
+def _migrated(document: dict, steps: dict[int, Callable[[dict], dict]], today: int) -> dict:
+    while (found := document.get("format")) != today:
+        if found not in steps:
+            known = ", ".join(map(str, [*steps, today]))
+            raise ValueError(f"format {found}, this version of spt-jax reads {known}")
+        document = steps[found](document)
+    return document

@@ -1,0 +1,110 @@
+"""A network and the step that trains it, put together in one place: for the trainer, for ensembles and for benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.schema import EnergyGrid
+from spt_jax.config import Config
+from spt_jax.objectives.objective import Objective, make_objective
+from spt_jax.runs.blueprint import Blueprint
+from spt_jax.training.flat import Flat
+from spt_jax.training.optimiser import make_optimiser, make_schedule
+from spt_jax.training.sharding import Layout
+from spt_jax.training.step import StepFunction, TrainState, init_state, make_step
+
+# Vectors are padded to a multiple of this, so that they are of one length on any usual number of devices.
+MULTIPLE = 2048
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What training compiles.
+
+    graph, params, constants: the fresh network, as `nnx.split` parts it; where it was made from several seeds, params
+    have the members in front.
+    """
+
+    config: Config
+    blueprint: Blueprint
+    objective: Objective
+    layout: Layout
+    graph: nnx.GraphDef
+    params: Any
+    constants: Any
+    flat: Flat
+    optimiser: optax.GradientTransformation
+    schedule: optax.Schedule
+
+    @cached_property
+    def step(self) -> StepFunction:
+        """The training step, to be compiled by the caller."""
+        train, execution = self.config.train, self.config.execution
+        given = (self.graph, self.constants, self.objective, self.optimiser, self.schedule, train.ema)
+        return make_step(*given, self.flat, self.layout, execution.accumulate)
+
+    def state(self, params: Any | None = None) -> TrainState:
+        """A fresh state on the devices, of `params` where given."""
+        params = self.params if params is None else params
+        state = init_state(params, self.optimiser, self.flat, self.config.train.seed)
+        return self.layout.place(state, self.flat.size)
+
+    def states(self, seeds: tuple[int, ...]) -> TrainState:
+        """The same of members, one for each seed, with the members in front."""
+        init = jax.vmap(lambda params, seed: init_state(params, self.optimiser, self.flat, seed))
+        return jax.jit(init)(self.params, jnp.array(seeds, jnp.int32))
+
+    @cached_property
+    def _averages(self):
+        def tree(vector: jax.Array, member: jax.Array) -> Any:
+            one = vector if vector.ndim == 1 else vector[member]
+            return jax.tree.map(self.layout.whole, self.flat.unravel(self.layout.whole(one)))
+
+        return jax.jit(tree)
+
+    def average(self, state: TrainState, member: int = 0) -> Any:
+        """The averaged parameters of a member as a tree, whole on every device."""
+        return self._averages(state.average, member)
+
+    @cached_property
+    def _apply(self):
+        return jax.jit(lambda params, *inputs: nnx.merge(self.graph, params, self.constants)(*inputs))
+
+    def network(self, params: Any) -> partial:
+        """(B, L) spectra and (B,) atomic numbers -> outputs, by the same compiled program for any parameters."""
+        return partial(self._apply, params)
+
+
+def assemble(
+    config: Config,
+    train: Statistics,
+    grid: EnergyGrid,
+    dataset: str,
+    steps_per_epoch: int,
+    layout: Layout | None = None,
+    seeds: tuple[int, ...] = (),
+) -> Assembly:
+    """A fresh network for a training set: its statistics, its grid and its fingerprint. seeds: of several members."""
+    layout = layout or Layout()
+    objective = make_objective(config.objective, train, grid)
+    blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset)
+    if seeds:
+        graph, params, constants = blueprint.build_many(jnp.array(seeds), train.covariance)
+        one, constants = (jax.tree.map(lambda x: x[0], tree) for tree in (params, constants))
+    else:
+        graph, params, constants = blueprint.build(jax.random.key(config.train.seed), train.covariance)
+        one = params
+    flat = Flat(one, len(objective.names), int(np.lcm(MULTIPLE, layout.devices)))
+    schedule = make_schedule(config.train, steps_per_epoch)
+    optimiser = make_optimiser(config.train, schedule, flat)
+    constants = layout.place_whole(constants)
+    return Assembly(config, blueprint, objective, layout, graph, params, constants, flat, optimiser, schedule)

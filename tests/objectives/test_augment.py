@@ -1,0 +1,69 @@
+"""Augmented copies are what their settings say, and each belongs to the key of its row."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipelines.schema import Batch
+from spt_jax.config import LabelsConfig
+from spt_jax.objectives.augment import augment, mix_share
+
+STEP = 0.5
+ENERGY = STEP * np.arange(60)
+NOTHING = {"noise": 0.0, "energy_shift": 0.0, "amplitude": 0.0}
+
+
+def keys_of(rng, count: int) -> jax.Array:
+    return jax.random.split(jax.random.key(int(rng.integers(2**31))), count)
+
+
+def copies(rng, spectrum: np.ndarray, count: int, **settings) -> np.ndarray:
+    rows = jnp.broadcast_to(jnp.asarray(spectrum, jnp.float32), (count, len(spectrum)))
+    return np.asarray(augment(keys_of(rng, count), rows, LabelsConfig(**{**NOTHING, **settings}), STEP))
+
+
+def test_without_augmentation_a_spectrum_is_itself(rng):
+    spectrum = rng.random(60)
+    np.testing.assert_allclose(copies(rng, spectrum, 4), np.tile(spectrum, (4, 1)), rtol=1e-6)
+
+
+def test_noise_has_every_level_up_to_the_largest(rng):
+    sigma = copies(rng, np.zeros(60), 2000, noise=0.05).std(axis=1)
+    assert sigma.max() < 0.05 * 1.5 and sigma.mean() == pytest.approx(0.025, rel=0.1)
+    assert np.quantile(sigma, 0.1) < 0.01
+
+
+def test_a_shift_moves_a_line_by_its_size_and_no_further_than_two_sigma(rng):
+    """Of a straight line the first order is exact: mu(E - s) = mu - s slope."""
+    slope = 0.1
+    shift = (slope * ENERGY - copies(rng, slope * ENERGY, 2000, energy_shift=0.3))[:, 20] / slope
+    assert np.abs(shift).max() <= 0.6 + 1e-4
+    # A normal distribution cut at two sigma has 0.88 of it.
+    assert shift.std() == pytest.approx(0.88 * 0.3, rel=0.1) and shift.mean() == pytest.approx(0, abs=0.03)
+
+
+def test_the_edge_step_is_scaled_as_a_whole(rng):
+    spectrum = 1 + rng.random(60)
+    factor = copies(rng, spectrum, 2000, amplitude=0.02) / spectrum
+    np.testing.assert_allclose(factor, np.tile(factor[:, :1], (1, 60)), rtol=1e-5)
+    assert factor[:, 0].std() == pytest.approx(0.02, rel=0.1)
+
+
+def test_a_row_depends_on_its_own_key_alone(rng):
+    spectra, keys = jnp.asarray(rng.random((6, 60)), jnp.float32), keys_of(rng, 6)
+    together = augment(keys, spectra, LabelsConfig(), STEP)
+    for i in range(6):
+        alone = augment(keys[i : i + 1], spectra[i : i + 1], LabelsConfig(), STEP)
+        np.testing.assert_allclose(alone[0], together[i], atol=1e-6)
+
+
+def test_only_spectra_of_one_element_are_mixed_and_the_larger_share_is_the_rows_own(rng):
+    number = rng.integers(26, 29, 500).astype(np.int32)
+    batch = Batch(np.zeros((500, 3), np.float32), number, np.zeros((500, 1)), np.zeros((500, 1), bool))
+    other = jax.tree.map(lambda x: np.roll(x, 1, axis=0), batch)
+    share = np.asarray(mix_share(keys_of(rng, 500), batch, other, 0.4))
+    assert (share[number != np.roll(number, 1)] == 1).all()
+    mixed = share[number == np.roll(number, 1)]
+    assert ((mixed >= 0.5) & (mixed <= 1)).all() and 0.6 < mixed.mean() < 0.95
+    assert (np.asarray(mix_share(keys_of(rng, 500), batch, other, 0.0)) == 1).all()

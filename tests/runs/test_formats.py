@@ -1,0 +1,42 @@
+"""What was saved once is read for ever: a run of each format that was left behind, with the answers it gave then."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import spt_jax
+from data_pipelines.errors import CheckpointError
+from data_pipelines.library import EXAMPLE
+from data_pipelines.readers.spectrum import read_spectrum
+from spt_jax.runs import formats
+
+HERE = Path(__file__).parent / "formats"
+
+
+@pytest.mark.parametrize("number", [3])
+def test_a_checkpoint_of_an_older_format_answers_as_it_did(number, tmp_path):
+    with tarfile.open(HERE / f"checkpoint_{number}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    [expected] = json.loads((HERE / f"checkpoint_{number}.json").read_text())
+    found = read_spectrum(EXAMPLE)
+    values = spt_jax.load(tmp_path).predict(found.energy, found.mu, element="Co")
+    assert values.keys() == expected["descriptors"].keys()
+    for name, was in expected["descriptors"].items():
+        assert values[name].value == pytest.approx(was["value"], abs=1e-5)
+        chances = {str(value): p for value, p in values[name].probabilities.items()}
+        assert chances == pytest.approx(was.get("probabilities", {}), abs=2e-6)
+
+
+def test_every_format_that_is_read_has_an_example():
+    older = {f"checkpoint_{number}.tar.gz" for number in formats._CHECKPOINTS}
+    older |= {f"export_{number}.spt" for number in formats._EXPORTS}
+    assert older <= {path.name for path in HERE.iterdir()}
+
+
+def test_a_format_of_the_future_is_named():
+    with pytest.raises(ValueError, match=r"format 99, this version of spt-jax reads 3, 4"):
+        formats.checkpoint_of_today({"format": 99})
+    with pytest.raises(CheckpointError, match="spt-jax train"):
+        spt_jax.load(HERE)

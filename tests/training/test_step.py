@@ -1,0 +1,65 @@
+"""The step averages as it says, learns, and draws each set of a mixture as often as it should."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import workload
+from data_pipelines.schema import Batch
+from spt_jax.config import Config, LabelsConfig, ModelConfig, TrainConfig
+from spt_jax.training.step import Quota, make_epoch
+from tests.training.test_train import MODEL
+
+
+def test_the_average_is_that_of_the_parameters_and_the_loss_falls():
+    config = Config(ModelConfig(**MODEL), LabelsConfig(), TrainConfig(ema=0.9, learning_rate=0.01, epochs=4))
+    made = (work := workload.make(config, 32, 24)).made
+    step, state, data = jax.jit(made.step), made.state(), jax.device_put(work.batch)
+    slow, losses = np.asarray(state.params, np.float64), []
+    for number in range(60):
+        state, metrics = step(state, data)
+        decay = min(0.9, (1 + number) / (10 + number))
+        slow = decay * slow + (1 - decay) * np.asarray(state.params, np.float64)
+        losses.append(float(metrics["loss"]))
+        assert float(metrics["learning_rate"]) == np.float32(made.schedule(number))
+        assert float(metrics["gradient_norm"]) > 0
+    np.testing.assert_allclose(state.average, slow, atol=1e-5)
+    # 1 is what knowing nothing costs; the batch is the whole training set, so much less must be possible.
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def draws(quotas, steps: int, epochs: int, rows: int) -> list[np.ndarray]:
+    """(steps, drawn) rows that each epoch's batches hold, by a step that only writes them down."""
+
+    def step(state, batch, emphasis=None):
+        return state._replace(step=state.step + 1), {"rows": batch.atomic_number}
+
+    def counted(state, data):
+        # The mean over steps of one-hot rows tells how often each was drawn.
+        return make_epoch(
+            lambda s, b, e=None: (step(s, b)[0], {"drawn": jax.nn.one_hot(b.atomic_number, rows).sum(0)}),
+            steps,
+            quotas,
+            7,
+            lambda batch: batch,
+        )(state, data)
+
+    data = Batch(*(jnp.arange(rows) for _ in range(4)))
+    made = workload.make(Config(ModelConfig(**MODEL)), 8, 24).made
+    state, found = made.state(), []
+    for _ in range(epochs):
+        state, metrics = counted(state, data)
+        found.append(np.asarray(metrics["drawn"] * steps).round().astype(int))
+    return found
+
+
+def test_an_epoch_shows_each_row_of_a_single_set_once():
+    first, second = draws((Quota(0, 24, 8),), 3, 2, 24)
+    assert (first == 1).all() and (second == 1).all()
+
+
+def test_sets_of_a_mixture_are_drawn_by_their_quotas():
+    """20 rows of which 2 a batch, and 4 of which 6: the second comes through four times and a half in three batches."""
+    for drawn in draws((Quota(0, 20, 2), Quota(20, 4, 6)), 3, 2, 24):
+        assert drawn[:20].sum() == 6 and drawn[:20].max() == 1
+        assert drawn[20:].sum() == 18 and drawn[20:].min() >= 4 and drawn[20:].max() <= 5
