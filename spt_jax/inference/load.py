@@ -6,17 +6,22 @@ from pathlib import Path
 
 from flax import nnx
 
-from data_pipelines.errors import CheckpointError, RunError
+from data_pipelines.errors import CheckpointError
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.predict import Model
 from spt_jax.runs.blueprint import Blueprint
-from spt_jax.runs.checkpoint import load_model
+from spt_jax.runs.checkpoint import MODEL, load_model
 from spt_jax.runs.folder import CONFIG, read_config
 
 
 def load_folder(folder: Path) -> Model:
-    """Raises CheckpointError where there is no model, or one of another version."""
-    members = load_members(folder)
+    """The model of a run folder, or the members in an ensemble's folder as one.
+
+    Raises CheckpointError where there is no model, or one of another version.
+    """
+    # A run that has a model needs no configuration to be used, and may have lost it.
+    single = any((folder / MODEL).glob("*")) or not (folder / CONFIG).exists()
+    members = {} if single else load_members(folder)
     if not members:
         return load_run(folder)
     try:
@@ -26,13 +31,8 @@ def load_folder(folder: Path) -> Model:
 
 
 def load_members(folder: Path) -> dict[str, Model]:
-    """The models of an ensemble's folder by name; none where it is not one. Raises CheckpointError as below."""
-    if not (folder / CONFIG).exists():
-        return {}
-    try:
-        names = read_config(folder).get("ensemble", {}).get("members", ())
-    except RunError as error:
-        raise CheckpointError(str(error)) from None
+    """The models of an ensemble's folder by name; none in the folder of a single run."""
+    names = read_config(folder).get("ensemble", {}).get("members", ())
     return {name: load_run(folder / name) for name in names}
 
 
