@@ -27,18 +27,18 @@ class Evaluate:
 
     model: tyro.conf.Positional[Path]
     """Run folder made by `spt-jax train`, or folder of `spt-jax ensemble`."""
-    data: Path
-    """Dataset folder."""
+    data: tuple[str, ...]
+    """Dataset folders, as of `spt-jax train`; of several, all spectra are scored together, without weights."""
     split: Literal["train", "validation", "test"] = "test"
     """Which split of it."""
 
     def run(self) -> None:
-        from data_pipelines.dataset.loading import Dataset
+        from data_pipelines.dataset.opening import open_data
         from data_pipelines.files import write_atomic
         from spt_jax.inference.evaluate import as_table, evaluate
         from spt_jax.inference.load import load_folder
 
-        metrics = evaluate(load_folder(self.model), Dataset(self.data), self.split).metrics
+        metrics = evaluate(load_folder(self.model), open_data(self.data), self.split).metrics
         write_atomic(self.model / "metrics.json", json.dumps(metrics, indent=1) + "\n")
         console.print(as_table(metrics))
 

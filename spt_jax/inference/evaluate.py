@@ -9,7 +9,8 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from data_pipelines.dataset.loading import Dataset, Split
+from data_pipelines.dataset.data import Data, Split
+from data_pipelines.dataset.opening import open_data
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import SITE_KINDS, Batch, descriptor, site_kind
 from spt_jax.inference.output import legend
@@ -34,19 +35,19 @@ class Evaluation:
     metrics: dict
 
 
-def evaluate(model: Model | Path | str, dataset: Dataset | Path | str, name: str = "test") -> Evaluation:
+def evaluate(model: Model | Path | str, dataset: Data | Path | str, name: str = "test") -> Evaluation:
     """Scores over all labelled sites of a split, and apart for O and non-O sites, of the classes that the model decides.
 
     model, dataset: or the folders that hold them. Raises DatasetError or SpectrumError where they do not fit each other.
     """
     model = model if isinstance(model, Model) else load(model)
-    dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    dataset = dataset if isinstance(dataset, Data) else open_data(dataset)
     split = dataset.split(name)
     for absorber in sorted(set(split.absorbers)):
         model.absorber(*absorber.split())
     if dataset.grid != model.blueprint.grid:
         raise DatasetError(
-            f"{dataset.path} has the grid {dataset.grid}, the model was trained on {model.blueprint.grid}"
+            f"{dataset.name} has the grid {dataset.grid}, the model was trained on {model.blueprint.grid}"
         )
     outputs = model.outputs(split.batch.spectrum, split.batch.atomic_number)
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in split.absorbers])
