@@ -10,7 +10,7 @@ from data_pipelines.library import LIBRARY
 from data_pipelines.pages import html
 from data_pipelines.schema import DESCRIPTORS, NAMES, descriptor, site_kind
 from spt_jax.cli import main
-from spt_jax.config import Config, ModelConfig, TrainConfig
+from spt_jax.config import Config, LabelsConfig, ModelConfig, TrainConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.load import load_run
 from spt_jax.reports.figures import confusions
@@ -21,7 +21,8 @@ from tests.pages import Page
 
 SMALL = Config(
     ModelConfig(width=8, blocks=1, bands=2, highest_band=5, attention="none", readout_channels=2, hidden=16),
-    TrainConfig(epochs=2, batch_size=64, descriptors=("OS", "CN", "MBL", "NNOSM"), warmup_epochs=0.5),
+    LabelsConfig(descriptors=("OS", "CN", "MBL", "NNOSM")),
+    TrainConfig(epochs=2, batch_size=64, warmup_epochs=0.5),
 )
 
 

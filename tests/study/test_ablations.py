@@ -27,7 +27,7 @@ def test_every_variant_changes_one_thing():
     for variant in others:
         changed = [
             name
-            for part in ("model", "train")
+            for part in ("model", "objective", "train")
             for name, value in vars(getattr(variant.config, part)).items()
             if value != getattr(getattr(preset, part), name)
         ]
