@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data_pipelines.dataset.loading import Dataset
+from data_pipelines.errors import MissingExtra
 from data_pipelines.pages.html import page, table
 from data_pipelines.pages.style import as_svg
 from data_pipelines.schema import DESCRIPTORS, descriptor
@@ -79,7 +80,7 @@ def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict 
         )
         sections.append(("Maps", note, _figure(figures.maps(maps["place"], maps["colourings"]))))
     else:
-        sections.append(("Maps", "UMAP maps need the extra: <code>pip install 'spt-jax[study]'</code>.", ""))
+        sections.append(("Maps", f"None: {escape(str(MissingExtra('study', 'maps by UMAP')))}.", ""))
     if document.get("other_split"):
         sections.append(("Split by site", BY_SITE, _site_table(document)))
     top = f'<p class="note">{escape(_top(document))}</p>'
