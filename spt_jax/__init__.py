@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spt_jax.inference.predict import load
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     # `spt-jax --help` and the data commands should not wait for jax.
     if name == "load":
         from spt_jax.inference.predict import load

@@ -48,5 +48,6 @@ def as_csv(results: list[Result]) -> str:
     writer.writerow(["file", "absorber", "descriptor", "value", "unit", "probability"])
     for file, absorber, values in results:
         for name, v in values.items():
-            writer.writerow([file, absorber, name, v.value, v.unit, v.probabilities.get(v.value, "")])
+            chance = v.probabilities[int(v.value)] if v.probabilities else ""
+            writer.writerow([file, absorber, name, v.value, v.unit, chance])
     return text.getvalue()

@@ -108,8 +108,8 @@ def differences(a: Answers, b: Answers, batch: Batch, materials: tuple[str, ...]
     for d, rows, truth in _labelled(batch, a, b):
         names = np.array(materials)[rows]
         drawn, both = draws(names), [_decided(d, each, rows) for each in (a, b)]
-        whole = [main_score(score(d, truth, each)) for each in both]
-        if None not in whole:
+        whole = [one for each in both if (one := main_score(score(d, truth, each))) is not None]
+        if len(whole) == len(both):
             found[d.name] = difference(whole, [resampled_scores(d, truth, each, names, drawn) for each in both])
     return found
 
