@@ -21,6 +21,18 @@ class CheckpointError(UserError):
     """A run without a usable model."""
 
 
+class MissingExtra(UserError):
+    """A library that only some installations have. `extra` names it in setup.cfg, `what` needs it.
+
+    >>> str(MissingExtra("study", "a study"))
+    "for a study, install the extra `study`: in the clone of the repository, pip install -c constraints.txt '.[study]'"
+    """
+
+    def __init__(self, extra: str, what: str):
+        line = f"pip install -c constraints.txt '.[{extra}]'"
+        super().__init__(f"for {what}, install the extra `{extra}`: in the clone of the repository, {line}")
+
+
 class CountedError(UserError):
     """One item of many that cannot be used. `reason` is a short stable name, counted and reported with the rest."""
 

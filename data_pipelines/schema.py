@@ -40,6 +40,9 @@ class Descriptor:
     `classes` lists every value a class descriptor may take; a computed value outside it
     (CN 0, CN 12+) is a label artefact and is masked and counted. `plausible` does the same
     for regressions, in `unit`.
+
+    >>> descriptor("CN").accepts(6), descriptor("CN").accepts(0)
+    (True, False)
     """
 
     name: str
@@ -118,7 +121,11 @@ class EnergyGrid:
         return self.start + self.step * np.arange(self.points)
 
     def absolute(self, element: str, edge: str = "K") -> np.ndarray:
-        """(points,) eV. Raises ValueError for an edge without a reference energy."""
+        """(points,) eV. Raises ValueError for an edge without a reference energy.
+
+        >>> EnergyGrid().absolute("Cu")[:3]
+        array([8981. , 8981.5, 8982. ])
+        """
         try:
             return REFERENCE_ENERGY_EV[element, edge] + self.relative()
         except KeyError:
@@ -140,7 +147,14 @@ class Batch(NamedTuple):
 
 
 def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, D) stored labels -> (N, D) Batch labels and mask. A class value missing from the table is an error."""
+    """(N, D) stored labels -> (N, D) Batch labels and mask. A class value missing from the table is an error.
+
+    >>> labels = np.full((1, len(NAMES)), np.nan)
+    >>> labels[0, [NAMES.index("CN"), NAMES.index("MBL")]] = 4, 1.95
+    >>> encoded, mask = encode_labels(labels)
+    >>> encoded[mask]  # 4 is the fourth class of CN
+    array([3.  , 1.95], dtype=float32)
+    """
     mask = np.isfinite(labels)
     encoded = np.where(mask, labels, 0).astype(np.float32)
     for column, d in enumerate(DESCRIPTORS):

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from data_pipelines.dataset.records import Record, run_task
 from data_pipelines.dataset.staging import SCHEMA
-from data_pipelines.errors import UserError
+from data_pipelines.errors import MissingExtra
 from data_pipelines.files import write_atomic
 from data_pipelines.readers.sources import SourceTask
 from data_pipelines.schema import DESCRIPTORS, EnergyGrid
@@ -38,7 +38,7 @@ class Beam:
     options: tuple[str, ...] = ()
 
     def run(self, calls: Sequence[Callable[[], None]]) -> None:
-        """Make all calls, each on some worker. Raises UserError where apache-beam is missing."""
+        """Make all calls, each on some worker. Raises MissingExtra without apache-beam."""
         options = self.pipeline_options()
         import apache_beam
 
@@ -50,7 +50,7 @@ class Beam:
         try:
             from apache_beam.options.pipeline_options import PipelineOptions
         except ImportError:
-            raise UserError("Beam needs apache-beam: pip install 'spt-jax[beam]'") from None
+            raise MissingExtra("beam", "--beam") from None
         return PipelineOptions(list(self.options))
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pymatgen.core import Structure
 
-from data_pipelines.errors import RunError, SourceError, SpectrumError
+from data_pipelines.errors import MissingExtra, RunError, SourceError, SpectrumError
 from data_pipelines.feff.input import FeffSettings
 from data_pipelines.feff.run import CampaignPlan, SiteJob, read_status, run_site, shell_line
 from data_pipelines.files import write_atomic
@@ -226,7 +226,7 @@ def _parsl(path: Path) -> AbstractContextManager[Callable[..., Future]]:
     try:
         import parsl
     except ModuleNotFoundError:
-        raise RunError("--engine needs the extra `campaign`: pip install 'spt-jax[campaign]'") from None
+        raise MissingExtra("campaign", "--engine") from None
     if not path.is_file():
         raise RunError(f"{path}: no such file")
     try:

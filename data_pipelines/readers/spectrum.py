@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipelines.errors import SpectrumError, UserError
+from data_pipelines.errors import MissingExtra, SpectrumError
 from data_pipelines.feff.output import read_xmu
 
 
@@ -68,8 +68,9 @@ def read_spectrum(path: Path | str) -> Measured:
 
 def _read_xdi(path: Path) -> Measured:
     """mu of transmission if the file has it, else of fluorescence."""
+    larch = _larch()
     try:
-        found = _larch().read_xdi(str(path))
+        found = larch.read_xdi(str(path))
     except (OSError, ValueError, SyntaxError) as error:
         raise SpectrumError("unreadable", f"{path}: {' '.join(str(error).split())}") from None
     for name in ("mutrans", "mufluor"):
@@ -100,5 +101,5 @@ def _larch():
     try:
         import larch.io
     except ModuleNotFoundError:
-        raise UserError("XDI and Athena files need the extra `beamline`: pip install 'spt-jax[beamline]'") from None
+        raise MissingExtra("beamline", "XDI and Athena files") from None
     return larch.io

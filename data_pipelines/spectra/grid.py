@@ -87,6 +87,11 @@ def to_grid(energy: np.ndarray, mu: np.ndarray, grid: EnergyGrid, element: str, 
 
     Shape-preserving cubic interpolation (no overshoot at the white line); energy is never
     re-aligned, so the chemical shift stays. Raises SpectrumError with a counted reason.
+
+    >>> energy = np.linspace(8960, 9100, 600)
+    >>> counts = 400 + 7000 / (1 + np.exp(8984 - energy))
+    >>> to_grid(energy, counts, EnergyGrid(), "Cu")[[0, 6, -1]].round(2)
+    array([0.05, 0.5 , 1.  ], dtype=float32)
     """
     [spectrum] = all_to_grid([(energy, mu, element, edge)], grid)
     if isinstance(spectrum, SpectrumError):
@@ -101,7 +106,7 @@ def all_to_grid(
 
     Those on the same energies are interpolated together, to the same bits as alone.
     """
-    found: list[np.ndarray | SpectrumError | None] = [None] * len(spectra)
+    found: dict[int, np.ndarray | SpectrumError] = {}
     together: dict[tuple[str, str, bytes], list[tuple[int, np.ndarray, np.ndarray]]] = defaultdict(list)
     for i, (energy, mu, element, edge) in enumerate(spectra):
         energy, mu = np.asarray(energy, float), np.asarray(mu, float)
@@ -124,7 +129,7 @@ def all_to_grid(
                 found[i] = (on_grid / edge_step(on_grid, highest_start)).astype(np.float32)
             except SpectrumError as error:
                 found[i] = error
-    return found
+    return [found[i] for i in range(len(spectra))]
 
 
 def shifted(mu: np.ndarray, grid: EnergyGrid, shift: float) -> np.ndarray:

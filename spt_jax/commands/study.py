@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import MissingExtra, UserError
 from spt_jax.commands.screen import console, errors
 from spt_jax.config import PRESETS
 from spt_jax.training.progress import Live
@@ -45,7 +45,7 @@ class Study:
         if self.preset not in PRESETS:
             raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
         if find_spec("xgboost") is None:
-            raise UserError("a study needs the extra `study`: pip install 'spt-jax[study]'")
+            raise MissingExtra("study", "a study")
         plan = (quick if self.quick else full)(PRESETS[self.preset]())
         plan = replace(plan, experts=self.experts)
         with JobsLine() as line:

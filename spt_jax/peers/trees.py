@@ -15,7 +15,7 @@ from sklearn.ensemble import (
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.class_weight import compute_sample_weight
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import MissingExtra
 from data_pipelines.ranges import Range, check
 from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, Descriptor
 from spt_jax.tasks import Answers, Predictor
@@ -129,7 +129,7 @@ def _estimator(settings: TreeSettings, classify: bool, seed: int) -> Any:
         try:
             from xgboost import XGBClassifier, XGBRegressor
         except ModuleNotFoundError:
-            raise UserError("XGBoost needs the extra `baselines`: pip install 'spt-jax[baselines]'") from None
+            raise MissingExtra("baselines", "XGBoost") from None
         return (XGBClassifier, XGBRegressor)[which](
             n_estimators=settings.trees,
             learning_rate=settings.learning_rate,

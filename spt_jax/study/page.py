@@ -10,6 +10,7 @@ from html import escape
 import numpy as np
 
 from data_pipelines.dataset.loading import Dataset
+from data_pipelines.errors import MissingExtra
 from data_pipelines.pages import html
 from data_pipelines.pages.style import as_svg
 from data_pipelines.schema import DESCRIPTORS, descriptor
@@ -49,7 +50,7 @@ def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict 
         )
         sections.append(("Maps", note, html.panels(drawn)))
     else:
-        sections.append(("Maps", "UMAP maps need the extra: <code>pip install 'spt-jax[study]'</code>.", ""))
+        sections.append(("Maps", f"None: {escape(str(MissingExtra('study', 'maps by UMAP')))}.", ""))
     if document.get("other_split"):
         sections.append(("Split by site", BY_SITE, _site_table(document)))
     meanings = "; ".join(map(html.named, DESCRIPTORS))

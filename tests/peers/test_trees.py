@@ -22,7 +22,7 @@ def planted(rng, elements=(29,), size=120) -> Batch:
 @pytest.mark.parametrize("kind", ["decision_tree", "random_forest", "extra_trees", "xgboost"])
 def test_answers_are_probabilities_over_the_table_and_values_in_range(rng, kind):
     if kind == "xgboost":
-        pytest.importorskip("xgboost")
+        pytest.importorskip("xgboost", reason="needs the extra `baselines`")
     train = planted(rng)
     answers = fit_trees(TreeSettings(kind, trees=20), train, 0)(train.spectrum, train.atomic_number)
     assert set(answers) == {"CN", "MBL"}

@@ -199,7 +199,7 @@ def test_wrong_tables_are_refused(tmp_path):
 
 
 def test_beam_gives_the_same_bytes(built, tmp_path, monkeypatch):
-    pytest.importorskip("apache_beam", reason="apache-beam is not installed: pip install 'spt-jax[beam]'")
+    pytest.importorskip("apache_beam", reason="needs the extra `beam`")
     monkeypatch.setattr(chunks, "CHUNK_TASKS", 3)
     prepare(built.sources, tmp_path / "dataset", GRID, workers=1, beam=Beam("DirectRunner"))
     assert contents(tmp_path / "dataset") == contents(built.out)

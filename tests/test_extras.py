@@ -1,0 +1,74 @@
+"""A library that is not installed is named with the command that brings it."""
+
+import configparser
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipelines.dataset.chunks import Beam
+from data_pipelines.errors import MissingExtra
+from data_pipelines.feff.campaign import run_campaign
+from data_pipelines.feff.input import FeffSettings
+from data_pipelines.readers.spectrum import read_spectrum
+from data_pipelines.schema import DESCRIPTORS, Batch
+from spt_jax.cli import main
+from spt_jax.peers.trees import TreeSettings, fit_trees
+
+ROOT = Path(__file__).parent.parent
+
+
+def fit_xgboost(folder):
+    labels = np.ones((4, len(DESCRIPTORS)), np.float32)
+    batch = Batch(np.zeros((4, 20), np.float32), np.full(4, 29, np.int32), labels, labels > 0)
+    fit_trees(TreeSettings("xgboost", trees=1), batch, 0)
+
+
+def run_parsl(folder):
+    run_campaign(folder, folder / "runs", "true", FeffSettings(), engine=folder / "cluster.py")
+
+
+def read_xdi(folder):
+    (folder / "nio.xdi").write_text("# XDI/1.0\n")
+    read_spectrum(folder / "nio.xdi")
+
+
+WITHOUT = {
+    "baselines": ("xgboost", fit_xgboost),
+    "beam": ("apache_beam.options.pipeline_options", lambda folder: Beam("DirectRunner").run([])),
+    "beamline": ("larch", read_xdi),
+    "campaign": ("parsl", run_parsl),
+}
+
+
+@pytest.mark.parametrize("extra", WITHOUT)
+def test_what_is_missing_is_named(extra, tmp_path, monkeypatch):
+    library, use = WITHOUT[extra]
+    hidden = [library, *(name for name in sys.modules if name.startswith(library + "."))]
+    for name in hidden:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtra, match=rf"pip install -c constraints\.txt '\.\[{extra}\]'$") as error:
+        use(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_study_without_xgboost_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(SystemExit):
+        main(["study", str(tmp_path), "--out", str(tmp_path / "study")])
+    assert re.fullmatch(r"spt-jax: error: for a study, install the extra `study`.*\n", capsys.readouterr().err)
+
+
+def test_every_extra_that_is_named_exists():
+    """In messages, README and guides; nothing is on an index, so none installs by the name of the package."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = set(setup["options.extras_require"])
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/**/*.py")]
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pip install '?spt-jax", text), path
+        named = re.findall(r"'\.\[([a-z,]+)\]'|MissingExtra\([\"']([a-z]+)[\"']|extras? `([a-z]+)`", text)
+        assert {name for found in named for name in "".join(found).split(",")} <= extras, path
