@@ -4,37 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.readers.spectrum import Measured, read_spectrum
-from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, Value, load, symbol_of
+from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, load, symbol_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-@overload
-def predict(
-    model: Model | Path | str, data: DataFrame, element: Element | None = None, edge: str = "K"
-) -> DataFrame: ...
-
-
-@overload
-def predict(
-    model: Model | Path | str, data: str | Path | Sequence[str | Path], element: Element | None = None, edge: str = "K"
-) -> list[Prediction]: ...
-
-
-@overload
-def predict(
-    model: Model | Path | str, data: tuple[np.ndarray, np.ndarray], element: Element | None = None, edge: str = "K"
-) -> dict[str, Value] | list[Prediction]: ...
-
-
-def predict(model, data, element=None, edge="K"):
+def predict(model: Model | Path | str, data: Any, element: Element | None = None, edge: str = "K") -> Any:
     """What a model, or the one in a run folder or exported file, says of `data`:
 
     (energy, mu)   (N,) in eV and (N,) in any scale: the Values of one spectrum by descriptor; (N,) and (M, N): a
@@ -55,7 +37,8 @@ def predict(model, data, element=None, edge="K"):
     if isinstance(data, (str, Path)):
         data = [data]
     if len(data) == 2 and not isinstance(data[0], (str, Path)):
-        return model.predict(*data, element=element, edge=edge)
+        energy, mu = data
+        return model.predict(energy, mu, element=element, edge=edge)
     return list(predict_files(model, files_of(data), element, edge))
 
 
