@@ -298,7 +298,7 @@ def test_what_cannot_be_explained_gets_one_line(run, tmp_path, capsys):
     assert not (tmp_path / "e.html").exists()
     with pytest.raises(RunError, match="inner parts"):
         Explainer(Model(model.blueprint, lambda spectrum, number: {}))
-    dataset.card["splits"]["validation"]["examples"] = 0
+    dataset.examples = {**dataset.examples, "validation": 0}
     with pytest.raises(DatasetError, match="no examples in split 'validation'"):
         explanation.select(model, dataset, "validation", None)
     dataset.grid = GRID
