@@ -29,20 +29,30 @@ __all__ = ["Dataset", "Model", "__version__", "evaluate", "load", "predict", "pr
 def __getattr__(name: str) -> object:
     # `spt-jax --help` and the data commands should not wait for jax.
     if name == "Dataset":
-        from data_pipelines.dataset import loading as home
-    elif name == "prepare":
-        from data_pipelines.dataset import build as home
-    elif name == "train":
-        from spt_jax.training import loop as home
-    elif name == "evaluate":
-        from spt_jax.inference import evaluate as home
-    elif name == "predict":
-        from spt_jax.inference import spectra as home
-    elif name in ("Model", "load"):
-        from spt_jax.inference import predict as home
-    else:
-        raise AttributeError(f"module 'spt_jax' has no attribute {name!r}")
-    return getattr(home, name)
+        from data_pipelines.dataset.loading import Dataset
+
+        return Dataset
+    if name == "prepare":
+        from data_pipelines.dataset.build import prepare
+
+        return prepare
+    if name == "train":
+        from spt_jax.training.loop import train
+
+        return train
+    if name == "evaluate":
+        from spt_jax.inference.evaluate import evaluate
+
+        return evaluate
+    if name == "predict":
+        from spt_jax.inference.spectra import predict
+
+        return predict
+    if name in ("Model", "load"):
+        from spt_jax.inference.predict import Model, load
+
+        return Model if name == "Model" else load
+    raise AttributeError(f"module 'spt_jax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -163,13 +163,15 @@ class Model:
 
     def predict_each(self, spectra: Iterable[tuple[str, Measured | UserError]]) -> list[Prediction]:
         """A Prediction for each named spectrum, in order; one that is an error, or cannot be used, has the error."""
-        found, usable = [], []
+        found: list[Prediction] = []
+        usable: list[tuple[int, tuple[np.ndarray, np.ndarray, str, str]]] = []
         for name, spectrum in spectra:
             try:
                 if isinstance(spectrum, UserError):
                     raise spectrum
                 absorber = self.absorber(spectrum.element, spectrum.edge or "K")
-                usable.append((len(found), (spectrum.energy, spectrum.mu, *absorber.split())))
+                symbol, edge = absorber.split()
+                usable.append((len(found), (spectrum.energy, spectrum.mu, symbol, edge)))
                 found.append(Prediction(name, absorber))
             except UserError as error:
                 found.append(Prediction(name, error=_told(name, error)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -14,12 +14,6 @@ from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, Value, 
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-
-@overload
-def predict(
-    model: Model | Path | str, data: DataFrame, element: Element | None = None, edge: str = "K"
-) -> DataFrame: ...
 
 
 @overload
@@ -34,7 +28,13 @@ def predict(
 ) -> dict[str, Value] | list[Prediction]: ...
 
 
-def predict(model, data, element=None, edge="K"):
+@overload
+def predict(
+    model: Model | Path | str, data: DataFrame, element: Element | None = None, edge: str = "K"
+) -> DataFrame: ...
+
+
+def predict(model: Model | Path | str, data: Any, element: Element | None = None, edge: str = "K") -> Any:
     """What a model, or the one in a run folder or exported file, says of `data`:
 
     (energy, mu)   (N,) in eV and (N,) in any scale: the Values of one spectrum by descriptor; (N,) and (M, N): a
@@ -55,7 +55,8 @@ def predict(model, data, element=None, edge="K"):
     if isinstance(data, (str, Path)):
         data = [data]
     if len(data) == 2 and not isinstance(data[0], (str, Path)):
-        return model.predict(*data, element=element, edge=edge)
+        energy, mu = data
+        return model.predict(energy, mu, element=element, edge=edge)
     return list(predict_files(model, files_of(data), element, edge))
 
 
