@@ -48,14 +48,10 @@ def __getattr__(name: str) -> object:
         from spt_jax.inference.spectra import predict
 
         return predict
-    if name == "load":
-        from spt_jax.inference.predict import load
+    if name in ("Model", "load"):
+        from spt_jax.inference.predict import Model, load
 
-        return load
-    if name == "Model":
-        from spt_jax.inference.predict import Model
-
-        return Model
+        return Model if name == "Model" else load
     raise AttributeError(f"module 'spt_jax' has no attribute {name!r}")
 
 

@@ -17,7 +17,7 @@ KIND_COLOUR: dict[SiteKind, str] = {"non-O": BLUE, "O": ORANGE}
 STEPS = (1, 2, 5, 10)  # of ticks
 ENERGY = "eV above the reference energy"
 
-RC = {
+RC: dict = {
     "svg.fonttype": "none",
     "svg.hashsalt": "spt",
     "font.size": 9,

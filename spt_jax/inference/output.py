@@ -51,7 +51,7 @@ def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 
 def _entry(name: str, v: Value) -> dict:
-    found: dict[str, object] = {"value": v.value, "unit": v.unit, "meaning": descriptor(name).meaning}
+    found: dict = {"value": v.value, "unit": v.unit, "meaning": descriptor(name).meaning}
     if v.probabilities:
         found["probabilities"] = {str(value): round(p, 6) for value, p in v.probabilities.items()}
     return {**found, "interval": list(v.interval)} if v.interval else found

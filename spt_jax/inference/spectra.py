@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.readers.spectrum import Measured, read_spectrum
-from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, load, symbol_of
+from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, Value, load, symbol_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+@overload
+def predict(
+    model: Model | Path | str, data: str | Path | Sequence[str | Path], element: Element | None = None, edge: str = "K"
+) -> list[Prediction]: ...
+
+
+@overload
+def predict(
+    model: Model | Path | str, data: tuple[np.ndarray, np.ndarray], element: Element | None = None, edge: str = "K"
+) -> dict[str, Value] | list[Prediction]: ...
+
+
+@overload
+def predict(
+    model: Model | Path | str, data: DataFrame, element: Element | None = None, edge: str = "K"
+) -> DataFrame: ...
 
 
 def predict(model: Model | Path | str, data: Any, element: Element | None = None, edge: str = "K") -> Any:

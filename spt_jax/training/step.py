@@ -82,7 +82,7 @@ def make_step(
         # In this form the average of what is frozen is that to the last bit.
         average = state.average + (1 - decay) * (params - state.average)
         metrics = {"loss": (emphasis * losses).sum(), **dict(zip(objective.names, losses, strict=True))}
-        metrics |= {"learning_rate": schedule(state.step), "gradient_norm": optax.global_norm(gradient)}
+        metrics |= {"learning_rate": schedule(state.step), "gradient_norm": jnp.linalg.norm(gradient)}
         return TrainState(state.step + 1, state.seed, params, average, optimiser_state), metrics
 
     return step
