@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,22 +28,29 @@ SETTINGS = {"epochs": 4, "batch_size": 64, "validate_every": 1}
 PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
-from data_pipelines.dataset.loading import Dataset
+from data_pipelines.dataset.opening import open_data
 from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig, TrainConfig
-from data_pipelines.library import LIBRARY
 from spt_jax.training.loop import train
-out, model, settings, execution, event, epoch = json.loads(sys.argv[1])
+out, data, model, settings, execution, event, epoch = json.loads(sys.argv[1])
 def report(line):
     if line["epoch"] == epoch:
         os.kill(os.getpid(), getattr(signal, event))
 config = Config(ModelConfig(**model), LabelsConfig(mixup=0.4), TrainConfig(**settings), ExecutionConfig(**execution))
-train(config, Dataset(LIBRARY), Path(out), report)
+train(config, open_data(data), Path(out), report)
 """
 
 
-def run(out: Path, devices: int = 1, event: str = "", epoch: int = 0, execution: dict | None = None, **settings) -> int:
+def run(
+    out: Path,
+    devices: int = 1,
+    event: str = "",
+    epoch: int = 0,
+    execution: dict | None = None,
+    data: tuple[str, ...] = (str(LIBRARY),),
+    **settings,
+) -> int:
     """A training process on virtual CPU devices, sent `event` when `epoch` is reported; returns its exit status."""
-    arguments = json.dumps([str(out), MODEL, {**SETTINGS, **settings}, execution or {}, event, epoch])
+    arguments = json.dumps([str(out), data, MODEL, {**SETTINGS, **settings}, execution or {}, event, epoch])
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "NPROC": "16"}
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, arguments], env=environment, timeout=600, check=False
@@ -104,6 +112,20 @@ def test_a_finished_run_goes_on_for_longer_in_other_pieces_on_other_devices(unin
     assert run(tmp_path / "run", devices=8, execution={"share_parameters": True}, **{**stays, "epochs": 2}) == 0
     assert run(tmp_path / "run", execution={"accumulate": 4, "remat": True}, **stays) == 0
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "whole"), rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["resident", "stream"])
+def test_two_sets_in_fixed_shares_resume_bit_for_bit(mode, tmp_path):
+    shutil.copytree(LIBRARY, tmp_path / "other")
+    data = (f"{LIBRARY}:0.75", f"{tmp_path / 'other'}:0.25")
+    assert run(tmp_path / "whole", data=data, input=mode) == 0
+    assert run(tmp_path / "run", data=data, input=mode, event="SIGKILL", epoch=2) == -signal.SIGKILL
+    assert run(tmp_path / "run", data=data, input=mode) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    # Twice the examples are twice the steps.
+    last = json.loads((tmp_path / "run" / LOG).read_text().splitlines()[-1])
+    assert last["step"] == 4 * (2 * Dataset(LIBRARY).count("train") // 64)
+    assert run(tmp_path / "run", data=(f"{LIBRARY}:0.5", data[1]), input=mode) != 0, "other shares are other data"
 
 
 def test_nothing_is_compiled_after_the_first_epoch(tmp_path):
