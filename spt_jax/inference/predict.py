@@ -6,7 +6,7 @@ The network comes as a function, from a run folder or an exported file: nothing 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -164,27 +164,30 @@ class Model:
     def predict_each(self, spectra: Iterable[tuple[str, Measured | UserError]]) -> list[Prediction]:
         """A Prediction for each named spectrum, in order; one that is an error, or cannot be used, has the error."""
         found: list[Prediction] = []
-        usable: list[tuple[int, tuple[np.ndarray, np.ndarray, str, str]]] = []
+        usable: list[int] = []
+        given: list[tuple[np.ndarray, np.ndarray, str, str]] = []
         for name, spectrum in spectra:
             try:
                 if isinstance(spectrum, UserError):
                     raise spectrum
                 absorber = self.absorber(spectrum.element, spectrum.edge or "K")
-                symbol, edge = absorber.split()
-                usable.append((len(found), (spectrum.energy, spectrum.mu, symbol, edge)))
-                found.append(Prediction(name, absorber))
             except UserError as error:
                 found.append(Prediction(name, error=_told(name, error)))
-        gridded = []
-        for (i, _), row in zip(usable, all_to_grid([each for _, each in usable], self.blueprint.grid), strict=True):
+                continue
+            element, edge = absorber.split()
+            usable.append(len(found))
+            given.append((spectrum.energy, spectrum.mu, element, edge))
+            found.append(Prediction(name, absorber))
+        rows = []
+        for i, row in zip(usable, all_to_grid(given, self.blueprint.grid), strict=True):
             if isinstance(row, SpectrumError):
-                found[i] = Prediction(found[i].name, found[i].absorber, error=_told(found[i].name, row))
+                found[i] = replace(found[i], error=_told(found[i].name, row))
             else:
-                gridded.append((i, row))
-        if gridded:
-            rows, absorbers = np.stack([row for _, row in gridded]), [found[i].absorber for i, _ in gridded]
-            for (i, _), values in zip(gridded, self._values(rows, absorbers), strict=True):
-                found[i] = Prediction(found[i].name, found[i].absorber, values)
+                rows.append((i, row))
+        if rows:
+            said = self._values(np.stack([row for _, row in rows]), [found[i].absorber for i, _ in rows])
+            for (i, _), values in zip(rows, said, strict=True):
+                found[i] = replace(found[i], values=values)
         return found
 
     def to_grid(self, energy: np.ndarray, mu: np.ndarray, absorber: str) -> np.ndarray:

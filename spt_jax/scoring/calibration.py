@@ -20,6 +20,9 @@ def ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     probabilities: (N, C). labels: (N,) class indices. The confidence is the probability of the most likely class;
     bins count by their share of the rows.
+
+    >>> ece(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1]))
+    0.4
     """
     confidence = probabilities.max(axis=1)
     return _gap(confidence, probabilities.argmax(axis=1) == labels, _equal_width(confidence))
@@ -75,6 +78,9 @@ def conformal_halfwidth(residuals: np.ndarray, coverage: float, groups: np.ndarr
     and Willett 2023, arXiv 2306.06342); the promise is then for a random site of a new material.
 
     Infinite where there are too few to promise it: below coverage / (1 - coverage) materials.
+
+    >>> conformal_halfwidth(np.array([0.3, -0.1, 0.2, 0.9]), 0.6)
+    0.3
     """
     size = np.abs(np.asarray(residuals, np.float64))
     order = np.argsort(size)

@@ -39,7 +39,11 @@ def weights(prior: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def decide(probabilities: np.ndarray, prior: np.ndarray, alpha: float) -> np.ndarray:
-    """(..., C) probabilities -> (...) class indices: argmax of p / prior^alpha."""
+    """(..., C) probabilities -> (...) class indices: argmax of p / prior^alpha.
+
+    >>> decide(np.array([0.6, 0.4]), prior=np.array([0.9, 0.1]), alpha=0.5).item()
+    1
+    """
     return (probabilities * weights(prior, alpha)).argmax(axis=-1)
 
 

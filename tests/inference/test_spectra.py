@@ -17,7 +17,7 @@ from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import main
 from spt_jax.inference.predict import CHUNK, symbol_of
-from spt_jax.inference.spectra import files_of
+from spt_jax.inference.spectra import files_of, predict_files
 from spt_jax.runs.export import export
 from spt_jax.scoring.decide import class_priors
 from spt_jax.scoring.decisions import Decisions
@@ -171,6 +171,18 @@ def test_python_reads_the_same_files(model, folder):
     [one] = spt_jax.predict(model, EXAMPLE)
     assert (one.absorber == "Co K" and one.values == found[0].values) or one.values.keys() == found[0].values.keys()
     assert files_of([folder, EXAMPLE])[-1] == EXAMPLE
+
+
+def test_files_are_read_as_predictions_are_asked_for(model, tmp_path):
+    """Memory holds one piece of them, however many there are."""
+    files = [tmp_path / f"{i:03d}.dat" for i in range(CHUNK + 2)]
+    for path in files:
+        path.symlink_to(EXAMPLE)
+    predictions = predict_files(model, files)
+    assert not next(predictions).error
+    files[CHUNK].unlink()
+    rest = list(predictions)
+    assert [each.name for each in rest if each.error] == [str(files[CHUNK])] and len(rest) == CHUNK + 1
 
 
 def test_a_folder_without_files_is_refused(file, tmp_path, capsys):
