@@ -98,9 +98,9 @@ def wide(svg: str) -> str:
     return f'<div class="scroll">{svg}</div>'
 
 
-def legend(colours: Mapping[str, str]) -> str:
-    """The names of what is drawn, each with its colour."""
-    keys = (f'<span class="key"><b style="color: {colour}">■</b> {name}</span>' for name, colour in colours.items())
+def legend(drawn: Iterable[tuple[str, str]]) -> str:
+    """(name, colour) of all that is drawn."""
+    keys = (f'<span class="key"><b style="color: {colour}">■</b> {name}</span>' for name, colour in drawn)
     return " ".join(keys)
 
 

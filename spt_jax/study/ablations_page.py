@@ -5,17 +5,16 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from data_pipelines.pages import html
-from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC, as_svg, panel
+from data_pipelines.pages.style import BLUE, GREY, INK, RC, STEPS, as_svg, panel
 
 CHANGES = (
     "Mean score (macro-F1 of classes, R² of values) with one thing changed, less that of the preset. Blue: validation "
     "split, by which the preset may be changed; grey: test split. "
 )
-SEEDS = (
-    "Dots: seeds, against the preset's mean; a seed alone moves the score by about the length of the bar in the corner."
-)
+SEEDS = "Dots: seeds, against the preset's mean; a seed alone moves the score by about {:.3f} (twice their spread)."
 FOLDS = (
     "Validation is each fold in turn, by a model trained on the others: all training and validation materials. "
     "Dots: folds, each against the preset in that fold."
@@ -28,8 +27,8 @@ def ablations_page(document: dict) -> str:
     rows = document["variants"]
     base = rows[0]
     folds, several = document["folds"], document["seeds"] > 1
-    note = CHANGES + (FOLDS if folds else SEEDS if several else ONE_SEED)
-    sections = [("Changes", note, html.wide(_changes(rows, bool(folds))))]
+    seeds = SEEDS.format(2 * np.std(base["validation_mean"], ddof=1)) if several else ONE_SEED
+    sections = [("Changes", CHANGES + (FOLDS if folds else seeds), _changes(rows, bool(folds)))]
     if document["scaling"]:
         fitted = document["scaling"]
         note = (
@@ -45,25 +44,41 @@ def ablations_page(document: dict) -> str:
     return html.page("What each part of SPT is worth", top, sections)
 
 
-@matplotlib.rc_context(RC)
 def _changes(rows: list[dict], paired: bool) -> str:
-    base, changed = rows[0], [row for row in rows[1:] if row["group"] != "data"]
-    figure = Figure(figsize=(8.2, 0.9 + 0.22 * len(changed)), layout="constrained")
-    axes = figure.subplots()
-    for i, row in enumerate(changed):
+    """A panel for each group of changes, on one scale."""
+    base, groups = rows[0], {}
+    for row in rows[1:]:
+        if row["group"] != "data":
+            groups.setdefault(row["group"], []).append((row["name"], _against(base, row, paired)))
+    every = [value for group in groups.values() for _, found in group for each in found.values() for value in each[1]]
+    ends = min([*every, 0.0]), max([*every, 0.0])
+    return html.panels(html.panel(_group(group, *ends), f"<b>{name}</b>") for name, group in groups.items())
+
+
+def _against(base: dict, row: dict, paired: bool) -> dict[str, tuple[float, np.ndarray]]:
+    """By split what a change does to the mean score, and to that of each fit."""
+    found = {}
+    for split in ("validation", "test"):
+        zero, each = np.array(base[f"{split}_mean"]), np.array(row[f"{split}_mean"])
+        found[split] = each.mean() - zero.mean(), each - (zero if paired else zero.mean())
+    return found
+
+
+@matplotlib.rc_context(RC)
+def _group(group: list[tuple[str, dict]], low: float, high: float) -> str:
+    height = 0.55 + 0.26 * len(group)
+    figure = Figure(figsize=(3.7, height))
+    axes = figure.add_axes((0.36, 0.45 / height, 0.61, 1 - 0.5 / height))
+    for i, (_, found) in enumerate(group):
         for split, colour, offset in (("validation", BLUE, -0.18), ("test", GREY, 0.18)):
-            zero, each = np.array(base[f"{split}_mean"]), np.array(row[f"{split}_mean"])
-            axes.barh(i + offset, each.mean() - zero.mean(), 0.34, color=colour)
-            against = zero if paired else zero.mean()
-            axes.plot(each - against, np.full(len(each), i + offset), ".", color=INK, markersize=3)
-    spread = np.std(base["validation_mean"], ddof=1) if len(base["validation_mean"]) > 1 and not paired else None
-    if spread:
-        low = axes.get_xlim()[0]
-        axes.plot([low, low + 2 * spread], [-1.2, -1.2], color=ORANGE, linewidth=3, solid_capstyle="butt")
-        axes.text(low + 2.2 * spread, -1.2, "twice the spread of seeds", va="center", fontsize=8)
+            mean, each = found[split]
+            axes.barh(i + offset, mean, 0.34, color=colour)
+            axes.plot(each, np.full(len(each), i + offset), ".", color=INK, markersize=3)
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_yticks(range(len(changed)), [f"{row['group']}: {row['name']}" for row in changed])
-    axes.set(ylim=(len(changed) - 0.4, -1.8 if spread else -0.6), xlabel="mean score less that of the preset")
+    axes.set_yticks(range(len(group)), [name for name, _ in group])
+    margin = 0.05 * (high - low) or 0.01
+    axes.set(xlim=(low - margin, high + margin), ylim=(len(group) - 0.4, -0.6), xlabel="mean score less the preset's")
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
     return as_svg(figure)
 
 

@@ -71,7 +71,7 @@ def _of_kind(document: dict, kind: str, of_kind: dict) -> Iterator[tuple[str, st
             "answers of the seeds of each."
         )
         seeds = len(document["seeds"])
-        key = html.legend({"single": figures.SINGLE, "ensemble": figures.ENSEMBLE}) if seeds > 1 else ""
+        key = html.legend((("single", figures.SINGLE), ("ensemble", figures.ENSEMBLE))) if seeds > 1 else ""
         yield f"{kind}: against the best", note, html.panels([html.panel(figures.against(of_kind, seeds), key)])
     if of_kind["ranks"]:
         note = (
@@ -91,7 +91,7 @@ def _of_kind(document: dict, kind: str, of_kind: dict) -> Iterator[tuple[str, st
 
 
 def _legend(models: list[str]) -> str:
-    return f"<p>{html.legend(figures.colours(models))}</p>"
+    return f"<p>{html.legend(figures.colours(models).items())}</p>"
 
 
 def scores_csv(document: dict) -> str:

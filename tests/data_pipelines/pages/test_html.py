@@ -29,10 +29,17 @@ def test_a_page_of_all_parts_is_whole():
         html.shaded(["", "CN"], {"Cu K": [("100 %", "none")]}),
         html.commands(["spt-jax predict 'a & b'"]),
     )
-    legend = html.legend({"SPT": "#1f6f9f"})
+    legend = html.legend([("SPT", "#1f6f9f"), ("SPT", "#d9822b")])
     page = Page(html.page("A <title>", legend, [(f"Part {i}", "note", part) for i, part in enumerate(parts)]))
     assert page.links == page.ids == [f"part-{i}" for i in range(len(parts))]
-    for words in ("A <title>", "75", "standard deviation of first-neighbour bond lengths, Å", "12,345", "'a & b'"):
+    for words in (
+        "A <title>",
+        "75",
+        "standard deviation of first-neighbour bond lengths, Å",
+        "12,345",
+        "'a & b'",
+        "■ SPT ■ SPT",
+    ):
         assert words in page.text
     assert html.table(["name"], []) == ""
 
