@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 
@@ -22,9 +23,19 @@ def settle() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def hush() -> None:
+    """What fails in a thread of Orbax is raised where the thread is waited for; leave out the tracebacks before that."""
+    from absl import logging
+
+    logging.set_verbosity(logging.FATAL)
+    show = sys.unraisablehook
+    sys.unraisablehook = lambda error: show(error) if threading.current_thread() is threading.main_thread() else None
+
+
 def main() -> None:
     """The command `spt-jax`."""
     settle()
+    hush()
     from spt_jax.cli import main as run
 
     try:
