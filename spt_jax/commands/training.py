@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -68,8 +69,7 @@ class Train:
             join_processes()
         dataset = open_data(self.data)
         config = Config(self.model, self.objective, self.train, self.execution)
-        board = Board(self.out) if self.tensorboard else None
-        with TrainingLine(console) as line:
+        with TrainingLine(console) as line, Board(self.out) if self.tensorboard else nullcontext() as board:
 
             def report(epoch: dict) -> None:
                 line(epoch)

@@ -83,7 +83,7 @@ class TrainingLine(Live):
         return super().__enter__()
 
     def __call__(self, line: dict) -> None:
-        if "score" in line:
+        if line.get("score") is not None:
             self._score = f"  score {line['score']:.3f}"
         where = f"epoch {line['epoch']}/{line['epochs']}"
         text = f"{where}  loss {line['loss']:.3f}{self._score}  {line['spectra_per_s']:.0f}/s"
