@@ -27,6 +27,7 @@ BLOCK_ROWS = 1024
 SHARD_BLOCKS = 64
 # Shards that stay open at a time, below the 1024 files that a process may commonly open.
 OPEN_SHARDS = 256
+GOLDEN = (5**0.5 - 1) / 2
 MAGIC = b"SPTB"
 VERSION = 1
 HEADER = struct.Struct("<4sIIII")  # magic, version, rows, energies, labels
@@ -149,12 +150,15 @@ def places(source: BlockSource, chosen: np.ndarray) -> np.ndarray:
 
 
 def spaced(source: BlockSource, most: int | None = None) -> np.ndarray:
-    """(n,) numbers of blocks at equal distances that hold some `most` rows; of all blocks where None."""
-    if most is not None and most < 1:
+    """(n,) ascending numbers of blocks from all over, just enough to hold `most` rows; of all where None."""
+    if most is None:
+        return np.arange(len(source.sizes))
+    if most < 1:
         raise DatasetError(f"at least one example must be asked for, not {most}")
-    total, rows = len(source.sizes), int(source.sizes.sum())
-    count = total if most is None else min(-(-most * total // rows), total)
-    return ((np.arange(count) + 0.5) * total / count).astype(int)
+    # Numbers whose multiple of the golden ratio has a small fraction lie at two or three distances, next to equal.
+    order = np.argsort(np.arange(len(source.sizes)) * GOLDEN % 1)
+    enough = np.searchsorted(np.cumsum(source.sizes[order]), most) + 1
+    return np.sort(order[:enough])
 
 
 class Blocks:

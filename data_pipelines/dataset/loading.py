@@ -35,7 +35,7 @@ class Dataset(BlockData):
     def split(self, name: str, most: int | None = None) -> Split:
         """All examples of one split, in stored order: part after part.
 
-        With `most`, so many at most: whole blocks at equal distances, the last one cut. The others are not read.
+        With `most`, so many at most: whole blocks from all over it, the last one cut. The others are not read.
         """
         source = self.blocks(name)
         chosen = blocks.spaced(source, most)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -97,6 +99,19 @@ def test_folders_follow_one_another(dataset, whole, tmp_path, rng):
     assert source.sizes.tolist() == [7] * 14 + [5] + [3] * 6 + [2] + [7] * 14 + [5]
     assert_same(read_all(source), join([whole, other, whole]))
     assert [source.path(i).parent.name for i in (0, 14, 15, 21, 22)] == ["blocks", "blocks", "other", "other", "blocks"]
+
+
+def test_blocks_from_all_over_hold_just_enough(rng):
+    for _ in range(50):
+        source = SimpleNamespace(sizes=rng.integers(1, 50, rng.integers(1, 300)))
+        rows = int(source.sizes.sum())
+        most = int(rng.integers(1, rows + 50))
+        chosen = blocks.spaced(source, most)
+        assert (np.diff(chosen) > 0).all() and source.sizes[chosen].sum() >= min(most, rows)
+        assert source.sizes[chosen].sum() - source.sizes[chosen].max() < most
+        gaps = np.diff([-1, *chosen, len(source.sizes)])
+        assert gaps.max() <= 3 * len(source.sizes) / len(chosen) + 1
+        assert blocks.spaced(source).tolist() == list(range(len(source.sizes)))
 
 
 def test_few_files_are_open_at_a_time(dataset, whole, monkeypatch):
