@@ -42,19 +42,17 @@ def _folding(config: ModelConfig, execution: ExecutionConfig, length: int, batch
     flops = choice + fusion + 2 * length * d**2
     convolved = in_dtype(folding_cost(config, length, batch, execution.folding), execution.dtype)
     # Each folded sequence is activated, averaged for its key, and summed.
-    return (
-        convolved
-        + Cost(batch * flops, 0, batch * 2 * choice)
-        + _moved(config, execution.dtype, length, batch, 9 + 4 * folded)
-    )
+    convolved += _moved(config, execution.dtype, length, batch, 9 + 4 * folded)
+    return convolved + Cost(batch * flops, 0, batch * 2 * choice)
 
 
 def attention_cost(config: ModelConfig, dtype: str, length: int, batch: int) -> Cost:
     """Forward pass of one attention layer: scores, values, their sum over the window, its projection."""
     d, window = config.width, 2 * config.window + 1
-    scores = 2 * d + window if config.attention == "gatv2" else 2 * config.attention_heads
+    full = config.attention == "gatv2"  # scores from whole hidden vectors, summed over the window as values are
+    scores = 2 * d + window if full else 2 * config.attention_heads
     flops = 2 * length * d * (scores + 2 * d + window)
-    return Cost(batch * flops, 0) + _moved(config, dtype, length, batch, 7 + window)
+    return Cost(batch * flops, 0) + _moved(config, dtype, length, batch, 7 + window * (2 if full else 1))
 
 
 def _moved(config: ModelConfig, dtype: str, length: int, batch: int, passes: float) -> Cost:
