@@ -24,27 +24,29 @@ from spt_jax.runs.folder import read_log
 from spt_jax.scoring.metrics import main_score, score_answers
 
 _SCORES = (
-    "On the {split} split, whose materials training never saw. Trivial, beside each score: what one would say from the "
-    "element alone, the most frequent class or the mean of its training sites. Green: better than that; red: not. "
-    "Macro-F1 gives every class the same weight, accuracy every site; R² is 1 where all is right and 0 for the mean of "
-    "these labels; MAE and RMSE are the mean and the root mean square error in the descriptor's unit."
+    "On the {split} split, whose materials training never saw. Classes: {classes}. Trivial, beside each score: what one "
+    "would say from the element alone, the most frequent class or the mean of its training sites. Green: better than "
+    "that; red: not. Macro-F1 gives every class the same weight, accuracy every site; R² is 1 where all is right and 0 "
+    "for the mean of these labels; MAE and RMSE are the mean and the root mean square error in the descriptor's unit."
 )
 _CURVES = (
-    "Training loss: 1 (grey) is what a constant guess costs. Validation score: mean of macro-F1 and R² over the "
-    "descriptors; the model that is kept is that of its maximum (dot)."
+    "Training loss: 1 (grey) is what a constant guess costs. Validation score: mean over the descriptors of macro-F1 of "
+    "the most likely classes and R² of values; the model that is kept is that of its maximum (dot)."
 )
 CLASS_KEYS = {"macro-F1": "f1_macro", "accuracy": "accuracy"}
 VALUE_KEYS = {"R²": "r2", "MAE": "mae", "RMSE": "rmse"}
+MOST = 100_000
+"""Training spectra, from all over the split, that say what is usual."""
 
 
 def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint, dataset: Dataset) -> None:
     """Write `run`/report.html. `evaluation`: of a split of `dataset`."""
     metrics, split = evaluation.metrics, evaluation.split
     classes = {task.name: evaluation.decided[task.name] for task in blueprint.learnt_tasks if task.classes}
-    trivial = _trivial(evaluation, dataset.split("train").batch)
+    trivial = _trivial(evaluation, dataset.split("train", MOST).batch)
     log = read_log(run)
     sections = [
-        ("Scores", _SCORES.format(split=metrics["split"]), _scores(metrics, trivial)),
+        ("Scores", _SCORES.format(**metrics), _scores(metrics, trivial)),
         ("Learning curves", _CURVES, _curves(log)),
         ("Classes", CONFUSIONS, confusions(classes, split)),
         ("Values", PARITIES, parities(evaluation.answers, split)),

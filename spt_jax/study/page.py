@@ -29,12 +29,15 @@ PAPER = {
 def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict | None) -> str:
     """The page. maps: places of the test spectra and their colourings; None where UMAP is not installed."""
     sections = [section for kind, found in document["sites"].items() for section in _of_kind(document, kind, found)]
-    test, answers = dataset.split("test"), models[0].raw[0][1]
-    classes = {d.name: answers[d.name].argmax(axis=-1) for d in DESCRIPTORS if d.kind == "class" and d.name in answers}
+    test, first = dataset.split("test"), models[0].members[0]
     sections += [
-        ("Classes", f"SPT, first seed, most likely class. {CONFUSIONS}", confusions(classes, test)),
-        ("ROC", f"SPT, first seed. {ROC}", roc_curves(answers, test)),
-        ("Values", f"SPT, first seed. {PARITIES}", parities(answers, test)),
+        (
+            "Classes",
+            f"SPT, first seed, as decided. {CONFUSIONS}",
+            confusions(first.decisions.classes(first.test), test),
+        ),
+        ("ROC", f"SPT, first seed. {ROC}", roc_curves(first.test, test)),
+        ("Values", f"SPT, first seed. {PARITIES}", parities(first.test, test)),
         ("Calibration", CALIBRATION, _calibration_table(document)),
         ("Lipschitz constants", LIPSCHITZ, _lipschitz_table(document)),
     ]
