@@ -30,7 +30,7 @@ def test_compare_names_what_got_slower(tmp_path, capsys):
     options = measure.parser("x").parse_args([])
     for name, times in (("old", (1.0, 2.0)), ("new", (1.5, 2.0))):
         for case, ms in zip("ab", times, strict=True):
-            measure.record("ops", case, options, tmp_path / name, median_ms=ms)
+            measure.record("ops", case, options, tmp_path / name, length=144, batch=64, median_ms=ms)
     with pytest.raises(SystemExit) as stop:
         compare.main([str(tmp_path / "old"), str(tmp_path / "new")])
     assert stop.value.code == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data_pipelines.errors import RunError
+from data_pipelines.errors import UserError
 from spt_jax.config import PRESETS, ExecutionConfig, ModelConfig
 from spt_jax.model.bands import band_strength
 from spt_jax.model.heads import HeadSpec
@@ -134,7 +134,7 @@ def test_band_choice_has_no_gradient_but_the_parameters_do(rng):
     [{"bands": 13}, {"bands": -1}, {"kernel": 4}, {"width": 30}, {"window": 40}, {"highest_band": 21}],
 )
 def test_impossible_shapes_are_refused(rng, fields):
-    with pytest.raises(RunError):
+    with pytest.raises(UserError):
         make(rng, **fields)
 
 
