@@ -49,12 +49,16 @@ def check(record: Any) -> None:
     A field of whole numbers takes no fraction, and no number is a text or a truth value.
     """
     for name, hint in get_type_hints(type(record), include_extras=True).items():
-        for limits in getattr(hint, "__metadata__", ()):
-            if isinstance(limits, Range):
-                value, whole = getattr(record, name), not has(hint, float)
-                for number in value if isinstance(value, tuple | list) else (value,):
-                    if number is not None:
-                        _check(name, limits, whole, number)
+        if limits := range_of(hint):
+            value, whole = getattr(record, name), not has(hint, float)
+            for number in value if isinstance(value, tuple | list) else (value,):
+                if number is not None:
+                    _check(name, limits, whole, number)
+
+
+def range_of(hint: Any) -> Range | None:
+    """The Range beside a type."""
+    return next((limits for limits in getattr(hint, "__metadata__", ()) if isinstance(limits, Range)), None)
 
 
 def has(hint: Any, kind: type) -> bool:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import os
-import re
 import sys
-from collections.abc import Sequence
-from typing import Any
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields, is_dataclass, replace
+from difflib import get_close_matches
+from typing import Any, get_args, get_type_hints
 
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from data_pipelines.errors import UserError
+from data_pipelines.ranges import Range, range_of
 from spt_jax.commands.ablate import Ablate
 from spt_jax.commands.data_card import DataCard
 from spt_jax.commands.datasets import Prepare, Verify
@@ -24,27 +29,6 @@ from spt_jax.commands.structures import Structures
 from spt_jax.commands.study import Study
 from spt_jax.commands.training import Ensemble, Quickstart, Train
 from spt_jax.config import PRESETS
-
-OVERVIEW = """\
-spt-jax: from X-ray absorption spectra to local structure.
-
-  spt-jax quickstart [--out DIR]                    train on the embedded library
-  spt-jax structures SOURCE... --out STRUCTURES     structures, variants, their sites
-  spt-jax feff STRUCTURES --feff-cmd FEFF           structures -> FEFF runs of every site
-  spt-jax prepare SOURCE... --out DATASET           FEFF runs -> labelled dataset
-  spt-jax data card DATASET [--html [FILE]]         what a dataset holds, or a page of it
-  spt-jax data verify DATASET                       is it whole?
-  spt-jax train PRESET --data DATASET --out RUN     train a model
-  spt-jax ensemble PRESET --data DATASET --out DIR  experts, or several seeds, at once
-  spt-jax evaluate RUN --data DATASET --split test  scores per descriptor
-  spt-jax study DATASET --out DIR [--quick]         against trees and other networks
-  spt-jax ablate DATASET --out DIR                  what each part of SPT is worth
-  spt-jax explain RUN --data DATASET                which energies and bands it looks at
-  spt-jax predict RUN FILE...                       descriptors of spectra
-  spt-jax export RUN --out FILE                     the model in one file
-
-Each explains itself with --help. Presets of train and ensemble:
-"""
 
 COMMANDS = {
     "quickstart": Quickstart,
@@ -62,79 +46,174 @@ COMMANDS = {
     "predict": Predict,
     "export": Export,
 }
+WITH_PRESET = ("train", "ensemble")
+HELP = ("-h", "--help")
+
+
+class WrongUsage(UserError):
+    """A command line that no command takes."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point. Exit status: 0 done, 1 an error the user can mend, 2 wrong usage, 130 Ctrl-C."""
+    """Entry point. Exit status: 0 done, 1 an error the user can mend, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
     try:
         command = _parse(list(sys.argv[1:] if argv is None else argv))
         if command is not None:
             with answering():
                 command.run()
+    except WrongUsage as error:
+        _fail(str(error), 2)
     except UserError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail(STOPPED, 130)
+    except KeyboardInterrupt as stop:
+        # Training knows which signal it was: a scheduler's is told apart from the user's.
+        _fail(STOPPED, 128 + getattr(stop, "signal", signal.SIGINT))
     except BrokenPipeError:
         os._exit(1)
-    except OSError as error:
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except Exception as error:
         # Orbax and TFDS wrap a full disk in errors of their own.
-        if "No space left on device" not in str(error):
+        if "No space left on device" in str(error):
+            _fail("No space left on device; free some and run the same command again", 1)
+        if not isinstance(error, OSError):
             raise
-        _fail("No space left on device; free some and run the same command again", 1)
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
 
 
 def _parse(argv: list[str]) -> Any:
-    """The command with its arguments; None where help was asked for and given."""
-    presets = "".join(f"  {name:6s} {make.__doc__}\n" for name, make in PRESETS.items())
-    if not argv or argv[0] in ("-h", "--help"):
-        print(OVERVIEW + presets, end="")
+    """The command with its arguments; None where help was asked for and given. Raises WrongUsage for wrong usage."""
+    if not argv or argv[0] in HELP:
+        print(_overview())
         return None
     if argv[0] == "--version":
         from spt_jax import __version__
 
         print(f"spt-jax {__version__}")
         return None
-    if argv[0] == "data" and (len(argv) == 1 or argv[1] in ("-h", "--help")):
-        about = {name: command.__doc__.split("\n")[0] for name, command in COMMANDS.items() if name.startswith("data ")}
-        print("\n".join(f"spt-jax {name:12s} {line}" for name, line in about.items()))
-        return None
     words = 2 if argv[0] == "data" else 1
     name, rest = " ".join(argv[:words]), argv[words:]
+    if name == "data" or name in [f"data {word}" for word in HELP]:
+        print("\n\n".join(_about(name) for name in COMMANDS if name.startswith("data ")))
+        return None
     if name not in COMMANDS:
-        raise UserError(f"unknown command {name!r}; commands: {', '.join(COMMANDS)}")
-    prog, default = f"spt-jax {name}", {}
-    if name in ("train", "ensemble"):
-        if not rest or rest[0] in ("-h", "--help"):
-            print(
-                f"{prog} PRESET --data DATASET --out RUN [--model.FIELD ...] [--objective.FIELD ...]\n    [--train.FIELD ...] [--execution.FIELD ...]\n\n{presets}"
-            )
-            print(f"All fields with their defaults: {prog} PRESET --help")
-            return None
-        preset, *rest = rest
-        if preset not in PRESETS:
-            raise UserError(f"unknown preset {preset!r}; presets: {', '.join(PRESETS)}")
-        config = PRESETS[preset]()
-        prog, default = (
-            f"{prog} {preset}",
-            {
-                "default": COMMANDS[name](
-                    tyro.MISSING, tyro.MISSING, config.model, config.objective, config.train, config.execution
-                )
-            },
-        )
-    complaint = io.StringIO()
+        raise WrongUsage(_unknown("command", name, COMMANDS))
+    if name not in WITH_PRESET:
+        return _construct(COMMANDS[name], f"spt-jax {name}", rest)
+    if not rest or rest[0] in HELP:
+        print(f"{_about(name)}\n\nPresets:\n{_presets()}\n\nEvery field with its default: spt-jax {name} base --help")
+        return None
+    preset, *rest = rest
+    if preset.startswith("-"):
+        raise WrongUsage(f"no PRESET given; presets: {', '.join(PRESETS)}")
+    if preset not in PRESETS:
+        raise WrongUsage(_unknown("preset", preset, PRESETS))
+    default = COMMANDS[name](data=tyro.MISSING, out=tyro.MISSING, **vars(PRESETS[preset]()))
+    return _construct(COMMANDS[name], f"spt-jax {name} {preset}", rest, default)
+
+
+def _construct(kind: type, prog: str, arguments: list[str], default: Any = tyro.MISSING_NONPROP) -> Any:
+    """`kind` as the arguments say. Raises WrongUsage where they say nothing that it takes."""
+    if set(HELP) & set(arguments):
+        print(f"{_wrapped(kind.__doc__)}\n")  # tyro would leave it to the terminal, which breaks words
+    frame = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(COMMANDS[name], prog=prog, args=rest, **default)
+        with contextlib.redirect_stderr(frame):
+            return tyro.cli(kind, prog=prog, description="", args=arguments, registry=RULES, default=default)
+    except _Refused as refused:
+        raise WrongUsage(f"{_as_written(str(refused), arguments)}; see {prog} --help") from None
     except SystemExit as stop:
         if not stop.code:
             raise
-        # tyro frames its complaint under a title; one plain line is easier to read in a log.
-        text = re.sub(r"╭─.*?─╮|[─│╰╯]+", " ", complaint.getvalue())
-        _fail(" ".join(text.split()), 2)
+        raise WrongUsage(f"{_one_line(frame.getvalue())}; see {prog} --help") from None
+
+
+class _Refused(Exception):
+    """A UserError on its way through tyro, which draws a frame around every ValueError."""
+
+
+RULES = ConstructorRegistry()
+_asked: set[type] = set()
+
+
+@RULES.struct_rule
+def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """A dataclass as tyro makes it, but the help says the ranges of its numbers, and a UserError stays one."""
+    if not is_dataclass(info.type) or info.type in _asked:
+        return None
+    _asked.add(info.type)  # so that tyro's own rule answers
+    spec = ConstructorRegistry.get_struct_spec(info)
+    _asked.remove(info.type)
+
+    def instantiate(**values: Any) -> Any:
+        try:
+            return spec.instantiate(**values)
+        except UserError as error:
+            raise _Refused(*error.args) from None
+
+    instantiate.__doc__ = info.type.__doc__
+    return replace(spec, instantiate=instantiate, fields=tuple(map(_with_range, spec.fields)))
+
+
+def _with_range(field: StructFieldSpec) -> StructFieldSpec:
+    limits = range_of(field.type)
+    if limits in (None, Range()):
+        return field
+    about = field.helptext() if callable(field.helptext) else field.helptext
+    return replace(field, helptext=" ".join(filter(None, (about, f"[{limits}]"))))
+
+
+def _as_written(message: str, arguments: list[str]) -> str:
+    """The field that a message begins with, as the option that the user wrote."""
+    field, _, rest = message.partition(" ")
+    options = {word.split("=")[0] for word in arguments if word.startswith("--")}
+    written = [option for option in options if option.strip("-").split(".")[-1].replace("-", "_") == field]
+    return f"{written[0]} {rest}" if len(written) == 1 else message
+
+
+def _one_line(frame: str) -> str:
+    """The words in a frame that tyro drew: it has its complaints in no other form."""
+    rows = [row.strip("│ ") for row in frame.splitlines()[1:-1]]
+    text = " ".join(row for row in rows if row.strip("─"))
+    return text.partition(" For full helptext")[0].rstrip(".")
+
+
+def _overview() -> str:
+    head = "spt-jax: from X-ray absorption spectra to local structure."
+    commands = "\n".join(_about(name) for name in COMMANDS)
+    return f"{head}\n\n{commands}\n\nEach explains itself with --help. Presets of train and ensemble:\n{_presets()}"
+
+
+def _about(name: str) -> str:
+    """What a command must be given, and the first paragraph about it."""
+    words, kind = [f"spt-jax {name}"], COMMANDS[name]
+    words += ["PRESET"] * (name in WITH_PRESET)
+    hints = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        hint = hints[field.name]
+        if hint == tyro.conf.Positional[(get_args(hint) or (hint,))[0]]:
+            words.append(field.name.upper())
+        elif field.default is MISSING and field.default_factory is MISSING and not is_dataclass(hint):
+            words.append(f"--{field.name} {field.name.upper()}")
+    about, *_ = kind.__doc__.split("\n\n")
+    return f"  {' '.join(words)}\n{_indented(about, 6, 6)}"
+
+
+def _presets() -> str:
+    return "\n".join(_indented(f"{name}: {make.__doc__}", 2, 6) for name, make in PRESETS.items())
+
+
+def _wrapped(docstring: str) -> str:
+    """In 80 columns; what is indented stays as it is."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(text if text.startswith(" ") else textwrap.fill(text, 80) for text in paragraphs)
+
+
+def _indented(text: str, first: int, more: int) -> str:
+    return textwrap.fill(" ".join(text.split()), 80, initial_indent=" " * first, subsequent_indent=" " * more)
+
+
+def _unknown(what: str, given: str, known: Iterable[str]) -> str:
+    close = get_close_matches(given, known, 1)
+    return f"unknown {what} {given!r}{f', did you mean {close[0]}?' if close else ''}; {what}s: {', '.join(known)}"
 
 
 def _fail(message: str, status: int) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, get_args, get_type_hints
 import pytest
 
 from data_pipelines.errors import UserError
-from data_pipelines.ranges import Range, check, has
+from data_pipelines.ranges import Range, check, has, range_of
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.structures.options import Options
 from spt_jax import config
@@ -38,17 +38,14 @@ SETTINGS = sorted(
 
 @pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)
 def test_every_number_states_its_range(kind):
-    numbers = {
-        name: [limits for limits in getattr(hint, "__metadata__", ()) if isinstance(limits, Range)]
-        for name, hint in get_type_hints(kind, include_extras=True).items()
-        if has(hint, int) or has(hint, float)
-    }
-    assert not [name for name, limits in numbers.items() if len(limits) != 1]
+    hints = get_type_hints(kind, include_extras=True)
+    numbers = [name for name, hint in hints.items() if has(hint, int) or has(hint, float)]
+    assert not [name for name in numbers if not range_of(hints[name])]
     if numbers:
         record = object.__new__(kind)
         for name in numbers:
             object.__setattr__(record, name, float("nan"))
-        with pytest.raises(UserError, match=f"{next(iter(numbers))} must be"):
+        with pytest.raises(UserError, match=f"{numbers[0]} must be"):
             record.__post_init__()
 
 

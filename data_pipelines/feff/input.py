@@ -51,10 +51,11 @@ class FeffSettings:
 
     def __post_init__(self) -> None:
         check(self)
-        if max(self.scf, self.fms) > self.cluster:
-            raise UserError(f"scf ({self.scf:g}) and fms ({self.fms:g}) must be at most cluster ({self.cluster:g})")
+        for name in ("scf", "fms"):
+            if getattr(self, name) > self.cluster:
+                raise UserError(f"{name} must be at most cluster ({self.cluster:g}), got {getattr(self, name):g}")
         if self.k_step >= self.k_max:
-            raise UserError(f"k_step ({self.k_step:g}) must be below k_max ({self.k_max:g})")
+            raise UserError(f"k_step must be below k_max ({self.k_max:g}), got {self.k_step:g}")
         object.__setattr__(self, "cards", tuple(self.cards))  # a list when read from JSON
         for card in self.cards:
             name = (card.split() or [""])[0]

@@ -39,6 +39,8 @@ class Ablate:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.preset not in PRESETS:
+            raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
         if self.folds == 1 or (self.folds and self.seeds > 1):
             raise UserError("folds must be at least 2, or 0 for none, and goes without seeds")
 
@@ -46,8 +48,6 @@ class Ablate:
         from data_pipelines.dataset.loading import Dataset
         from spt_jax.study.ablations import ablate, variants
 
-        if self.preset not in PRESETS:
-            raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
         chosen = variants(PRESETS[self.preset]())
         known = list(dict.fromkeys(variant.group for variant in chosen if variant.group))
         if unknown := set(self.groups) - set(known):

@@ -26,6 +26,10 @@ class DataCard:
     html: Annotated[tuple[Path, ...] | None, tyro.conf.arg(metavar="[FILE]")] = None
     """Make the page, in this file or else in DATASET/data_card.html."""
 
+    def __post_init__(self) -> None:
+        if self.html and len(self.html) > 1:
+            raise UserError(f"--html takes one file, got {' '.join(map(str, self.html))}")
+
     def run(self) -> None:
         from data_pipelines.dataset import card
         from data_pipelines.dataset.loading import Dataset
@@ -34,8 +38,6 @@ class DataCard:
         if self.html is None:
             print(card.as_text(dataset.card), end="")
             return
-        if len(self.html) > 1:
-            raise UserError(f"--html takes one file, got {' '.join(map(str, self.html))}")
         from data_pipelines.survey.page import FILE, write_page
 
         out = self.html[0] if self.html else self.dataset / FILE

@@ -25,7 +25,7 @@ class Prepare:
     same command goes on where it was.
     """
 
-    sources: tyro.conf.Positional[tuple[Path, ...]]
+    sources: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SOURCE...")]]
     """Folders, archives, Parquet or .npz files."""
     out: Path
     """Dataset folder to make; data_card.txt in it tells what went into it and what did not."""
@@ -44,16 +44,16 @@ class Prepare:
 
     def __post_init__(self) -> None:
         check(self)
+        if not self.sources:
+            raise UserError("no SOURCE given; name folders, .tar archives, .parquet or .npz files")
+        if self.add and self.overwrite:
+            raise UserError("--add keeps what --overwrite replaces; give one of them")
 
     def run(self) -> None:
         from data_pipelines.dataset import card
         from data_pipelines.dataset.build import prepare
         from data_pipelines.dataset.chunks import Beam
 
-        if not self.sources:
-            raise UserError("no SOURCE given; name folders, .tar archives, .parquet or .npz files")
-        if self.add and self.overwrite:
-            raise UserError("--add keeps what --overwrite replaces; give one of them")
         beam = Beam(self.beam, tuple(f"--{option}" for option in self.beam_options)) if self.beam else None
         if beam:
             beam.pipeline_options()

@@ -25,7 +25,7 @@ class Structures:
     Run it on an OUT to make variants of variants.
     """
 
-    sources: tyro.conf.Positional[tuple[Path, ...]]
+    sources: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SOURCE...")]]
     """Files or folders."""
     out: Path
     """Folder to make."""
@@ -37,12 +37,12 @@ class Structures:
 
     def __post_init__(self) -> None:
         check(self)
+        if not self.sources:
+            raise UserError("no SOURCE given; name .cif, POSCAR or .json files, or folders of them")
 
     def run(self) -> None:
         from data_pipelines.structures.make import as_text, make_structures
 
-        if not self.sources:
-            raise UserError("no SOURCE given; name .cif, POSCAR or .json files, or folders of them")
         options = Options(self.elements, self.seed, self.variants)
         with Bars() as report:
             document = make_structures(self.sources, self.out, options, report)

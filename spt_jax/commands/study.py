@@ -37,13 +37,15 @@ class Study:
     experts: bool = True
     """Also train one SPT per descriptor: about as many times the work of the joint model."""
 
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
+
     def run(self) -> None:
         from data_pipelines.dataset.loading import Dataset
         from spt_jax.study.plan import full, quick
         from spt_jax.study.run import study
 
-        if self.preset not in PRESETS:
-            raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
         if find_spec("xgboost") is None:
             raise MissingExtra("study", "a study")
         plan = (quick if self.quick else full)(PRESETS[self.preset]())

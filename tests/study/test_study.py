@@ -162,6 +162,6 @@ def test_wrong_studies_get_one_line(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             main(["study", *arguments, "--out", str(tmp_path / "study")])
         message = capsys.readouterr().err
-        assert stop.value.code == 1
+        assert stop.value.code == (2 if complaint == "unknown preset" else 1)
         assert complaint in message and message.count("\n") == 1, message
     assert not (tmp_path / "study").exists()
