@@ -16,9 +16,15 @@ from jaxtyping import install_import_hook
 install_import_hook(["spt_jax.model", "spt_jax.peers"], "beartype.beartype")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rng-seed", type=int, help="seed of the random inputs, as a failed test printed it")
+
+
 @pytest.fixture
-def rng() -> np.random.Generator:
-    """Fresh random inputs every run; the seed is printed with a failure."""
-    seed = int(np.random.SeedSequence().generate_state(1)[0])
-    print(f"rng seed {seed}")
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Fresh random inputs every run; a failure prints how to have the same again."""
+    seed = request.config.getoption("rng_seed")
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+    print(f"the same again: --rng-seed {seed}")
     return np.random.default_rng(seed)

@@ -67,12 +67,18 @@ def test_pieces_and_shares_train_as_the_whole(uninterrupted, tmp_path, settings)
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(uninterrupted["resident"]), rtol=1e-4)
 
 
+@pytest.fixture
+def address():
+    """Of a port for the coordinator, which may share it; bound throughout, or another process could take it."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("localhost", 0))
+        yield f"localhost:{reserved.getsockname()[1]}"
+
+
 @pytest.mark.parametrize("mode", ["resident", "stream"])
-def test_two_processes_train_one_model(tmp_path, mode):
+def test_two_processes_train_one_model(address, tmp_path, mode):
     """Over localhost, as two hosts would: each reads its share, both step together, one writes."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
     small = "--model.width 4 --model.blocks 1 --model.bands 1 --model.kernel 1 --model.attention none --model.hidden 8"
     command = [sys.executable, "-m", "spt_jax.launch", "train", "tiny", "--data", str(LIBRARY), "--distributed"]
     command += ["--out", str(tmp_path / "run"), *small.split(), "--model.attention-heads", "1"]
