@@ -6,12 +6,13 @@ import contextlib
 import inspect
 import io
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from difflib import get_close_matches
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
@@ -47,6 +48,7 @@ COMMANDS = {
     "export": Export,
 }
 WITH_PRESET = ("train", "ensemble")
+[_POSITIONAL] = tyro.conf.Positional[int].__metadata__
 HELP = ("-h", "--help")
 
 
@@ -189,8 +191,8 @@ def _about(name: str) -> str:
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
         hint = hints[field.name]
-        if hint == tyro.conf.Positional[(get_args(hint) or (hint,))[0]]:
-            words.append(field.name.upper())
+        if _POSITIONAL in getattr(hint, "__metadata__", ()):
+            words.append(field.name.upper().replace("SOURCES", "SOURCE...").replace("FILES", "FILE..."))
         elif field.default is MISSING and field.default_factory is MISSING and not is_dataclass(hint):
             words.append(f"--{field.name} {field.name.upper()}")
     about, *_ = kind.__doc__.split("\n\n")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -27,10 +27,10 @@ class Evaluate:
 
     model: tyro.conf.Positional[Path]
     """Run folder made by `spt-jax train`, or folder of `spt-jax ensemble`."""
-    data: tuple[str, ...]
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...")]
     """Dataset folders, as of `spt-jax train`; of several, all spectra are scored together, without weights."""
-    split: Literal["train", "validation", "test"] = "test"
-    """Which split of it."""
+    split: Annotated[Literal["train", "validation", "test"], tyro.conf.arg(metavar="SPLIT")] = "test"
+    """train, validation or test."""
 
     def run(self) -> None:
         from data_pipelines.dataset.opening import open_data

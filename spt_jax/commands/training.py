@@ -39,7 +39,7 @@ class Train:
     computed (--execution) may change whenever it goes on, and a finished run goes on when asked for more epochs.
     """
 
-    data: Annotated[tuple[str, ...], tyro.conf.arg(help=DATA)]
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...", help=DATA)]
     out: Path
     """Run folder: checkpoints, the best model, config.json and train_log.jsonl."""
     model: ModelConfig
@@ -89,7 +89,7 @@ class Ensemble:
     After a stop the same command goes on.
     """
 
-    data: Annotated[tuple[str, ...], tyro.conf.arg(help=DATA)]
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...", help=DATA)]
     out: Path
     """Folder of the run folders."""
     model: ModelConfig

@@ -84,7 +84,7 @@ def test_wrong_ablations_get_one_line(tmp_path, capsys):
         "unknown preset": ["--preset", "huge"],
         "unknown group": ["--groups", "colour"],
         "at least 2": ["--folds", "1"],
-        "without --seeds": ["--folds", "5", "--seeds", "3"],
+        "without seeds": ["--folds", "5", "--seeds", "3"],
     }
     for complaint, more in wrong.items():
         with pytest.raises(SystemExit):
