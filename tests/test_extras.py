@@ -16,6 +16,7 @@ from data_pipelines.readers.spectrum import read_spectrum
 from data_pipelines.schema import DESCRIPTORS, Batch
 from spt_jax.cli import main
 from spt_jax.peers.trees import TreeSettings, fit_trees
+from spt_jax.training.tensorboard import Board
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,6 +41,7 @@ WITHOUT = {
     "beam": ("apache_beam.options.pipeline_options", lambda folder: Beam("DirectRunner").run([])),
     "beamline": ("larch", read_xdi),
     "campaign": ("parsl", run_parsl),
+    "tensorboard": ("tensorboardX", Board),
 }
 
 
@@ -61,11 +63,31 @@ def test_a_study_without_xgboost_is_one_line(tmp_path, monkeypatch, capsys):
     assert re.fullmatch(r"spt-jax: error: for a study, install the extra `study`.*\n", capsys.readouterr().err)
 
 
-def test_every_extra_that_is_named_exists():
-    """In messages, README and guides; nothing is on an index, so none installs by the name of the package."""
+@pytest.fixture
+def extras() -> dict[str, str]:
+    """Their requirements, a line each."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = set(setup["options.extras_require"])
+    return {"": setup["options"]["install_requires"], **setup["options.extras_require"]}
+
+
+def test_every_requirement_is_pinned(extras):
+    def name(requirement: str) -> str:
+        return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+    pinned = {name(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"}
+    asked = {name(line) for lines in extras.values() for line in lines.split("\n") if line}
+    assert asked - {"setuptools"} <= pinned, "constraints.txt says how it is made"
+
+
+def test_the_tests_of_every_extra_run(extras):
+    """`study` holds `baselines`; PyTorch comes from .ci/run, as its CPU build."""
+    installed = re.search(r"-e '\.\[([a-z,]+)\]'", (ROOT / "README.md").read_text())[1]
+    assert {"", "baselines", "torch", *installed.split(",")} == set(extras)
+
+
+def test_every_extra_that_is_named_exists(extras):
+    """In messages, README and guides; nothing is on an index, so none installs by the name of the package."""
     packages = ("spt_jax", "data_pipelines", "benchmarks", "tests")
     sources = [path for package in packages for path in (ROOT / package).rglob("*.py")]
     texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *sources]
@@ -73,4 +95,4 @@ def test_every_extra_that_is_named_exists():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"pip install '?spt-jax", text), path
         named = re.findall(r"'\.\[([a-z,]+)\]'|MissingExtra\([\"']([a-z]+)[\"']|extras? `([a-z]+)`", text)
-        assert {name for found in named for name in "".join(found).split(",")} <= extras, path
+        assert {name for found in named for name in "".join(found).split(",")} <= set(extras), path

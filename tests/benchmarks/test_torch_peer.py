@@ -21,7 +21,7 @@ from spt_jax.training.sharding import Layout
 
 @pytest.fixture
 def peer() -> ModuleType:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="needs the extra `torch`")
     from benchmarks import torch_peer
 
     return torch_peer
