@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from benchmarks import measure
 
@@ -76,13 +76,15 @@ def build(table: Path, out: Path) -> dict:
     """One `spt-jax prepare` in a process of its own."""
     command = [sys.executable, "-m", "spt_jax.launch", "prepare", str(table), "--out", str(out), "--overwrite"]
     began, peak = time.perf_counter(), 0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None:
-        peak = max(peak, tree_bytes(process.pid) or 0)
-        time.sleep(SAMPLING_S)
-    seconds = time.perf_counter() - began
-    if process.returncode:
-        raise SystemExit(f"prepare failed: {process.stderr.read().strip().splitlines()[-1]}")
+    with TemporaryFile("w+") as said:  # a pipe that nobody reads would stop it when full
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        while process.poll() is None:
+            peak = max(peak, tree_bytes(process.pid) or 0)
+            time.sleep(SAMPLING_S)
+        seconds = time.perf_counter() - began
+        said.seek(0)
+        if process.returncode:
+            raise SystemExit(f"prepare failed: {said.read().strip().splitlines()[-1]}")
     return {"seconds": seconds, "peak_tree_bytes": peak or None}
 
 

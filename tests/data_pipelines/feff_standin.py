@@ -31,7 +31,7 @@ if act == "nothing":
 if act == "hang":
     if os.fork() == 0:
         open("../child", "w").write(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(900)
 if act == "slow":
     open("xmu.dat", "w").write(xmu[: len(xmu) // 2])
     time.sleep(0.04)

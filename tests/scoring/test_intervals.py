@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,26 @@ def paired(d, truth, a, b, materials):
     drawn, both = draws(materials), (a, b)
     whole = [main_score(score(d, truth, each)) for each in both]
     return difference(whole, [resampled_scores(d, truth, each, materials, drawn) for each in both])
+
+
+def calls(function, *arguments) -> int:
+    """Of Python and of C that it takes."""
+    events = []
+    sys.setprofile(lambda frame, event, argument: events.append(event))
+    try:
+        function(*arguments)
+    finally:
+        sys.setprofile(None)
+    return len(events)
+
+
+@pytest.mark.parametrize("name", ["CN2", "MBL"])
+def test_a_thousand_resamples_take_no_more_calls_than_ten(rng, materials, name):
+    """So they take milliseconds: a resample is one row of a matrix product."""
+    d, (truth, prediction) = descriptor(name), labels(rng, name)
+    drawn = draws(materials, 1000)
+    ten, thousand = (calls(resampled_scores, d, truth, prediction, materials, drawn[:n]) for n in (10, 1000))
+    assert ten == thousand
 
 
 def test_paired_differences_are_narrower_than_either_interval(rng, materials):
