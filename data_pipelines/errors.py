@@ -9,6 +9,10 @@ class SourceError(UserError):
     """A source of spectra that cannot be read at all."""
 
 
+class DamagedSource(SourceError):
+    """A source of spectra that is there and is of a known kind, but is not whole: others can do without it."""
+
+
 class DatasetError(UserError):
     """A dataset folder that is missing, damaged or of another format."""
 

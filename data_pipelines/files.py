@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
+
+from data_pipelines.errors import UserError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -15,6 +18,17 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object that this program wrote. Raises UserError where something else has damaged it since."""
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); remove it and run the same command again") from None
+    return found
 
 
 def file_sha256(path: Path) -> str:

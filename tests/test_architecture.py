@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("data_pipelines", "spt_jax")
 FLOORS = (
     # Data flows upward: a room may import what stands below it, and nothing on its own floor but itself.
-    ("data_pipelines.errors", "data_pipelines.files", "data_pipelines.run_tree", "data_pipelines.library"),
-    ("data_pipelines.ranges",),
+    ("data_pipelines.errors", "data_pipelines.run_tree", "data_pipelines.library"),
+    ("data_pipelines.files", "data_pipelines.ranges"),
     ("data_pipelines.schema",),
     ("data_pipelines.pages",),
     ("data_pipelines.spectra", "data_pipelines.structures", "data_pipelines.labels"),

@@ -18,7 +18,7 @@ from pathlib import Path
 from data_pipelines.dataset import card, chunks, parts
 from data_pipelines.dataset.chunks import Beam
 from data_pipelines.dataset.staging import stage
-from data_pipelines.errors import SourceError
+from data_pipelines.errors import DamagedSource, SourceError
 from data_pipelines.readers.sources import Source, open_source
 from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, EnergyGrid
 
@@ -40,11 +40,15 @@ def prepare(
     """Ingest `sources` into the dataset folder `out` and return its data card.
 
     add: keep the sources that the dataset has. beam: the engine instead of `workers` processes. `report(stage, done,
-    total)` is called as work goes on. Raises SourceError for what cannot be read.
+    total)` is called as work goes on. Raises SourceError for what is no source, before any work; and where a source is
+    damaged, when the others are in the dataset.
     """
     existing = card.read(out) if (out / card.FILE).exists() and not overwrite else None
     work = out / WORK
-    opened = [open_source(path, work) for path in sources]
+    opened, damaged = _open(sources, work)
+    if damaged and (not opened or (existing and not add)):
+        _abandon(out)
+        raise SourceError("; ".join(damaged))
     if existing and add:
         if existing["grid"] != asdict(grid):
             raise SourceError(f"{out} has another energy grid ({existing['grid']}); add with the same --grid options")
@@ -56,7 +60,7 @@ def prepare(
     if existing and (existing["fingerprint"] == keys[-1] or not add):
         shutil.rmtree(work, ignore_errors=True)
         if existing["fingerprint"] == keys[-1]:
-            return existing
+            return _unless(damaged, existing, out)
         raise SourceError(
             f"{out} holds a dataset of other sources or another grid; choose another --out, or --add, or --overwrite"
         )
@@ -84,6 +88,26 @@ def prepare(
     parts.remove_others(out, [source["part"] for source in described])
     shutil.rmtree(work)
     report("writing", total, total)
+    return _unless(damaged, document, out)
+
+
+def _open(sources: Sequence[Path], work: Path) -> tuple[list[Source], list[str]]:
+    """The sources that can be read, and what is wrong with the damaged ones."""
+    for path in sources:
+        if not Path(path).exists():
+            raise SourceError(f"{path}: no such file or folder")
+    opened, damaged = [], []
+    for path in sources:
+        try:
+            opened.append(open_source(path, work))
+        except DamagedSource as error:
+            damaged.append(str(error))
+    return opened, damaged
+
+
+def _unless(damaged: list[str], document: dict, out: Path) -> dict:
+    if damaged:
+        raise SourceError(f"{'; '.join(damaged)}. {out} is without: mend and run again with --add")
     return document
 
 
@@ -145,6 +169,6 @@ def _checksums(out: Path, document: dict, existing: dict | None) -> dict[str, st
 
 def _abandon(out: Path) -> None:
     """Leave nothing of a run that cannot succeed."""
-    shutil.rmtree(out / WORK)
-    if not any(out.iterdir()):
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    if out.exists() and not any(out.iterdir()):
         out.rmdir()

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.errors import SourceError
+from data_pipelines.errors import DamagedSource, SourceError
 from data_pipelines.files import file_sha256
 from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SITE_FOLDER, XMU
 
@@ -72,7 +72,10 @@ class Source:
 
 
 def open_source(path: Path | str, scratch: Path) -> Source:
-    """Read the listing of one source. Archives are unpacked under `scratch`, once."""
+    """Read the listing of one source. Archives are unpacked under `scratch`, once.
+
+    Raises SourceError for what is no source, DamagedSource for what was one.
+    """
     path = Path(path)
     if not path.exists():
         raise SourceError(f"{path}: no such file or folder")
@@ -100,7 +103,7 @@ def _unpack(path: Path, scratch: Path) -> Path:
         except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise SourceError(f"{path}: damaged archive ({str(error).splitlines()[0]})") from None
+            raise DamagedSource(f"{path}: damaged archive ({str(error).splitlines()[0]})") from None
         partial.rename(target)
     return target
 
@@ -162,7 +165,7 @@ def _parquet(path: Path) -> Source:
             first = sum(groups[:group])
             tasks += [SourceTask(kind, path.name, str(path), str(path), own, group, first) for own in members]
     except pa.ArrowInvalid as error:
-        raise SourceError(f"{path}: damaged Parquet file ({str(error).splitlines()[0]})") from None
+        raise DamagedSource(f"{path}: damaged Parquet file ({str(error).splitlines()[0]})") from None
     return Source(path.name, file_sha256(path), tuple(tasks))
 
 
@@ -186,7 +189,7 @@ def _npz(path: Path) -> Source:
                 raise SourceError(f"{path}: not a set of spectra, arrays {', '.join(sorted(missing))} are missing")
             rows, elements = file["mu"].shape, file["element"].shape
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise SourceError(f"{path}: damaged .npz file ({str(error).splitlines()[0]})") from None
+        raise DamagedSource(f"{path}: damaged .npz file ({str(error).splitlines()[0]})") from None
     if len(rows) != 2 or elements != rows[:1]:
         raise SourceError(f"{path}: mu of shape {rows} and element of shape {elements} do not belong together")
     tasks = (SourceTask("npz", path.name, str(path), str(path), own) for own in _runs(rows[0]))

@@ -18,7 +18,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Poscar
 
 from data_pipelines.errors import CountedError, SourceError, StructureError, UserError
-from data_pipelines.files import write_atomic
+from data_pipelines.files import read_json, write_atomic
 from data_pipelines.run_tree import POSCAR, PROVENANCE
 from data_pipelines.schema import SYMBOLS
 from data_pipelines.structures import distances
@@ -143,7 +143,7 @@ class _Family:
         parent = self.parent
         finished = [self.out / name / PROVENANCE for name in _names(parent, self.options)]
         if all(path.exists() for path in finished):
-            self.kept = [json.loads(path.read_text(encoding="utf-8")) for path in finished]
+            self.kept = [read_json(path) for path in finished]
             return
         for name in _bases(parent, self.options):
             if parent.structure.is_ordered:
@@ -173,7 +173,7 @@ class _Family:
             self.dropped.append(Dropped(job.name, "duplicate", "it is one of the sources"))
             return None
         if (folder / PROVENANCE).exists():
-            provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+            provenance = read_json(folder / PROVENANCE)
             stored = _parse((folder / POSCAR).read_text(encoding="utf-8"))
             self._seen.setdefault(distances.fingerprint(distances.pairs(stored)), job.name)
             self.kept.append(provenance)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from data_pipelines.errors import UserError
 from data_pipelines.feff.input import FeffSettings
 from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import Bars, console
@@ -65,6 +66,9 @@ class Feff:
             summary = run_campaign(campaign, report)
         _show(summary)
         print(f"Every failure with its reason: {out / FILE}" if summary["failed"] else "No failures.")
+        if left_out := summary["materials_left_out"]:
+            first = f"{left_out[0]['material']}: {left_out[0]['reason']} ({left_out[0]['detail']})"
+            raise UserError(f"{len(left_out)} material(s) left out, the first {first}; {out / FILE} names all")
         if summary["done"]:
             print(f"Next: spt-jax prepare {out} --out dataset")
 
@@ -81,5 +85,3 @@ def _show(summary: dict) -> None:
     for reason, count in summary["failed_by_reason"].items():
         first = next(f for f in summary["failures"] if f["reason"] == reason)
         print(f"{count} failed: {reason}, first {first['run']} ({first['detail']})")
-    for material in summary["materials_left_out"]:
-        print(f"left out: {material['material']}: {material['reason']} ({material['detail']})")

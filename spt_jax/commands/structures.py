@@ -41,10 +41,15 @@ class Structures:
             raise UserError("no SOURCE given; name .cif, POSCAR or .json files, or folders of them")
 
     def run(self) -> None:
+        from data_pipelines.structures.files import SUMMARY
         from data_pipelines.structures.make import as_text, make_structures
 
         options = Options(self.elements, self.seed, self.variants)
         with Bars() as report:
             document = make_structures(self.sources, self.out, options, report)
         print(as_text(document))
+        unread = [item for item in document["dropped"] if item["reason"] == "unreadable"]
+        if unread:
+            first = f"{unread[0]['id']} ({unread[0]['detail']})"
+            raise UserError(f"{len(unread)} structure(s) not read, the first {first}; {self.out / SUMMARY} names all")
         print(f"Next: spt-jax feff {self.out} --feff-cmd COMMAND")

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.dataset.loading import Dataset
-from data_pipelines.files import write_atomic
+from data_pipelines.files import read_json, write_atomic
 from spt_jax.config import Config
 from spt_jax.peers.trees import TreeSettings, fit_trees
 from spt_jax.robustness.lipschitz import sampled
@@ -106,7 +106,7 @@ def run_job(job: Job, dataset: Dataset, out: Path, report: Callable[[dict], None
             "validation": scores,
         }
         write_atomic(record, json.dumps(document, indent=1) + "\n")
-    document = json.loads(record.read_text(encoding="utf-8"))
+    document = read_json(record)
     return Done(job, folder, document["seconds"], document["validation"])
 
 

@@ -18,7 +18,7 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.resplit import by_site, thinned
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import RunError
-from data_pipelines.files import write_atomic
+from data_pipelines.files import read_json, write_atomic
 from data_pipelines.schema import DESCRIPTORS
 from spt_jax.config import Config
 from spt_jax.scoring.metrics import main_score, score_answers
@@ -93,7 +93,7 @@ def claim(out: Path, dataset: Dataset, what: str) -> None:
     """A folder belongs to one dataset and to a study or to ablations; jobs of other settings may stand side by side."""
     path, wanted = out / "dataset.json", {"fingerprint": dataset.fingerprint, "what": what}
     if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != wanted:
+        if read_json(path) != wanted:
             raise RunError(f"{out} holds a study or ablations of other data, or a quick study; choose another --out")
         return
     out.mkdir(parents=True, exist_ok=True)

@@ -211,6 +211,29 @@ def test_fingerprint_follows_the_content(tmp_path, runs):
     assert open_source(copy, tmp_path).sha256 != same[0].sha256
 
 
+def test_a_damaged_source_among_others_costs_a_line_and_can_be_added_when_mended(built, tmp_path):
+    run, archive = built.sources[1:]
+    other = tmp_path / archive.name
+    other.write_bytes(archive.read_bytes()[:-400])
+    with pytest.raises(SourceError, match=r"^\S*again.tar.xz: damaged archive .*--add$"):
+        prepare([other, run], tmp_path / "out", GRID, 1)
+    prepare([run], tmp_path / "alone", GRID, 1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+    with pytest.raises(SourceError, match=r"again\.tar\.xz: damaged archive"):
+        prepare([other, run], tmp_path / "out", GRID, 1, report=never)
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+    other.write_bytes(archive.read_bytes())
+    prepare([other, run], tmp_path / "out", GRID, 1, add=True)
+    prepare([run, other], tmp_path / "both", GRID, 1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "both")
+
+
+def test_a_missing_source_among_others_is_refused_before_any_work(built, tmp_path):
+    with pytest.raises(SourceError, match="nowhere: no such file"):
+        prepare([built.sources[1], tmp_path / "nowhere"], tmp_path / "out", GRID, 1, report=never)
+    assert not (tmp_path / "out").exists()
+
+
 def test_parquet_library(shared, tmp_path, rng):
     """Random structures of our FEFF library: every row is told, under its own id, with its prototype."""
     path = shared("feff10/crystalline.parquet")

@@ -172,6 +172,18 @@ def test_the_command_line_ends_with_the_nextstandin_line(structures, command, tm
     assert text.rstrip().endswith(f"spt-jax prepare {out} --out dataset")
 
 
+def test_a_damaged_material_among_others_costs_a_line(structures, command, tmp_path, capsys):
+    from spt_jax.cli import main
+
+    (structures / "bad").mkdir()
+    (structures / "bad" / "POSCAR").write_text("not a structure\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["feff", str(structures), "--out", str(tmp_path / "runs"), "--feff-cmd", command(), "--elements", "Ni"])
+    found = capsys.readouterr()
+    assert stop.value.code == 1 and "1 of 1 sites" in found.out
+    assert "1 material(s) left out, the first bad: unreadable" in found.err.splitlines()[-1]
+
+
 PARSL_CONFIG = """
 import os
 from parsl.config import Config

@@ -229,3 +229,32 @@ def test_command_teaches_the_next_one(sources, tmp_path, capsys):
         assert stop.value.code not in (0, None)
         message = capsys.readouterr().err
         assert message.startswith("spt-jax: error: ") and message.count("\n") == 1, message
+
+
+def test_a_damaged_file_among_others_costs_a_line(sources, tmp_path, capsys):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(sources, mixed)
+    (mixed / "cut.json").write_text((mixed / "mixed.json").read_text()[:-99])
+    with pytest.raises(SystemExit) as stop:
+        main(["structures", str(mixed), "--out", str(tmp_path / "out")])
+    found = capsys.readouterr()
+    assert stop.value.code == 1 and "3 kept, 1 dropped, of 3 parents" in found.out
+    [message] = [line for line in found.err.splitlines() if "error" in line]
+    assert "1 structure(s) not read, the first mixed/cut.json (JSONDecodeError" in message
+    main(["structures", str(sources), "--out", str(tmp_path / "whole")])
+    assert provenances(tmp_path / "out").keys() == provenances(tmp_path / "whole").keys()
+
+
+def test_a_damaged_record_of_an_earlier_run_is_named(sources, tmp_path, capsys):
+    arguments = ["structures", str(sources / "CoO.vasp"), "--out", str(tmp_path / "out")]
+    main(arguments)
+    [record] = (tmp_path / "out").glob("*/provenance.json")
+    before = record.read_bytes()
+    record.write_bytes(before[:-9])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert f"{record}: damaged" in capsys.readouterr().err
+    record.unlink()
+    main(arguments)
+    assert record.read_bytes() == before
