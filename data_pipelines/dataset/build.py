@@ -25,13 +25,14 @@ from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, EnergyGrid
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
 RECIPE = 2
 WORK = ".prepare"
+GRID = EnergyGrid()
 
 
 def prepare(
-    sources: Sequence[Path],
-    out: Path,
-    grid: EnergyGrid,
-    workers: int,
+    sources: Sequence[Path | str],
+    out: Path | str,
+    grid: EnergyGrid = GRID,
+    workers: int = 1,
     overwrite: bool = False,
     add: bool = False,
     beam: Beam | None = None,
@@ -42,9 +43,10 @@ def prepare(
     add: keep the sources that the dataset has. beam: the engine instead of `workers` processes. `report(stage, done,
     total)` is called as work goes on. Raises SourceError for what cannot be read.
     """
+    out = Path(out)
     existing = card.read(out) if (out / card.FILE).exists() and not overwrite else None
     work = out / WORK
-    opened = [open_source(path, work) for path in sources]
+    opened = [open_source(Path(path), work) for path in sources]
     if existing and add:
         if existing["grid"] != asdict(grid):
             raise SourceError(f"{out} has another energy grid ({existing['grid']}); add with the same --grid options")
