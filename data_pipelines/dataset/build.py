@@ -25,13 +25,14 @@ from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, EnergyGrid
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
 RECIPE = 2
 WORK = ".prepare"
+GRID = EnergyGrid()
 
 
 def prepare(
-    sources: Sequence[Path],
-    out: Path,
-    grid: EnergyGrid,
-    workers: int,
+    sources: Sequence[Path | str],
+    out: Path | str,
+    grid: EnergyGrid = GRID,
+    workers: int = 1,
     overwrite: bool = False,
     add: bool = False,
     beam: Beam | None = None,
@@ -43,9 +44,10 @@ def prepare(
     total)` is called as work goes on. Raises SourceError for what is no source, before any work; and where a source is
     damaged, when the others are in the dataset.
     """
+    out = Path(out)
     existing = card.read(out) if (out / card.FILE).exists() and not overwrite else None
     work = out / WORK
-    opened, damaged = _open(sources, work)
+    opened, damaged = _open([Path(path) for path in sources], work)
     if damaged and (not opened or (existing and not add)):
         _abandon(out)
         raise SourceError("; ".join(damaged))

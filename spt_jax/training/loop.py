@@ -30,7 +30,7 @@ AHEAD = 16
 def train(
     config: Config,
     dataset: Data,
-    out: Path,
+    out: Path | str,
     report: Callable[[dict], None] = lambda line: None,
     tell: Callable[[str], None] = lambda text: None,
     profile: int = 0,
@@ -42,7 +42,7 @@ def train(
     scores. tell: gets what a user should know of how the run begins, in words. profile: steps to write a trace of.
     Raises Interrupted after Ctrl-C or SIGTERM, when the state is safe on disk.
     """
-    settings, statistics = config.train, dataset.statistics("train")
+    out, settings, statistics = Path(out), config.train, dataset.statistics("train")
     layout = Layout(make_mesh(), config.execution.share_parameters)
     layout.check_batch(settings.batch_size, config.execution.accumulate, config.model.whole_batch)
     steps = steps_per_epoch(statistics.count, settings.batch_size)

@@ -23,7 +23,10 @@ from tests.runs.formats import EXPORT_1
 SMALL = "--objective.descriptors CN MBL --train.epochs 2 --model.width 8 --model.blocks 1 --model.hidden 16 --model.bands 0 --model.attention none"
 
 
-@pytest.fixture(scope="module", params=["--seeds 2", ""], ids=["seeds", "experts"])
+SEEDS, EXPERTS = "--seeds 2", ""
+
+
+@pytest.fixture(scope="module")
 def folder(request, tmp_path_factory):
     out = tmp_path_factory.mktemp("ensemble") / "out"
     main(["ensemble", "tiny", "--data", str(LIBRARY), "--out", str(out), *SMALL.split(), *request.param.split()])
@@ -35,6 +38,7 @@ def batch():
     return Dataset(LIBRARY).split("test").batch
 
 
+@pytest.mark.parametrize("folder", [SEEDS, EXPERTS], indirect=True)
 def test_the_mean_is_of_those_that_learnt(folder, batch):
     members = load_members(folder)
     answers = spt_jax.load(folder).answers(batch.spectrum, batch.atomic_number)
@@ -47,6 +51,7 @@ def test_the_mean_is_of_those_that_learnt(folder, batch):
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("folder", [SEEDS], indirect=True)
 def test_every_command_takes_the_folder(folder, capsys, tmp_path):
     main(["evaluate", str(folder), "--data", str(LIBRARY)])
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -61,7 +66,7 @@ def test_every_command_takes_the_folder(folder, capsys, tmp_path):
         assert each["value"] == pytest.approx(second["descriptors"][name]["value"], abs=1e-5)
 
 
-def test_a_member_without_a_model_is_named(folder, tmp_path):
+def test_a_member_without_a_model_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"ensemble": {"members": ["seed0"]}}))
     with pytest.raises(CheckpointError, match="seed0: not a run folder"):
         spt_jax.load(tmp_path)
