@@ -53,6 +53,10 @@ class Descriptor:
     classes: tuple[int, ...] = ()
     plausible: tuple[float, float] = (-np.inf, np.inf)
 
+    def values(self, labels: np.ndarray) -> np.ndarray:
+        """(N,) labels of a Batch, indices of classes or numbers in the unit -> (N,) float values."""
+        return np.take(self.classes, labels.astype(int)).astype(float) if self.classes else labels.astype(float)
+
     def accepts(self, value: float) -> bool:
         if self.kind == "class":
             return value in self.classes

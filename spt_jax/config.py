@@ -149,7 +149,7 @@ class TrainConfig:
     constant  stays: for a run whose end is not known
     """
     warmup_epochs: Amount = 2.0
-    """Epochs over which the learning rate rises from 0; at most half of the run."""
+    """Epochs over which the learning rate rises from 0; not more than all of them."""
     weight_decay: Amount = 0.05
     clip_norm: Annotated[float, Range(above=0)] = 1.0
     ema: Share = 0.99

@@ -131,7 +131,5 @@ def _maps(fit: Done, dataset: Dataset) -> dict | None:
     for column, d in enumerate(DESCRIPTORS):
         known = test.batch.mask[:, column]
         if known.any():
-            values = test.batch.labels[:, column].astype(float)
-            values = np.take(d.classes, values.astype(int)).astype(float) if d.kind == "class" else values
-            colourings[d.name] = np.where(known, values, np.nan)
+            colourings[d.name] = np.where(known, d.values(test.batch.labels[:, column]), np.nan)
     return {"place": place, "colourings": colourings}
