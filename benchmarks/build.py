@@ -23,7 +23,8 @@ try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from benchmarks.input_pipeline import mixtures, take, train_rows
+    from benchmarks.input_pipeline import take
+    from benchmarks.mixtures import mixtures, train_rows
     from data_pipelines.dataset.loading import Dataset
     from data_pipelines.library import LIBRARY
     from data_pipelines.schema import NAMES, SYMBOLS

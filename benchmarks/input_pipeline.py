@@ -25,65 +25,16 @@ import numpy as np
 from benchmarks import measure
 
 try:
-    from data_pipelines.dataset import blocks, card
+    import data_pipelines.dataset.stream  # noqa: F401  for Grain, which would be missed late
+    from benchmarks.mixtures import make
+    from data_pipelines.dataset import blocks
     from data_pipelines.dataset.loading import Dataset
     from data_pipelines.library import LIBRARY
 except ImportError as error:
     raise SystemExit(f"input_pipeline needs the packages that data are read with: {error}") from None
 
-PORTION = 32 * blocks.BLOCK_ROWS
-NOISE = 0.005
 WARM_UP_BATCHES = 20
 RESIDENT_ROWS = 128 * blocks.BLOCK_ROWS
-PART = "mixtures"
-
-
-def mixtures(source: blocks.Rows, count: int, seed: int = 0) -> Iterator[blocks.Rows]:
-    """`count` spectra in portions: a convex mixture of two of one element, with noise, labelled as the stronger one."""
-    order = np.argsort(source.atomic_number, kind="stable")
-    source = blocks.Rows(*(array[order] for array in source))
-    first = np.searchsorted(source.atomic_number, source.atomic_number, "left")
-    last = np.searchsorted(source.atomic_number, source.atomic_number, "right")
-    rng = np.random.default_rng(seed)
-    for begin in range(0, count, PORTION):
-        rows = min(PORTION, count - begin)
-        one = rng.integers(len(order), size=rows)
-        two = rng.integers(first[one], last[one])
-        share = rng.uniform(0.5, 1, (rows, 1)).astype(np.float32)
-        spectrum = share * source.spectrum[one] + (1 - share) * source.spectrum[two]
-        spectrum += np.float32(NOISE) * rng.standard_normal(spectrum.shape, np.float32)
-        yield blocks.Rows(spectrum, source.atomic_number[one], source.labels[one])
-        print(f"\rwriting {begin + rows:,} of {count:,}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-
-
-def make(folder: Path, data: Path, count: int) -> Dataset:
-    """The set in `folder`, written where there is none. Another set there is left alone."""
-    origin = Dataset(data)
-    fingerprint = f"{count} mixtures of {origin.fingerprint}"
-    if (folder / card.FILE).exists():
-        found = Dataset(folder)
-        if found.fingerprint != fingerprint:
-            raise SystemExit(f"{folder} holds another dataset ({found.fingerprint}); choose another --folder")
-        return found
-    blocks.write(folder / blocks.FOLDER / PART, {"train": mixtures(train_rows(origin), count)})
-    counts = {"train": {"examples": count, "materials": origin.card["splits"]["train"]["materials"]}}
-    source = {**origin.card["sources"][0], "part": PART, "splits": {"train": count}}
-    document = {**origin.card, "splits": counts, "sources": [source], "fingerprint": fingerprint}
-    files = sorted((folder / blocks.FOLDER / PART).iterdir())
-    card.write(folder, {**document, "files": card.checksums(folder, files)})
-    return Dataset(folder)
-
-
-def train_rows(dataset: Dataset) -> blocks.Rows:
-    """The training split as stored."""
-    source = blocks_of(dataset)
-    return blocks.join([source[i] for i in range(len(source))])
-
-
-def blocks_of(dataset: Dataset) -> blocks.Blocks:
-    folders = [dataset.path / blocks.FOLDER / s["part"] for s in dataset.card["sources"] if s["splits"].get("train")]
-    return blocks.Blocks(folders, "train")
 
 
 def drop_from_memory(dataset: Dataset) -> None:
@@ -119,8 +70,8 @@ def take(stream: Iterator, batches: int, step_ms: float = 0) -> dict:
 
 def resident(dataset: Dataset, batch_size: int, batches: int) -> dict:
     """Batches picked inside the device's own program from spectra that lie on it: the host hands over nothing."""
-    source = blocks_of(dataset)
-    held = blocks.join([source[i] for i in range(min(len(source), RESIDENT_ROWS // blocks.BLOCK_ROWS))])
+    source = dataset.blocks("train")
+    held = blocks.gather(source, blocks.spaced(source, RESIDENT_ROWS))
     data = jax.device_put((held.spectrum, held.atomic_number))
 
     @jax.jit
@@ -151,7 +102,7 @@ def main() -> None:
         parser.error("--folder is needed: the set is large and worth keeping (or --small)")
     count = options.spectra or (20_000 if options.small else 1_000_000)
     with TemporaryDirectory() as scratch:
-        dataset = make(options.folder or Path(scratch) / "set", options.data, count)
+        dataset = make(options.folder or Path(scratch) / "set", options.data, {"train": count})
         show(run(dataset, options, count))
 
 

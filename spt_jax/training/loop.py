@@ -104,7 +104,7 @@ class Streamed:
         rows = settings.batch_size // hosts
         self._stream = iter(dataset.stream("train", rows, settings.seed, jax.process_index(), hosts))
         self._step = jax.jit(made.step, donate_argnums=0)
-        self._add = jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0)
+        self._add = jax.jit(partial(jax.tree.map, jnp.add))
         self._place, self._steps, self.waited = made.layout.place_rows, steps, 0.0
 
     def __call__(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:

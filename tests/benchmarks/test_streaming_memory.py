@@ -1,0 +1,30 @@
+"""Training a set that is streamed takes no more memory than a smaller one: in real processes."""
+
+import json
+
+import pytest
+
+from benchmarks import streaming_memory
+
+
+def test_three_times_the_spectra_take_the_same_memory(tmp_path, capfd):
+    """160,000 spectra more are 100 MB: they would show."""
+    results = tmp_path / "results.jsonl"
+    sizes = ["80000", "240000"]
+    streaming_memory.main(["--small", "--spectra", *sizes, "--folder", str(tmp_path), "--json", str(results)])
+    printed = capfd.readouterr().out
+    lines = [json.loads(text) for text in results.read_text().splitlines()]
+    assert [line["case"] for line in lines] == ["80,000 spectra", "240,000 spectra"]
+    assert all(line["benchmark"] == "streaming_memory" and line["batch"] == 1024 for line in lines)
+    assert all(2**27 < line["peak_rss_bytes"] < 2**32 for line in lines)
+    assert lines[0]["growth"] == 1 and lines[1]["growth"] < 1.06
+    assert all(line["case"] in printed for line in lines)
+    print(printed)
+
+
+def test_what_training_refuses_is_one_line(tmp_path):
+    with pytest.raises(SystemExit, match=r"train failed: .*--train\.batch-size 100") as stop:
+        streaming_memory.main(["--small", "--spectra", "100", "--folder", str(tmp_path)])
+    assert "\n" not in str(stop.value)
+    with pytest.raises(SystemExit):
+        streaming_memory.main([])
