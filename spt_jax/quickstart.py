@@ -11,7 +11,7 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.files import write_atomic
 from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
-from spt_jax.config import PRESETS
+from spt_jax.config import PRESETS, Config
 from spt_jax.inference.evaluate import as_table, evaluate
 from spt_jax.inference.output import as_table as values_table
 from spt_jax.inference.predict import Prediction, load
@@ -20,15 +20,15 @@ from spt_jax.training.loop import train
 from spt_jax.training.progress import TrainingLine
 
 
-def quickstart(out: Path, console: Console) -> None:
-    """Leaves the run, metrics.json and report.html in `out`."""
+def quickstart(out: Path, console: Console, config: Config | None = None) -> None:
+    """Leaves the run, metrics.json and report.html in `out`. config: of the run; the preset tiny where not given."""
     dataset = Dataset(LIBRARY)
     counts = {name: part["examples"] for name, part in dataset.card["splits"].items()}
     absorbers = ", ".join(f"{element} {n}" for element, n in dataset.card["elements"].items())
     console.print(f"Embedded library: {sum(counts.values())} FEFF10 K-edge spectra ({absorbers})", highlight=False)
     console.print(f"Splits by material: {', '.join(f'{name} {n}' for name, n in counts.items())}", highlight=False)
     with TrainingLine(console) as line:
-        train(PRESETS["tiny"](), dataset, out, line)
+        train(config or PRESETS["tiny"](), dataset, out, line)
 
     model = load(out)
     evaluation = evaluate(model, dataset, "test")
