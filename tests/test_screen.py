@@ -1,14 +1,17 @@
 """What a user sees and hears while a command works: no silence in a log, an answer to Ctrl-C at once, one last line."""
 
 import io
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
+import pytest
 from rich.console import Console
 
+from data_pipelines.library import LIBRARY
 from spt_jax.training import progress
 from spt_jax.training.progress import Live, TrainingLine
 
@@ -75,3 +78,17 @@ def test_ctrl_c_is_answered_while_xla_works_and_twice_ends_the_process():
         process.send_signal(signal.SIGINT)
         assert "stopped; run the same command again" in process.communicate(timeout=60)[1]
         assert process.returncode == 130
+
+
+def test_a_full_disk_in_mid_training_is_one_line(tmp_path):
+    """The first checkpoint does not fit; Orbax writes it in threads of its own."""
+    mount = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=2m tmpfs "$0" && exec "$@"', str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("needs a small file system, which takes Linux and a user that may mount one")
+    small = ["--train.epochs", "4", "--model.width", "8", "--model.blocks", "1"]
+    train = ["train", "tiny", "--data", str(LIBRARY), "--out", str(tmp_path / "run"), *small]
+    done = subprocess.run(
+        [*mount, sys.executable, "-m", "spt_jax.launch", *train], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "spt-jax: error: No space left on device; free some and run the same command again\n"
+    assert done.returncode == 1

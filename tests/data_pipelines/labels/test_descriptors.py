@@ -8,6 +8,7 @@ from pymatgen.analysis.bond_valence import BVAnalyzer
 from pymatgen.analysis.local_env import CrystalNN
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+from pymatgen.symmetry.groups import PointGroup
 
 from data_pipelines.labels.descriptors import MAX_INEQUIVALENT_SITES, ORDERS, Surroundings, describe
 from data_pipelines.schema import DESCRIPTORS, NAMES, descriptor
@@ -145,7 +146,8 @@ def by_hand(structure: Structure, site: int) -> dict[str, float]:
         valence = BVAnalyzer().get_valences(structure)[site]
     except ValueError:
         valence = np.nan
-    rotations = SpacegroupAnalyzer(structure).get_symmetry_dataset().rotations
+    # Not by counting operations: of a cell at the edge of the tolerance spglib finds a group and not all of its own.
+    group = PointGroup(SpacegroupAnalyzer(structure).get_point_group_symbol())
     return {
         "OS": valence,
         "CN": finder.get_cn(structure, site),
@@ -154,7 +156,7 @@ def by_hand(structure: Structure, site: int) -> dict[str, float]:
         "NNRS": np.std(lengths) if lengths else np.nan,
         "MOOD": min((np.linalg.norm(a - b) for a, b in itertools.combinations(oxygens, 2)), default=np.nan),
         "NNOSM": np.nan,
-        "PSGO": len({rotation.tobytes() for rotation in rotations}),
+        "PSGO": len(group.symmetry_ops),
         "MBL": np.mean(lengths) if lengths else np.nan,
     }
 
