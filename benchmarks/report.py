@@ -49,6 +49,10 @@ def speed(line: dict) -> str:
     return f"{line['spectra_per_s']:,.0f} spectra/s"
 
 
+def memory(line: dict) -> str:
+    return f"{line['peak_gib']:.2f} GiB, {line['growth']:.2f}x"
+
+
 def built(line: dict) -> str:
     memory = f", {line['peak_gib']:.2f} GiB" if line["peak_gib"] else ""
     return f"{line['seconds'] / 60:.1f} min{memory}"
@@ -71,6 +75,7 @@ TARGETS = (
     Target("compile time of the base train step", "15 s", lambda line: f"{line['compile_s']:.0f} s", "train_step", "per_sample B=64"),
     Target("batch-1 latency of the network, p50 (on a CPU of one core)", "2 ms", lambda line: f"{line['median_ms']:.1f} ms", "latency", "jit, batch 1", batch=1),
     Target("streaming from disk, a million spectra", "200,000 spectra/s", speed, "input_pipeline", "1,000,000 spectra, second epoch", batch=1024),
+    Target("most memory of training on ten million streamed spectra, and over that on a million", "1.05x", memory, "streaming_memory", "10,000,000 spectra", "tiny", batch=1024),
     Target("seven experts in one program / one after the other", "", lambda line: f"{line['ratio']:.2f}x", "ensemble", "7 experts, in turns, one program"),
     Target("labels of copper oxides, whole time / pymatgen asked anew for each", "5x", lambda line: f"{line['speedup']:.0f}x", "descriptors", "pymatgen, asked anew", *NONE),
     Target("labels of copper oxides, sites per second and core", "", lambda line: f"{line['sites_per_s']:.0f} sites/s", "descriptors", "shared", *NONE),

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -62,16 +63,28 @@ def test_the_cost_model_adds_to_one_chip():
 def test_one_command_runs_them_in_turn_and_names_what_fails(tmp_path, capfd, monkeypatch):
     path = tmp_path / "results.jsonl"
     monkeypatch.setattr(every, "EVERYWHERE", (("ops",), ("ops", "--preset", "unknown")))
+    monkeypatch.setattr(every, "LARGE", (("input_pipeline", "--spectra", "3000", "--batch", "64", "--step-ms", "0"),))
     with pytest.raises(SystemExit, match="failed: ops --preset unknown"):
         every.main(["--small", "--only", "ops", "--json", str(path)])
     assert "1/2 ops" in capfd.readouterr().out
     assert {json.loads(line)["benchmark"] for line in path.read_text().splitlines()} == {"ops"}
+    every.main(["--small", "--only", "input_pipeline", "--folder", str(tmp_path), "--json", str(path)])
+    assert (tmp_path / "input_pipeline" / "data_card.json").exists()
     with pytest.raises(SystemExit, match="there are ops"):
         every.main(["--only", "nothing"])
 
 
 def test_an_accelerator_is_asked_for_more():
     few, many = every.commands("cpu"), every.commands("gpu")
-    assert set(few) < set(many)
+    assert set(few) < set(many) and len(set(many)) == len(many)
     batches = {command[-1] for command in many if command[0] == "train_step" and "--batch" in command}
     assert batches == {"64", "1024", "16384", "65536"}
+
+
+def test_large_sets_need_a_folder():
+    def names(*arguments) -> set[str]:
+        return {command[0] for command in every.commands("cpu", *arguments)}
+
+    large = {"input_pipeline", "build", "streaming_memory"}
+    assert not names() & large and names(None, True) >= large
+    assert ("build", "--folder", "sets/build") in every.commands("cpu", Path("sets"))
