@@ -14,6 +14,7 @@ from rich.console import Console
 from data_pipelines.library import LIBRARY
 from spt_jax.training import progress
 from spt_jax.training.progress import Live, TrainingLine
+from tests.test_cli import SMALL
 
 LINE = {"loss": 1.25, "spectra_per_s": 640.0, "epochs": 9}
 
@@ -82,11 +83,10 @@ def test_ctrl_c_is_answered_while_xla_works_and_twice_ends_the_process():
 
 def test_a_full_disk_in_mid_training_is_one_line(tmp_path):
     """The first checkpoint does not fit; Orbax writes it in threads of its own."""
-    mount = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=2m tmpfs "$0" && exec "$@"', str(tmp_path)]
+    mount = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=300k tmpfs "$0" && exec "$@"', str(tmp_path)]
     if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True).returncode:
         pytest.skip("needs a small file system, which takes Linux and a user that may mount one")
-    small = ["--train.epochs", "4", "--model.width", "8", "--model.blocks", "1"]
-    train = ["train", "tiny", "--data", str(LIBRARY), "--out", str(tmp_path / "run"), *small]
+    train = ["train", "tiny", "--data", str(LIBRARY), "--out", str(tmp_path / "run"), *SMALL]
     done = subprocess.run(
         [*mount, sys.executable, "-m", "spt_jax.launch", *train], capture_output=True, text=True, check=False
     )
