@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.console import Console
 
 from data_pipelines.dataset.loading import Dataset
-from data_pipelines.files import write_atomic
 from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.config import PRESETS, Config
@@ -16,6 +14,7 @@ from spt_jax.inference.evaluate import as_table, evaluate
 from spt_jax.inference.output import as_table as values_table
 from spt_jax.inference.predict import Prediction, load
 from spt_jax.reports.report import write_report
+from spt_jax.runs.folder import REPORT, write_metrics
 from spt_jax.training.loop import train
 from spt_jax.training.progress import TrainingLine
 
@@ -32,7 +31,7 @@ def quickstart(out: Path, console: Console, config: Config | None = None) -> Non
 
     model = load(out)
     evaluation = evaluate(model, dataset, "test")
-    write_atomic(out / "metrics.json", json.dumps(evaluation.metrics, indent=1) + "\n")
+    write_metrics(out, evaluation.metrics)
     console.print(as_table(evaluation.metrics))
     write_report(out, evaluation, model.blueprint, dataset)
 
@@ -41,7 +40,7 @@ def quickstart(out: Path, console: Console, config: Config | None = None) -> Non
     predicted = Prediction(EXAMPLE.name, f"{example.element} {example.edge}", values)
     console.print(values_table(predicted, model.decisions.coverage))
     console.print(
-        f"Report: {out}/report.html\n"
+        f"Report: {out / REPORT}\n"
         f"Next:   spt-jax predict {out} {EXAMPLE}\n"
         f"        spt-jax prepare YOUR_FEFF_RUNS --out dataset",
         highlight=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -34,12 +33,12 @@ class Evaluate:
 
     def run(self) -> None:
         from data_pipelines.dataset.opening import open_data
-        from data_pipelines.files import write_atomic
         from spt_jax.inference.evaluate import as_table, evaluate
         from spt_jax.inference.load import load_folder
+        from spt_jax.runs.folder import write_metrics
 
         metrics = evaluate(load_folder(self.model), open_data(self.data), self.split).metrics
-        write_atomic(self.model / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+        write_metrics(self.model, metrics)
         console.print(as_table(metrics))
 
 

@@ -20,7 +20,7 @@ from spt_jax.inference.evaluate import Evaluation
 from spt_jax.reports.figures import CONFUSIONS, PARITIES, confusions, parities
 from spt_jax.reports.trivial import trivial_answers
 from spt_jax.runs.blueprint import Blueprint
-from spt_jax.runs.folder import read_log
+from spt_jax.runs.folder import REPORT, read_log
 from spt_jax.scoring.metrics import main_score, score_answers
 
 _SCORES = (
@@ -67,7 +67,7 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint, datase
         "better than trivial": _better(metrics, trivial),
     }
     top = f'<p class="note">Trained on {", ".join(blueprint.absorbers)}.</p>{html.tiles(facts)}'
-    write_atomic(run / "report.html", html.page(f"{name} report: {run.resolve().name}", top, sections))
+    write_atomic(run / REPORT, html.page(f"{name} report: {run.resolve().name}", top, sections))
 
 
 def _trivial(evaluation: Evaluation, train: Batch) -> dict[str, dict[str, dict]]:

@@ -2,6 +2,8 @@
 
 RUN/config.json       what was asked for, with what, and every change of it since
 RUN/train_log.jsonl   a line for each epoch
+RUN/metrics.json      scores on a split
+RUN/report.html       the page of reports/report.py
 RUN/checkpoints, RUN/model   checkpoint.py
 """
 
@@ -19,6 +21,8 @@ from spt_jax.config import Config
 
 CONFIG = "config.json"
 LOG = "train_log.jsonl"
+METRICS = "metrics.json"
+REPORT = "report.html"
 CHANGES = "changes"
 # What says how long, not what: a run that is asked for more goes on.
 LENGTH = ("train.epochs", "train.patience")
@@ -99,3 +103,8 @@ def rewind_log(out: Path, epoch: int) -> dict:
 def append_log(out: Path, line: dict) -> None:
     with open(out / LOG, "a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
+
+
+def write_metrics(out: Path, metrics: dict) -> None:
+    """What `evaluate` found, beside the model that it found it of."""
+    write_atomic(out / METRICS, json.dumps(metrics, indent=1) + "\n")
