@@ -123,13 +123,6 @@ class SptXas(tfds.core.ShardBasedBuilder):
         raise NotImplementedError("shards are written from blocks")
 
 
-def _features(points: int) -> tfds.features.FeaturesDict:
-    arrays = {
-        name: tfds.features.Tensor(shape=(length,), dtype=np.float32) for name, length in _lengths(points).items()
-    }
-    return tfds.features.FeaturesDict({**{name: tfds.features.Text() for name in TEXTS}, **arrays})
-
-
 def _encode(texts: dict[str, str], spectrum: np.ndarray, labels: np.ndarray) -> bytes:
     """One record as TFDS reads it, the same bytes every time."""
     example = tf_example_pb2.Example()
