@@ -184,6 +184,8 @@ class ExecutionConfig:
     """Arithmetic of SPT; parameters and losses stay float32, and so do the networks it is compared with."""
     folding: Folding = "auto"
     """How SPT folds: counted out by `model/plan.py`, or forced."""
+    kernels: Literal["auto", "off", "tpu"] = "auto"
+    """Blocks as kernels of this accelerator: `auto` where the process has one, `off` as XLA programs everywhere."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -69,9 +69,10 @@ def band_strength(h: Float[Array, "L B d"], highest: int) -> Float[Array, "B F"]
     length = len(h)
     angle = 2 * np.pi * np.outer(np.arange(length), np.arange(1, highest + 1)) / length
     wave = jnp.asarray(np.concatenate([np.cos(angle), np.sin(angle)], axis=1), jnp.float32)
-    rows = h.astype(jnp.float32).reshape(length, -1)
-    real, imaginary = jnp.split(jnp.matmul(wave.T, rows, precision="highest"), 2)
-    return jnp.sqrt(real**2 + imaginary**2).reshape(highest, *h.shape[1:]).mean(axis=-1).T
+    # Not reshaped to two axes: on a TPU that moves the whole sequence.
+    along = jnp.tensordot(wave.T, h.astype(jnp.float32), 1, precision="highest")
+    real, imaginary = jnp.split(along, 2)
+    return jnp.sqrt(real**2 + imaginary**2).mean(axis=-1).T
 
 
 def select_bands(strength: Float[Array, "B F"], k: int, mode: str) -> Int[Array, "B k"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -16,12 +17,13 @@ from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.bands import band_input_map, band_strength, period, picks_outside, select_bands
 from spt_jax.model.denoise import Constant, NoiseFilter
-from spt_jax.model.dropout import drop_channels
+from spt_jax.model.dropout import drop, drop_channels
 from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
 from spt_jax.model.heads import Heads, HeadSpec
 from spt_jax.model.linear import Linear
 from spt_jax.model.plan import candidates, make_plan
 from spt_jax.model.spectral import direct, spectral, weight_spectra
+from spt_jax.model.tpu import block as tpu
 from spt_jax.shapes import Array, Float, Int
 
 ELEMENTS = 100
@@ -156,6 +158,7 @@ class SPT(nnx.Module):
                 for _ in range(graph)
             ]
         )
+        self.kernels = kernels_for(config, execution, length)
         self.norm = nnx.LayerNorm(d, dtype=dtype, rngs=rngs)
         self.heads = Heads(
             heads, length, d, config.readout_channels, config.hidden, config.hidden_layers, dtype=dtype, rngs=rngs
@@ -177,14 +180,16 @@ class SPT(nnx.Module):
         """Head outputs, and "bands": (B, blocks, k), the frequencies chosen. `keys`, one a row, turn dropout on."""
         # Accelerators would otherwise round the factors of float32 products.
         with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
-            return self._apply(spectrum, atomic_number, keys)[0]
+            h, signal, chosen, _ = self._encode(spectrum, atomic_number, keys)
+            return self._outputs(h, signal, chosen, keys)
 
     def explained(
         self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], bands: Int[Array, "B N k"] | None = None
     ) -> tuple[dict[str, Array], tuple[Inside, ...]]:
         """What `__call__` gives, and what each of the N blocks did. `bands` take the place of the spectrum's choice."""
         with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
-            return self._apply(spectrum, atomic_number, None, bands)
+            h, signal, chosen, inside = self._encode(spectrum, atomic_number, None, bands, look=True)
+            return self._outputs(h, signal, chosen, None), inside
 
     def hidden(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> Float[Array, "B H"]:
         """The layer that all heads share: what the network makes of a spectrum."""
@@ -192,24 +197,24 @@ class SPT(nnx.Module):
             h, signal, *_ = self._encode(spectrum, atomic_number, None)
             return self.heads.hidden(h, signal, self.config.dropout, None)
 
-    def _apply(self, spectrum, atomic_number, keys, given=None) -> tuple[dict[str, Array], tuple[Inside, ...]]:
-        h, signal, chosen, inside = self._encode(spectrum, atomic_number, keys, given)
-        return {**self.heads(h, signal, self.config.dropout, keys), "bands": chosen}, inside
+    def _outputs(self, h, signal, chosen, keys) -> dict[str, Array]:
+        return {**self.heads(h, signal, self.config.dropout, keys), "bands": chosen}
 
-    def _encode(self, spectrum, atomic_number, keys, given=None):
-        """All but the heads: the sequence (L, B, d), the band input, the bands, and what each block did."""
+    def _encode(self, spectrum, atomic_number, keys, given=None, look=False):
+        """All but the heads: the sequence (L, B, d), the band input, the bands, and what each block did if asked."""
         signal = self.band_input(spectrum).astype(self.execution.dtype)
         h = self._embed(signal)
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
         fixed = (self.position[...][:, None] + self.element(atomic_number)).astype(h.dtype)
+        block = self._block_as_kernels if self.kernels == "tpu" and not look else self._block
         chosen, inside = [], []
         for i in range(self.config.blocks):
             bands = self._bands(i, h) if given is None else given[:, i]
             chosen.append(bands)
             if i == 0:
                 h = h + fixed
-            block = partial(self._block, i)
-            h, seen = (jax.checkpoint(block) if self.execution.remat else block)(h, bands, keys)
+            run = partial(block, i)
+            h, seen = (jax.checkpoint(run) if self.execution.remat else run)(h, bands, keys)
             inside.append(seen)
         return self.norm(h), signal, jnp.stack(chosen, axis=1), tuple(inside)
 
@@ -232,3 +237,26 @@ class SPT(nnx.Module):
             return h, Inside(shares, None)
         update, attention = self.graphs[i].attend(self.graph_norms[i](h))
         return h + drop_channels(update, self.config.dropout, keys, 2 * i + 1), Inside(shares, attention)
+
+    def _block_as_kernels(self, i: int, h, bands, keys) -> tuple[Float[Array, "L B d"], None]:
+        """The same, each half as one kernel, which tells nothing of what it did."""
+
+        def kept(site: int) -> Float[Array, "B d"]:
+            return drop(jnp.ones(h.shape[1:]), self.config.dropout, keys, site)
+
+        if self.band_blocks:
+            h = tpu.band_update(h, bands, kept(2 * i), self.band_norms[i], self.band_blocks[i], self.execution)
+        if self.graphs:
+            h = tpu.attention_update(h, kept(2 * i + 1), self.graph_norms[i], self.graphs[i], self.execution.dtype)
+        return h, None
+
+
+def kernels_for(config: ModelConfig, execution: ExecutionConfig, length: int) -> str | None:
+    """Which kernels a network is computed with; None for none. A network that they do not take says so."""
+    wanted = jax.default_backend() if execution.kernels == "auto" else execution.kernels
+    if wanted != "tpu":
+        return None
+    if refused := tpu.refusal(config, length):
+        warnings.warn(f"computed without TPU kernels, which do not take this network: {refused}", stacklevel=3)
+        return None
+    return wanted
