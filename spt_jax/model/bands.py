@@ -61,16 +61,39 @@ def _smooth_projection(energy: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return basis @ np.linalg.pinv(basis)
 
 
-def band_strength(h: Float[Array, "L B d"], highest: int) -> Float[Array, "B F"]:
-    """Mean over channels of |rfft(h)| along energy, at the frequencies 1..highest; DC is left out.
+def waves(length: int, highest: int) -> np.ndarray:
+    """(2 F, L): cosines, then sines, of the frequencies 1..highest.
 
     Where few of the L/2 frequencies compete, two real matrix products are the exact rfft and faster than it.
     """
-    length = len(h)
-    angle = 2 * np.pi * np.outer(np.arange(length), np.arange(1, highest + 1)) / length
-    wave = jnp.asarray(np.concatenate([np.cos(angle), np.sin(angle)], axis=1), jnp.float32)
+    angle = 2 * np.pi * np.outer(np.arange(1, highest + 1), np.arange(length)) / length
+    return np.concatenate([np.cos(angle), np.sin(angle)]).astype(np.float32)
+
+
+def band_strength(h: Float[Array, "L B d"], highest: int) -> Float[Array, "B F"]:
+    """Mean over channels of |rfft(h)| along energy, at the frequencies 1..highest; DC is left out."""
     # Not reshaped to two axes: on a TPU that moves the whole sequence.
-    along = jnp.tensordot(wave.T, h.astype(jnp.float32), 1, precision="highest")
+    along = jnp.tensordot(waves(len(h), highest), h.astype(jnp.float32), 1, precision="highest")
+    return _strength(along)
+
+
+def filtered_strength(
+    x: Float[Array, "L B"], kernel: Float[Array, "K d"], highest: int
+) -> Float[Array, "B F"]:
+    """`band_strength` of x after a convolution with `kernel` along energy, its ends held: K transforms, not d."""
+    moved = jnp.stack(neighbours(x.astype(jnp.float32), len(kernel)), axis=1)
+    along = jnp.tensordot(waves(len(x), highest), moved, 1, precision="highest")
+    return _strength(jnp.einsum("fkb,kd->fbd", along, kernel.astype(jnp.float32), precision="highest"))
+
+
+def neighbours(x: Float[Array, "L *rest"], size: int) -> list[Float[Array, "L *rest"]]:
+    """x[l - size // 2] to x[l + size // 2], the ends held."""
+    reach = size // 2
+    padded = jnp.pad(x, ((reach, reach),) + ((0, 0),) * (x.ndim - 1), mode="edge")
+    return [padded[i : i + len(x)] for i in range(size)]
+
+
+def _strength(along: Float[Array, "G B d"]) -> Float[Array, "B F"]:
     real, imaginary = jnp.split(along, 2)
     return jnp.sqrt(real**2 + imaginary**2).mean(axis=-1).T
 

@@ -15,7 +15,15 @@ from flax import nnx
 from data_pipelines.errors import RunError
 from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.model.attention import BandedAttention
-from spt_jax.model.bands import band_input_map, band_strength, period, picks_outside, select_bands
+from spt_jax.model.bands import (
+    band_input_map,
+    band_strength,
+    filtered_strength,
+    neighbours,
+    period,
+    picks_outside,
+    select_bands,
+)
 from spt_jax.model.denoise import Constant, NoiseFilter
 from spt_jax.model.dropout import drop, drop_channels
 from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
@@ -57,11 +65,6 @@ class BandBlock(nnx.Module):
             self.project = Linear(d, d, dtype=dtype, rngs=rngs)
             self.key = Linear(d, d, dtype=dtype, rngs=rngs)
         self.out = Linear(d, d, dtype=dtype, rngs=rngs)
-
-    def bands(self, h: Float[Array, "L B d"]) -> Int[Array, "B k"]:
-        """The frequencies that each spectrum is folded at. A choice has no gradient."""
-        strength = band_strength(jax.lax.stop_gradient(h), self.config.highest_band)
-        return select_bands(strength, self.config.bands, self.config.band_mode)
 
     def __call__(
         self, h: Float[Array, "L B d"], bands: Int[Array, "B k"]
@@ -209,7 +212,7 @@ class SPT(nnx.Module):
         block = self._block_as_kernels if self.kernels == "tpu" and not look else self._block
         chosen, inside = [], []
         for i in range(self.config.blocks):
-            bands = self._bands(i, h) if given is None else given[:, i]
+            bands = self._bands(i, signal, h) if given is None else given[:, i]
             chosen.append(bands)
             if i == 0:
                 h = h + fixed
@@ -220,12 +223,21 @@ class SPT(nnx.Module):
 
     def _embed(self, signal: Float[Array, "B L"]) -> Float[Array, "L B d"]:
         """Inside, sequences are (L, B, d): the DFT along energy is one matrix product, and a neighbour a slab away."""
-        reach, length = EMBEDDING_KERNEL // 2, signal.shape[1]
-        padded = jnp.pad(signal.T, ((reach, reach), (0, 0)), mode="edge")
-        return self.embed(jnp.stack([padded[j : j + length] for j in range(EMBEDDING_KERNEL)], axis=-1))
+        moved = neighbours(signal.T.astype(jnp.float32), EMBEDDING_KERNEL)
+        # Five products of one number with d: passes over memory, which a product of matrices does not spare.
+        h = sum(each[..., None] * weight for each, weight in zip(moved, self.embed.kernel[...], strict=True))
+        return (h + self.embed.bias[...]).astype(signal.dtype)
 
-    def _bands(self, i: int, h: Float[Array, "L B d"]) -> Int[Array, "B k"]:
-        return self.band_blocks[i].bands(h) if self.band_blocks else jnp.zeros((h.shape[1], 0), jnp.int32)
+    def _bands(self, i: int, signal: Float[Array, "B L"], h: Float[Array, "L B d"]) -> Int[Array, "B k"]:
+        """The frequencies that each spectrum is folded at in block i. A choice has no gradient."""
+        if not self.band_blocks:
+            return jnp.zeros((len(signal), 0), jnp.int32)
+        highest, signal, h = self.config.highest_band, *jax.lax.stop_gradient((signal, h))
+        if i == 0:
+            strength = filtered_strength(signal.T, jax.lax.stop_gradient(self.embed.kernel[...]), highest)
+        else:
+            strength = band_strength(h, highest)
+        return select_bands(strength, self.config.bands, self.config.band_mode)
 
     def _block(self, i: int, h, bands, keys) -> tuple[Float[Array, "L B d"], Inside]:
         """Folding, then attention, each added to what it was given."""

@@ -113,25 +113,33 @@ class Layout:
         """Inside jit: laid out as the parameters are."""
         return self.cut(vector) if self.share_parameters else self.whole(vector)
 
-    def sum_over_rows(self, function: Callable, pieces: int, params: jax.Array, emphasis: jax.Array, rows: Any):
-        """Mean over devices and pieces of function(params, emphasis, part of the rows), an array.
+    def sum_over_rows(self, function: Callable, pieces: int, params: jax.Array, whole: tuple, rows: Any) -> jax.Array:
+        """Mean over devices and pieces of function(params, *whole, part of the rows), an array laid out as parameters.
 
-        Each device adds up its own pieces one after the other; only their sum crosses between devices.
+        whole: what is the same on every device. A sharded array must come so, and not with `function`. Each device adds up its own pieces one after the other; only their sum crosses between devices.
         """
-        params = self.whole(params)
-        if self.devices == 1 and pieces == 1:
-            return function(params, emphasis, rows)
-        parts = self.cut(jax.tree.map(lambda x: x.reshape(self.devices, pieces, -1, *x.shape[1:]), rows))
-        on_devices = jax.vmap(function, in_axes=(None, None, 0))
 
-        def add(total: jax.Array, part: Any) -> tuple[jax.Array, None]:
-            return self.cut(total + on_devices(params, emphasis, part)), None
+        def on_device(params: jax.Array, whole: tuple, rows: Any) -> jax.Array:
+            if pieces == 1:
+                return function(params, *whole, rows)
+            parts = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), rows)
+            first, rest = (jax.tree.map(lambda x, cut=cut: x[cut], parts) for cut in (0, slice(1, None)))
 
-        first, rest = (
-            jax.tree.map(lambda x: x[:, 0], parts),
-            jax.tree.map(lambda x: jnp.moveaxis(x[:, 1:], 1, 0), parts),
-        )
-        total = self.cut(on_devices(params, emphasis, first))
-        if pieces > 1:
-            total, _ = jax.lax.scan(add, total, rest)
-        return total.sum(axis=0) / (self.devices * pieces)
+            def add(total: jax.Array, part: Any) -> tuple[jax.Array, None]:
+                return total + function(params, *whole, part), None
+
+            return jax.lax.scan(add, function(params, *whole, first), rest)[0]
+
+        if self.devices == 1:
+            return on_device(params, whole, rows) / pieces
+
+        def everywhere(*parts: Any) -> jax.Array:
+            mine = on_device(*parts)
+            if self.share_parameters:
+                return jax.lax.psum_scatter(mine, "data", tiled=True)
+            return jax.lax.psum(mine, "data")
+
+        # By shard_map, because no partitioner knows how to part a kernel.
+        out = CUT if self.share_parameters else WHOLE
+        run = jax.shard_map(everywhere, mesh=self.mesh, in_specs=(WHOLE, WHOLE, CUT), out_specs=out, check_vma=False)
+        return run(self.whole(params), whole, rows) / (self.devices * pieces)

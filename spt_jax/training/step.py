@@ -58,13 +58,13 @@ def make_step(
     """
     count = len(objective.names)
 
-    def piece_loss(params: Any, rows: Any, keys: jax.Array, emphasis: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def piece_loss(params: Any, constants: Any, emphasis: jax.Array, rows: Any, keys: jax.Array):
         losses = objective.loss(nnx.merge(graph, params, constants), rows, keys)
         return (emphasis * losses).sum(), losses
 
-    def piece_gradient(vector: jax.Array, emphasis: jax.Array, piece: tuple) -> jax.Array:
+    def piece_gradient(vector: jax.Array, constants: Any, emphasis: jax.Array, piece: tuple) -> jax.Array:
         """(P,) gradient of some rows, their losses as extras: together, so that devices exchange one array."""
-        gradient, losses = jax.grad(piece_loss, has_aux=True)(flat.unravel(vector), *piece, emphasis)
+        gradient, losses = jax.grad(piece_loss, has_aux=True)(flat.unravel(vector), constants, emphasis, *piece)
         return flat.ravel(gradient, losses)
 
     def step(state: TrainState, batch: Batch, emphasis: jax.Array | None = None):
@@ -73,7 +73,7 @@ def make_step(
         keys = jax.random.split(key, len(batch.spectrum))
         rows = (objective.views(batch, keys), keys)
 
-        gradient = layout.sum_over_rows(piece_gradient, pieces, state.params, emphasis, rows)
+        gradient = layout.sum_over_rows(piece_gradient, pieces, state.params, (constants, emphasis), rows)
         gradient, losses = flat.take_extras(layout.like_parameters(gradient))
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = layout.like_parameters(optax.apply_updates(state.params, updates))

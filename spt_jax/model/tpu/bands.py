@@ -14,6 +14,7 @@ The backward pass computes this again from the block's input, and adds up the gr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from jax.experimental.pallas import tpu as pltpu
 from spt_jax.model.tpu.tile import LANES, dot, eights, gelu, gelu_slope, norm_backward, normalised, numbers, over, run_tiles, words
 from spt_jax.shapes import Array, Float, Int
 
+CHUNK = 64  # channels that are moved at a time: their sums stay in registers
 ENDS = 2  # slabs of zeros on either side of a sequence: S_r is asked for at the points -1 and L
 
 
@@ -136,6 +138,21 @@ def shares(mean: Array, features: list[Array], head: Head, dtype: str) -> Array:
     return weight / weight.sum(axis=0, keepdims=True)
 
 
+def _chosen(shape: Shape, moves: list, bands: list[Array], read: Callable, width: int) -> list[list[Array]]:
+    """For each band and each of two places, what `read` finds there for the candidate that the band is, in float32.
+
+    moves: two places for each candidate. read: place -> (width, B) for each band.
+    """
+    dtype = jnp.dtype(shape.dtype)
+    nothing = eights(words(jnp.zeros((width, LANES), dtype)))
+    found = [[nothing, nothing] for _ in bands]
+    for (frequency, _), places in zip(shape.folds, moves, strict=True):
+        for side, place in enumerate(places):
+            for j, each in enumerate(read(place)):
+                found[j][side] = jnp.where(bands[j] == frequency, eights(words(each)), found[j][side])
+    return [[numbers(each.reshape(-1, LANES), dtype) for each in pair] for pair in found]
+
+
 def _clear_margins(shape: Shape, ref) -> None:
     """Zeros on either side of a sequence that is read beyond its ends."""
     zero = jnp.zeros((ref.shape[0], *ref.shape[2:]), ref.dtype)
@@ -174,23 +191,18 @@ def _features(shape: Shape, x, bands, ends, vectors: Vectors, products: Products
 
     over(length + 2, tap, 0, 2)
 
-    nothing = eights(words(zero.astype(rows.dtype)))
+    for start in range(0, width, CHUNK):
+        part = pl.ds(start, min(CHUNK, width - start))
 
-    def fold(l, _):
-        found = [[nothing, nothing] for _ in range(k)]
-        for frequency, period in shape.folds:
-            moved = (rows[2, l + period + margin], rows[0, l - period + margin])
-            for side, each in enumerate(moved):
-                each = eights(words(each))
-                for j in range(k):
-                    found[j][side] = jnp.where(bands[j] == frequency, each, found[j][side])
-        shared = rows[1, l + margin].astype(jnp.float32) + vectors.bias[...]
-        for j in range(k):
-            moved = sum(numbers(each.reshape(-1, LANES), rows.dtype) for each in found[j])
-            y[j, l + margin] = (shared + moved).astype(y.dtype)
-        return 0
+        def fold(l, _, part=part):
+            moves = [((2, l + period + margin), (0, l - period + margin)) for _, period in shape.folds]
+            sums = _chosen(shape, moves, bands, lambda place: [rows[*place, part]] * k, part.size)
+            shared = rows[1, l + margin, part].astype(jnp.float32) + vectors.bias[part]
+            for j in range(k):
+                y[j, l + margin, part] = (shared + sums[j][0] + sums[j][1]).astype(y.dtype)
+            return 0
 
-    over(length, fold, 0, 1)
+        over(length, fold, 0, 1)
 
     def take(i, _):
         taken = []
@@ -287,24 +299,19 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
 
     dvectors.bias[...] += over(length, inactivate, zero, 2)
 
-    nothing = eights(words(zero.astype(y.dtype)))
+    for start in range(0, width, CHUNK):
+        part = pl.ds(start, min(CHUNK, width - start))
 
-    def unfold(i, _):
-        place = i - 1
-        found = [[nothing, nothing] for _ in range(k)]
-        for frequency, period in shape.folds:
-            for j in range(k):
-                chose = bands[j] == frequency
-                for side, direction in enumerate((1, -1)):
-                    each = eights(words(y[j, place + direction * period + margin]))
-                    found[j][side] = jnp.where(chose, each, found[j][side])
-        rows[1, i + margin - 1] = sum(y[j, place + margin].astype(jnp.float32) for j in range(k)).astype(rows.dtype)
-        for r, side in ((0, 0), (2, 1)):
-            moved = sum(numbers(found[j][side].reshape(-1, LANES), y.dtype) for j in range(k))
-            rows[r, i + margin - 1] = moved.astype(rows.dtype)
-        return 0
+        def unfold(i, _, part=part):
+            place = i - 1 + margin
+            moves = [(place + period, place - period) for _, period in shape.folds]
+            sums = _chosen(shape, moves, bands, lambda at: [y[j, at, part] for j in range(k)], part.size)
+            rows[1, place, part] = sum(y[j, place, part].astype(jnp.float32) for j in range(k)).astype(rows.dtype)
+            for side, r in enumerate((0, 2)):
+                rows[r, place, part] = sum(sums[j][side] for j in range(k)).astype(rows.dtype)
+            return 0
 
-    over(length + 2, unfold, 0, 1)
+        over(length + 2, unfold, 0, 1)
 
     def untap(i, _):
         to_row = rows[:, i + margin - 1].reshape(3 * width, LANES).astype(dtype)
