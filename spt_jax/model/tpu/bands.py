@@ -29,6 +29,7 @@ from spt_jax.model.tpu.tile import LANES, dot, eights, gelu, gelu_slope, norm_ba
 from spt_jax.shapes import Array, Float, Int
 
 CHUNK = 64  # channels that are moved at a time: their sums stay in registers
+_PAIR = ((0, 0), (0, 1), (1, 0), (1, 1))  # side and number of row ends that are seen to at a time
 ENDS = 2  # slabs of zeros on either side of a sequence: S_r is asked for at the points -1 and L
 
 
@@ -99,12 +100,14 @@ class Shape:
 
 
 def ends_of(shape: Shape) -> np.ndarray:
-    """(2, N, 3) int32: point, period and frequency of every first and of every last column. Frequency 0 fills up."""
+    """(2, N, 3) int32: point, period and frequency of every first and of every last column. N is even.
+
+    What fills up has the frequency 0, which no spectrum chooses.
+    """
     starts = [(l, p, f) for f, p in shape.folds for l in range(0, shape.length, p)]
     stops = [(l, p, f) for f, p in shape.folds for l in range(p - 1, shape.length, p)]
-    found = np.zeros((2, len(starts), 3), np.int32)
-    found[0], found[1, : len(stops)] = starts, stops
-    found[1, len(stops) :, 1] = 1
+    found = np.zeros((2, len(starts) + len(starts) % 2, 3), np.int32)
+    found[0, : len(starts)], found[1, : len(stops)] = starts, stops
     return found
 
 
@@ -206,17 +209,17 @@ def _features(shape: Shape, x, bands, ends, vectors: Vectors, products: Products
 
     def take(i, _):
         taken = []
-        for side, (weights, column) in enumerate(((products.left, -1), (products.right, 1))):
-            place, period, frequency = (ends[side, i, part] for part in range(3))
-            beside = _beside(n, place + column, period, length - 1)
-            taken.append((place, frequency, eights(dot(weights[...], beside))))
+        for side, number in _PAIR:
+            place, period, frequency = (ends[side, 2 * i + number, part] for part in range(3))
+            beside = _beside(n, place + (-1, 1)[side], period, length - 1)
+            taken.append((place, frequency, eights(dot((products.left, products.right)[side][...], beside))))
         for place, frequency, each in taken:
             for j in range(k):
                 less = eights(y[j, place + margin].astype(jnp.float32)) - jnp.where(bands[j] == frequency, each, 0)
                 y[j, place + margin] = less.reshape(zero.shape).astype(y.dtype)
         return 0
 
-    over(ends.shape[1], take, 0, 1)
+    over(ends.shape[1] // 2, take, 0, 1)
     return mean
 
 
@@ -314,11 +317,15 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
         over(length + 2, unfold, 0, 1)
 
     def untap(i, _):
-        to_row = rows[:, i + margin - 1].reshape(3 * width, LANES).astype(dtype)
-        dproducts.taps[...] += dot(to_row, _around(n, i - 1), (1, 1))
+        places = [count * i + number for number in range(count)]
+        to_rows = [rows[:, at + margin - 1].reshape(3 * width, LANES).astype(dtype) for at in places]
+        around = [_around(n, at - 1) for at in places]
+        dproducts.taps[...] += dot(jnp.concatenate(to_rows, axis=1), jnp.concatenate(around, axis=1), (1, 1))
         return 0
 
-    over(length + 2, untap, 0, 2)
+    # Several points side by side: the sum over them is the product's own.
+    count = 2 - length % 2
+    over((length + 2) // count, untap, 0, 1)
 
     def to_norm(l, _):
         z[l + ENDS] = dot(back.taps[...], rows[:, pl.ds(l + margin - 1, 3)].reshape(9 * width, LANES)).astype(z.dtype)
@@ -327,19 +334,25 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
     over(length, to_norm, 0, 2)
 
     def untake(i, _):
-        for side, column in enumerate((-1, 1)):
-            place, period, frequency = (ends[side, i, part] for part in range(3))
+        found = []
+        for side, number in _PAIR:
+            place, period, frequency = (ends[side, 2 * i + number, part] for part in range(3))
             taken = [jnp.where(bands[j] == frequency, eights(y[j, place + margin].astype(jnp.float32)), 0) for j in range(k)]
             taken = -sum(taken).reshape(zero.shape)
-            beside = _beside(n, place + column, period, length - 1)
-            dproducts[1 + side][...] += dot(taken.astype(dtype), beside, (1, 1))
+            at = place + (-1, 1)[side]
+            beside = _beside(n, at, period, length - 1)
             moved = dot(back[1 + side][...], taken).reshape(3, *zero.shape)
+            found.append((taken.astype(dtype), beside, at, period, moved))
+        for side in (0, 1):
+            taken, beside = (jnp.concatenate([found[2 * side + m][part] for m in (0, 1)], axis=1) for part in (0, 1))
+            dproducts[1 + side][...] += dot(taken, beside, (1, 1))
+        for *_, at, period, moved in found:
             for r in range(3):
-                slab = _point(place + column + (r - 1) * period, 0, length - 1)
+                slab = _point(at + (r - 1) * period, 0, length - 1)
                 z[slab] = (z[slab].astype(jnp.float32) + moved[r]).astype(z.dtype)
         return 0
 
-    over(ends.shape[1], untake, 0, 1)
+    over(ends.shape[1] // 2, untake, 0, 1)
 
     def unnorm(l, carry):
         to_scale, to_offset = carry
