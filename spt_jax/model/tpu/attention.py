@@ -120,28 +120,27 @@ def _scores(shape: Shape, x, f: Factors, value, steep, flat, ratio, unit_of) -> 
     return middle
 
 
-def _weights(shape: Shape, l, steep, flat, ratio) -> tuple[list[Array], list[Array], Array]:
-    """(8 H, B) weights of the window around l before they are normed, which of them are steep, 1 / sum."""
-    weights, slopes = [], []
+def _weights(shape: Shape, l, head: int, steep, flat, ratio) -> tuple[list[Array], list[Array], Array]:
+    """(8, B) weights of the window around l before they are normed, which of them are steep, 1 / sum."""
+    rows = pl.ds(ROWS * head, ROWS)
+    weights, slopes, own = [], [], ratio[l, rows]
     for o in range(2 * shape.reach + 1):
-        rising, falling = steep[l + o], ratio[l] * flat[l + o]
+        rising, falling = steep[l + o, rows], own * flat[l + o, rows]
         weights.append(jnp.maximum(rising, falling))
         slopes.append(rising >= falling)
     return weights, slopes, 1 / sum(weights)
 
 
-def _by_head(x: Array, heads: int) -> Array:
-    """(d, B) -> (H, d / 8 H, 8, B)."""
-    return x.reshape(heads, -1, ROWS, LANES)
+def _values(shape: Shape, l, head: int, value) -> list[Array]:
+    """(d / 8 H, 8, B) of each point of the window."""
+    width = value.shape[1] // shape.heads
+    part = pl.ds(head * width, width)
+    return [value[l + o, part].astype(jnp.float32).reshape(-1, ROWS, LANES) for o in range(2 * shape.reach + 1)]
 
 
-def _mixed(shape: Shape, l, weights: list[Array], inverse: Array, value) -> Array:
-    """(H, d / 8 H, 8, B): the values of the window, weighted."""
-    total = 0.0
-    for o, weight in enumerate(weights):
-        each = _by_head(value[l + o].astype(jnp.float32), shape.heads)
-        total = total + weight.reshape(shape.heads, 1, ROWS, LANES) * each
-    return total * inverse.reshape(shape.heads, 1, ROWS, LANES)
+def _mixed(weights: list[Array], inverse: Array, values: list[Array]) -> Array:
+    """(d / 8 H, 8, B): the values of the window, weighted."""
+    return sum(weight * each for weight, each in zip(weights, values, strict=True)) * inverse
 
 
 def _forward_kernel(shape: Shape, x, keep, *refs) -> None:
@@ -150,8 +149,11 @@ def _forward_kernel(shape: Shape, x, keep, *refs) -> None:
     kept = keep[...]
 
     def mix(l, _):
-        weights, _, inverse = _weights(shape, l, steep, flat, ratio)
-        mixed = _mixed(shape, l, weights, inverse, value).reshape(kept.shape)
+        mixed = []
+        for head in range(shape.heads):
+            weights, _, inverse = _weights(shape, l, head, steep, flat, ratio)
+            mixed.append(_mixed(weights, inverse, _values(shape, l, head, value)))
+        mixed = jnp.concatenate(mixed).reshape(kept.shape)
         update = dot(f.out[...], mixed) + f.out_bias[...]
         out[l] = (x[l].astype(jnp.float32) + kept * update).astype(out.dtype)
         return 0
@@ -162,7 +164,7 @@ def _forward_kernel(shape: Shape, x, keep, *refs) -> None:
 def _backward_kernel(shape: Shape, x, keep, g, *refs) -> None:
     f, (all_back, out_back, dx), refs = Factors(*refs[:6]), refs[6:9], refs[9:]
     d, (unit_of, value, steep, flat, ratio, to_value, to_source, to_target) = Factors(*refs[:6]), refs[6:]
-    length, reach, heads, dtype = shape.length, shape.reach, shape.heads, shape.dtype
+    length, reach, heads, dtype, width = shape.length, shape.reach, shape.heads, shape.dtype, x.shape[1]
     zero = jnp.zeros(keep.shape, jnp.float32)
 
     @pl.when(pl.program_id(0) == 0)
@@ -180,23 +182,27 @@ def _backward_kernel(shape: Shape, x, keep, g, *refs) -> None:
     over(length + 2 * reach, clear, 0)
 
     def unmix(l, to_bias):
-        weights, slopes, inverse = _weights(shape, l, steep, flat, ratio)
-        mixed = _mixed(shape, l, weights, inverse, value)
         to_update = kept * g[l].astype(jnp.float32)
-        to_mixed = dot(out_back[...], to_update)
-        d.out[...] += dot(to_update.astype(dtype), mixed.reshape(zero.shape), (1, 1))
-        # Of eight rows each holds a part of the sum over a head's channels.
-        to_mixed = _by_head(to_mixed, heads) * inverse.reshape(heads, 1, ROWS, LANES)
-        constant = (to_mixed * mixed).sum(axis=1).reshape(inverse.shape)
-        to_exponent, to_slope = 0.0, 0.0
-        for o, (weight, steeper) in enumerate(zip(weights, slopes, strict=True)):
-            each = _by_head(value[l + o].astype(jnp.float32), heads)
-            change = weight * ((to_mixed * each).sum(axis=1).reshape(inverse.shape) - constant)
-            sloped = jnp.where(steeper, change, SLOPE * change)
-            to_source[l + o] += sloped
-            to_exponent, to_slope = to_exponent + change, to_slope + sloped
-            to_value[l + o] += (weight.reshape(heads, 1, ROWS, LANES) * to_mixed).reshape(zero.shape)
-        to_target[l] = to_slope - to_exponent
+        to_mixed = dot(out_back[...], to_update).reshape(heads, -1, ROWS, LANES)
+        mixed = []
+        for head in range(heads):
+            weights, slopes, inverse = _weights(shape, l, head, steep, flat, ratio)
+            values = _values(shape, l, head, value)
+            mixed.append(_mixed(weights, inverse, values))
+            rows, part = pl.ds(ROWS * head, ROWS), pl.ds(head * (width // heads), width // heads)
+            # Of eight rows each holds a part of the sum over a head's channels.
+            to_head = to_mixed[head] * inverse
+            constant = (to_head * mixed[head]).sum(axis=0)
+            to_exponent, to_slope = 0.0, 0.0
+            for o, (weight, steeper, each) in enumerate(zip(weights, slopes, values, strict=True)):
+                change = weight * ((to_head * each).sum(axis=0) - constant)
+                sloped = jnp.where(steeper, change, SLOPE * change)
+                to_source[l + o, rows] += sloped
+                to_exponent, to_slope = to_exponent + change, to_slope + sloped
+                to_value[l + o, part] += (weight * to_head).reshape(-1, LANES)
+            to_target[l, rows] = to_slope - to_exponent
+        mixed = jnp.concatenate(mixed).reshape(zero.shape)
+        d.out[...] += dot(to_update.astype(dtype), mixed, (1, 1))
         return to_bias + to_update
 
     d.out_bias[...] += over(length, unmix, zero, 1)
