@@ -87,7 +87,7 @@ def folding(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
     if size <= 5:
         periods = jnp.asarray(rng.integers(8, options.length + 1, (options.batch, config.bands)), jnp.int32)
         cost = in_dtype(tap_cost(options.length, size, config.bands, options.batch, width), options.dtype)
-        taps = lambda h, w: jnp.stack(tap_convolutions(h, w, periods))  # noqa: E731
+        taps = lambda h, w: jnp.stack(tap_convolutions(h, w, periods, 18))  # noqa: E731
         found, error = np.asarray(jax.jit(taps)(h, weights), np.float64), 0.0
         for row in range(min(options.batch, 2)):
             for slot in range(config.bands):

@@ -79,7 +79,6 @@ class Shape:
     heads: int
     reach: int
     dtype: str
-    interpret: bool = False
 
 
 def _scores(shape: Shape, x, f: Factors, value, steep, flat, ratio, unit_of) -> Array:
@@ -235,7 +234,7 @@ def _scratch(shape: Shape, width: int) -> list[Any]:
 def _forward(shape: Shape, x, keep, w):
     out = (jax.ShapeDtypeStruct(x.shape, x.dtype),)
     whole, scratch = tuple(Factors.of(w, shape.dtype)), _scratch(shape, x.shape[1])
-    (found,) = run_tiles(partial(_forward_kernel, shape), (x, keep), whole, out, (), scratch, shape.interpret)
+    (found,) = run_tiles(partial(_forward_kernel, shape), (x, keep), whole, out, (), scratch)
     return found, (x, keep, w)
 
 
@@ -252,7 +251,6 @@ def _backward(shape: Shape, saved, g):
         (jax.ShapeDtypeStruct(x.shape, x.dtype),),
         totals,
         [pltpu.VMEM((shape.length, width, LANES), jnp.dtype(shape.dtype)), *_scratch(shape, width), *more],
-        shape.interpret,
     )
     return dx, jnp.zeros_like(keep), Factors(*found).collect(shape.heads)
 

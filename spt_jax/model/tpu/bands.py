@@ -25,7 +25,7 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from spt_jax.model.tpu.tile import LANES, dot, eights, gelu, gelu_slope, norm_backward, normalised, numbers, over, run_tiles, words
+from spt_jax.model.tpu.tile import LANES, Ref, dot, eights, gelu, gelu_slope, norm_backward, normalised, numbers, over, run_tiles, words
 from spt_jax.shapes import Array, Float, Int
 
 CHUNK = 64  # channels that are moved at a time: their sums stay in registers
@@ -85,7 +85,6 @@ class Shape:
     length: int
     highest: int
     dtype: str
-    interpret: bool = False
 
     @property
     def margin(self) -> int:
@@ -116,13 +115,13 @@ def _point(place: Array, least: int, most: int) -> Array:
     return jnp.where((place >= least) & (place <= most), place + ENDS, 0)
 
 
-def _around(n: Array, place: Array) -> Array:
+def _around(n: Ref, place: Array) -> Array:
     """(3 d, B): a point and its neighbours."""
     three = n[pl.ds(place + ENDS - 1, 3)]
     return three.reshape(-1, three.shape[-1])
 
 
-def _beside(n: Array, place: Array, period: Array, last: int) -> Array:
+def _beside(n: Ref, place: Array, period: Array, last: int) -> Array:
     """(3 d, B): a point, and those one row above and below."""
     return jnp.concatenate([n[_point(place + r * period, 0, last)] for r in (-1, 0, 1)], axis=0)
 
@@ -251,7 +250,7 @@ def _forward_kernel(shape: Shape, x, bands_ref, keep, ends, *refs) -> None:
 
 def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
     vectors, products, head, refs = _weights(refs)
-    back, (dx, *refs) = Products(*refs[:4]), refs[4:]
+    back, dx, refs = Products(*refs[:4]), refs[4], refs[5:]
     dvectors, dproducts, dhead, (n, rows, y, z) = _weights(refs)
     k, length, width, dtype, margin = len(bands_ref), shape.length, x.shape[1], shape.dtype, shape.margin
     bands = [bands_ref[j] for j in range(k)]
@@ -414,7 +413,6 @@ def _forward(shape: Shape, x, bands, keep, w):
         (jax.ShapeDtypeStruct(x.shape, x.dtype),),
         (),
         _scratch(shape, len(bands), x.shape[1]),
-        shape.interpret,
     )
     return out, (x, bands, keep, w)
 
@@ -431,7 +429,6 @@ def _backward(shape: Shape, saved, g):
         (jax.ShapeDtypeStruct(x.shape, x.dtype),),
         tuple(float32),
         [*scratch, pltpu.VMEM((shape.length + 2 * ENDS, x.shape[1], LANES), jnp.float32)],
-        shape.interpret,
     )
     v, p, head, _ = _weights(tuple(totals))
     v, d = Vectors(*(each.sum(axis=1, keepdims=True) for each in v)), x.shape[1]

@@ -12,19 +12,23 @@ from jax.experimental.pallas import tpu as pltpu
 
 from spt_jax.shapes import Array
 
+Ref = Any  # to an array in the memory of a kernel, read and written by indexing
+
 LANES = 128  # spectra of a tile
 SUBLANES = 16  # rows of a tile of bfloat16: widths are multiples of it
 NORM_EPSILON = 1e-6  # that of nnx.LayerNorm
 VMEM_BYTES = 100 * 2**20
+INTERPRET = False  # run as Python on any backend: for tests
 
 
 def dot(a: Array, b: Array, contract: tuple[int, int] = (1, 0)) -> Array:
     """a b in float32; contract (1, 1) is a b^T and (0, 0) a^T b. The factors are rounded to bfloat16 if a is one."""
     precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+    b = b.astype(a.dtype)
+    if INTERPRET:  # no CPU multiplies bfloat16 to float32 in every order of axes
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     dims = (((contract[0],), (contract[1],)), ((), ()))
-    return jax.lax.dot_general(
-        a, b.astype(a.dtype), dims, precision=precision, preferred_element_type=jnp.float32
-    )
+    return jax.lax.dot_general(a, b, dims, precision=precision, preferred_element_type=jnp.float32)
 
 
 def normalised(x: Array) -> tuple[Array, Array]:
@@ -72,7 +76,7 @@ def numbers(x: Array, dtype: Any) -> Array:
 
 def over(count: int, body: Callable, carry: Any, unroll: int = 4) -> Any:
     """fori_loop over `count` energies, several to a turn: one waits less for the other's results."""
-    while count % unroll:
+    while count % unroll or (INTERPRET and unroll > 1):
         unroll -= 1
     return jax.lax.fori_loop(0, count, body, carry, unroll=unroll)
 
@@ -84,8 +88,7 @@ def run_tiles(
     out: tuple[Any, ...],
     totals: tuple[Any, ...],
     scratch: list[Any],
-    interpret: bool,
-) -> list[Array]:
+) -> tuple[Array, ...]:
     """Call `kernel` for each tile of LANES along the last axis of `tiled` and `out`.
 
     whole: arrays that every tile sees. totals: shapes of outputs that tiles add to, one after the other.
@@ -100,7 +103,7 @@ def run_tiles(
     def same(x: Any) -> pl.BlockSpec:
         return pl.BlockSpec(x.shape, lambda i: tuple(0 for _ in x.shape))
 
-    return pl.pallas_call(
+    run = pl.pallas_call(
         kernel,
         grid=(batch // LANES,),
         in_specs=[*map(cut, tiled), *map(same, whole)],
@@ -108,5 +111,6 @@ def run_tiles(
         out_shape=[*out, *totals],
         scratch_shapes=scratch,
         compiler_params=pltpu.CompilerParams(vmem_limit_bytes=VMEM_BYTES),
-        interpret=interpret,
-    )(*tiled, *whole)
+        interpret=INTERPRET,
+    )
+    return tuple(run(*tiled, *whole))
