@@ -92,7 +92,9 @@ def _too_large(error: Exception, target: Target, batch: int | None) -> UserError
     """A compiler's complaint about memory in our words."""
     if "RESOURCE_EXHAUSTED" not in str(error):
         return None
-    sizes = [float(size) * 1024 ** " KMGT".index(unit) for size, unit in re.findall(r"\(?([\d.]+)([KMGT])\b", str(error))]
+    sizes = [
+        float(size) * 1024 ** " KMGT".index(unit) for size, unit in re.findall(r"\(?([\d.]+)([KMGT])\b", str(error))
+    ]
     if len(sizes) < 2:
         return UserError(f"does not fit a {target.label}: {str(error).splitlines()[0]}")
     return does_not_fit(target, sizes[0], sizes[1], 0.0, batch)

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.compile.request import Request
+
 ROOT = Path(__file__).parents[2]
 POLL_S = 0.2
 
@@ -22,14 +24,13 @@ class Limits(NamedTuple):
     time_s: float = 3600.0
 
 
-def compile_alone(request: dict[str, Any], limits: Limits, root: Path = ROOT) -> dict[str, Any]:
+def compile_alone(request: Request, limits: Limits, root: Path = ROOT) -> dict[str, Any]:
     """The fields of a result line; {"error": one line} where there are none. root: the checkout whose code it is."""
     with tempfile.TemporaryDirectory(prefix="compile-") as name:
         result, output = Path(name) / "result.json", Path(name) / "output.txt"
-        command = [sys.executable, "-m", "benchmarks.compile.worker", json.dumps(request), str(result)]
+        command = [sys.executable, "-m", "benchmarks.compile.worker", json.dumps(request._asdict()), str(result)]
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        # Programs on disk were compiled without their schedules being written.
-        environment |= {"TMPDIR": name, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+        environment["TMPDIR"] = name  # what a stopped compiler leaves goes with it
         with open(output, "wb") as file:
             process = subprocess.Popen(command, cwd=root, env=environment, stdout=file, stderr=file)
         try:

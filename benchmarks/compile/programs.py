@@ -15,26 +15,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from benchmarks import workload
+from benchmarks.compile.request import Request
 from benchmarks.cost import forward_cost
 from spt_jax.training.sharding import CUT, WHOLE, Layout
 from spt_jax.training.step import Quota, make_epoch
 
 STEPS = 8
 """Of an epoch: the program holds one, and runs it so many times."""
-PROGRAMS = ("step", "epoch", "inference")
-
-
-class Request(NamedTuple):
-    """What is asked of one process: a program of a preset for a target. batch: of each chip."""
-
-    program: str
-    preset: str
-    target: str = "v5e"
-    chips: int = 1
-    batch: int = 1024
-    length: int = 144
-    dtype: str = "bfloat16"
-    small: bool = False
 
 
 class Prepared(NamedTuple):

@@ -16,7 +16,9 @@ ARCHITECTURE = "sm_90a"
 REGISTERS, THREADS, BLOCKS, SHARED = 65536, 2048, 32, 233472
 WARP, RESERVED = 32, 1024
 """Threads of a warp; bytes of shared memory that each block takes besides its own."""
-_LAUNCH = re.compile(r"kCustomKernel .*?\] (\S+) grid: \[([\d, ]+)\] threads: \[([\d, ]+)\]\s+shared_memory: (\d+) bytes")
+_LAUNCH = re.compile(
+    r"kCustomKernel .*?\] (\S+) grid: \[([\d, ]+)\] threads: \[([\d, ]+)\]\s+shared_memory: (\d+) bytes"
+)
 _PROPERTIES = re.compile(
     r"Compiling entry function '([^']+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
     r".*?Used (\d+) registers(.*?)\n",

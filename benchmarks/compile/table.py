@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from benchmarks.compile.schedule import SPILLS
 
-UNITS = {"MXU": "products", "XLU": "rolls", "VALU": "vector", "EUP": "exp", "VLOAD": "loads", "VSTORE": "stores"}
-SHOWN = (*UNITS, "SALU")
+UNITS = ("MXU", "XLU", "VALU", "EUP", "VLOAD", "VSTORE", "SALU")
+"""Shown of each kernel: products, rolls and transposes, vector, exp and tanh, loads, stores, scalars; then spills."""
 
 
 def show_program(line: dict, top: int) -> None:
-    """The largest kernels of a program: on a TPU by cycles, on a GPU by bytes."""
+    """The largest kernels of a program: on a TPU by cycles, on a GPU by bytes. Or why there is none."""
+    if line["error"]:
+        print(f"\n{line['case']} of {line['preset']}, {line['device']}: {line['error']}", flush=True)
+        return
     print(f"\n{line['case']} of {line['preset']}, {line['device']}, compiled in {line['compile_s']:,.0f} s")
     counted, moved = line["counted_flops"], line["moved_bytes"]
     print(f"  {amount(counted)}FLOP counted, {amount(line['product_flops'])}FLOP in its products", end="")
@@ -21,9 +24,10 @@ def show_program(line: dict, top: int) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(line["instructions"].items()))
     print(f"  {kinds}: {line['launches']:,} launches")
     if line["collectives"]:
-        print("  " + "; ".join(f"{kind} {amount(size)}B, {amount(sent)}B sent" for kind, (size, sent) in line["collectives"].items()))
+        for kind, (size, sent) in line["collectives"].items():
+            print(f"  {kind}: {amount(size)}B, {amount(sent)}B sent by each device")
     if line["unknown_loops"]:
-        print(f"  {line['unknown_loops']} loops whose rounds hang on data: counted once, marked ?")
+        print(f"  loops that run as the data says: {line['unknown_loops']}, counted once (? in a kernel)")
     rows = line["kernels"][:top]
     if line["cycles"]:
         _tpu_kernels(rows, line["cycles"])
@@ -32,13 +36,14 @@ def show_program(line: dict, top: int) -> None:
 
 
 def _tpu_kernels(rows: list[dict], cycles: int) -> None:
-    print(f"  {'cycles':>9} {'share':>5} " + " ".join(f"{unit[:5]:>5}" for unit in SHOWN) + f" {'spill':>5}  kernel")
+    heads = " ".join(f"{unit[:4]:>4}" for unit in ("all", *UNITS, "fill"))
+    print(f"  {'cycles':>9} {heads}  kernel")
     for row in rows:
         use = row["use"]
         spills = max((use.get(unit, 0.0) for unit in SPILLS), default=0.0)
-        shares = " ".join(f"{use.get(unit, 0.0):5.2f}" for unit in SHOWN)
-        count = f"{amount(row['cycles'])}{'' if row['known'] else '?'}"
-        print(f"  {count:>9} {row['cycles'] / cycles:5.0%} {shares} {spills:5.2f}  {name(row, 18)}")
+        shares = (row["cycles"] / cycles, *(use.get(unit, 0.0) for unit in UNITS), spills)
+        count = amount(row["cycles"]).strip() + ("" if row["known"] else " ?")
+        print(f"  {count:>9} {' '.join(f'{share:4.0%}' for share in shares)}  {name(row, 22)}")
 
 
 def _gpu_kernels(rows: list[dict], moved: float) -> None:
@@ -52,28 +57,56 @@ def _gpu_kernels(rows: list[dict], moved: float) -> None:
         )
 
 
+LIMITS = ("cycles", "memory", "arithmetic", "link")
+
+
 def show_lines(lines: list[dict]) -> None:
-    """The programs side by side: what each limit allows alone, and which binds."""
-    rows = [("program", "device", "cycles", "memory", "products", "link", "spectra/s", "bound by")]
-    for line in lines:
-        device = line["device"].removesuffix(" (compiled)")
-        if line["error"]:
-            rows.append((line["case"], device, *["-"] * 5, "error"))
-            continue
-        seconds = line["bound_seconds"]
-        limits = (amount_of_time(seconds.get(limit)) for limit in ("cycles", "memory", "arithmetic", "link"))
-        speed = line["bound_spectra_per_s"]
-        rows.append((line["case"], device, *limits, f"{speed:,.0f}" if speed else "-", line["bound_by"] or "-"))
-    print("\nThe least time of one call by each limit alone, and what the largest allows:")
-    print_rows(rows)
+    """The programs of each device side by side: what each limit asks for alone, and what the largest allows."""
+    for device in dict.fromkeys(line["device"] for line in lines):
+        print(f"\n{device}: the least time of a call by each limit alone")
+        rows = [("program", *LIMITS, "spectra/s", "bound by")]
+        for line in (line for line in lines if line["device"] == device):
+            if line["error"]:
+                rows.append((line["case"], *["-"] * 5, "error"))
+                continue
+            speed = line["bound_spectra_per_s"]
+            limits = (amount_of_time(line["bound_seconds"].get(limit)) for limit in LIMITS)
+            rows.append((line["case"], *limits, f"{speed:,.0f}" if speed else "-", line["bound_by"] or "-"))
+        print_rows(rows)
+
+
+COMPARED = {
+    "bound_spectra_per_s": "spectra/s, bound",
+    "cycles": "cycles",
+    "moved_bytes": "bytes moved",
+    "padding_share": "padding, share",
+    "counted_flops": "FLOP, counted",
+    "product_flops": "FLOP, products",
+    "peak_memory_bytes": "memory, bytes",
+    "launches": "launches",
+    "compile_s": "compilation, s",
+}
+
+
+def show_comparison(before: list[dict], after: list[dict]) -> None:
+    """Quantities of the same programs at two commits, with their ratio."""
+    for old, new in zip(before, after, strict=True):
+        print(f"\n{new['case']} of {new['preset']}, {new['device']}")
+        rows = [("", old["commit"] or "before", "now", "now / before")]
+        for field, title in COMPARED.items():
+            one, other = old.get(field), new.get(field)
+            if one is None and other is None:
+                continue
+            ratio = f"{other / one:.2f}" if one and other is not None else "-"
+            rows.append((title, amount(one).strip(), amount(other).strip(), ratio))
+        print_rows(rows)
 
 
 def print_rows(rows: list[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
-        cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-        print("  ".join(cells).rstrip())
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        print("  " + "  ".join(cells).rstrip())
 
 
 def name(row: dict, width: int) -> str:

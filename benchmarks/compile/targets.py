@@ -98,18 +98,17 @@ def ptxas() -> Path | None:
     return next((path for place in places if (path := Path(place) / "bin" / "ptxas").exists()), None)
 
 
-def missing(target: Target) -> bool:
-    """Is the target's compiler not installed?"""
-    if target.platform == "tpu":
-        return find_spec("libtpu") is None
-    return find_spec("jax_cuda12_plugin") is None or ptxas() is None
+def require(target: Target) -> None:
+    """Raises MissingExtra where the target's compiler is not installed."""
+    tpu = target.platform == "tpu"
+    if find_spec("libtpu" if tpu else "jax_cuda12_plugin") is None or not (tpu or ptxas()):
+        raise MissingExtra(target.extra, f"compiling for {target.name}")
 
 
 @cache
 def devices(target: Target, chips: int) -> list[Any]:
     """The devices of a target that is not there. Raises MissingExtra where its compiler is not installed."""
-    if missing(target):
-        raise MissingExtra(target.extra, f"compiling for {target.name}")
+    require(target)
     if target.platform == "tpu":
         # libtpu would ask the cloud which machine this is; schedules have to be asked for before it is loaded.
         told = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}

@@ -13,7 +13,8 @@ from pathlib import Path
 def main(request_text: str, result: str) -> None:
     # After the environment that `isolate` sets: libtpu and XLA read it when they are loaded.
     from benchmarks.compile.examine import examine, place
-    from benchmarks.compile.programs import Request, prepare
+    from benchmarks.compile.programs import prepare
+    from benchmarks.compile.request import Request
     from benchmarks.compile.targets import find
     from data_pipelines.errors import UserError
 
