@@ -30,8 +30,9 @@ def bound(
     flops: float | None,
     cycles: int | None,
     sent: float = 0.0,
+    link: float | None = None,
 ) -> Bound:
-    """moved, sent: bytes of main memory and of links. Each limit as if it were alone, and nothing ever waited."""
+    """moved, sent: bytes of main memory, and of links that take `link` bytes/s. Each limit as if it were alone."""
     if chip is None:
         return Bound({})
     seconds = {"memory": moved / (chip.bandwidth * 1e9)}
@@ -39,8 +40,8 @@ def bound(
         seconds["cycles"] = cycles / (chip.clock * 1e9)
     if flops and dtype in chip.flops:
         seconds["arithmetic"] = flops / (chip.flops[dtype] * 1e12)
-    if sent and chip.link:
-        seconds["link"] = sent / (chip.link * 1e9)
+    if sent and link:
+        seconds["link"] = sent / link
     return Bound(seconds)
 
 

@@ -60,6 +60,7 @@ class Report:
             flops=max(self.counted_flops or 0.0, self.traffic.flops),
             cycles=self.cycles,
             sent=sum(each.sent for each in self.traffic.collectives),
+            link=self.target.link(self.chips),
         )
 
     def collectives(self) -> dict[str, Collective]:
@@ -83,6 +84,7 @@ class Report:
             "compiler_flops": self.compiler_flops,
             "product_flops": traffic.flops,
             "moved_bytes": traffic.bytes,
+            "staged_bytes": traffic.staged,
             "padding_share": traffic.padding / traffic.bytes if traffic.bytes else 0.0,
             "instructions": dict(traffic.kinds),
             "launches": traffic.launches.total(),

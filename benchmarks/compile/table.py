@@ -17,7 +17,9 @@ def show_program(line: dict, top: int) -> None:
     counted, moved = line["counted_flops"], line["moved_bytes"]
     print(f"  {amount(counted)}FLOP counted, {amount(line['product_flops'])}FLOP in its products", end="")
     print(f" (+ {line['opaque_kernels']} kernels, unknown)" if line["opaque_kernels"] else "", end="")
-    print(f"; {amount(moved)}B moved, {line['padding_share']:.0%} of it padding")
+    print(f"\n  {amount(moved)}B moved, {line['padding_share']:.0%} of it padding", end="")
+    staged = line["staged_bytes"] / moved if moved else 0.0
+    print(f", {staged:.0%} by copies to and from the chip" if staged else "")
     memory, chip = line["memory_bytes"], line["chip_memory_bytes"]
     whole = f" of {amount(chip)}B" if chip else ""
     print(f"  memory: arguments {amount(memory['arguments'])}B, temporary {amount(memory['temporary'])}B{whole}")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.compile import schedule
 from benchmarks.peaks import DATA_SHEETS, Chip
+from benchmarks.scaling import LINKS
 from data_pipelines.errors import MissingExtra, UserError
 
 # What XLA asks of a GPU (GpuTargetConfigProto in text form), the same for both: facts of the Hopper SXM boards.
@@ -52,6 +53,12 @@ class Target(NamedTuple):
     def title(self, chips: int) -> str:
         """What a result line names as its device."""
         return f"{self.label} x{chips} (compiled)"
+
+    def link(self, chips: int) -> float | None:
+        """Bytes/s that each device can send to the others."""
+        if self.platform == "cuda" and chips > GPUS_OF_A_MACHINE:
+            return LINKS[max(LINKS)][0]
+        return self.chip.link * 1e9 if self.chip and self.chip.link else None
 
     def topology(self, chips: int) -> tuple[str, dict[str, Any]]:
         """Name and options of the smallest topology with so many devices."""

@@ -57,6 +57,8 @@ class Traffic:
 
     bytes: float = 0.0
     padding: float = 0.0
+    staged: float = 0.0
+    """Of the bytes, those of copies that bring arrays into a TPU's own memory ahead of their use, or out of it."""
     flops: float = 0.0
     unknown_loops: int = 0
     opaque_kernels: int = 0
@@ -68,7 +70,7 @@ class Traffic:
     """As often as they run."""
 
     def add(self, other: Traffic, times: int = 1) -> None:
-        for name in ("bytes", "padding", "flops"):
+        for name in ("bytes", "padding", "staged", "flops"):
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
         self.unknown_loops += other.unknown_loops
         self.opaque_kernels += other.opaque_kernels
@@ -124,6 +126,7 @@ class _Reader:
             if self._in_memory(array):
                 total.bytes += share * array.padded
                 total.padding += share * (array.padded - array.bytes)
+        total.staged = total.bytes if each.opcode in ("copy-start", "slice-start") else 0.0
         fused = self._called(each, "calls") if each.opcode == "fusion" else None
         total.flops = self._flops(each, around)
         for found in [each, *(fused or {}).values()]:

@@ -78,7 +78,7 @@ def test_a_product_reads_its_operands_through_fusions_in_the_fusion_and_what_lie
     )
     found = count(program(entry, fused("view", view) + fused("c", body)))
     assert found.moved == {"f": 2 * 512 * 256 + 4 * 512 * 128, "s": 2 * 256 * 128, "again": 0}
-    assert found.flops == 2 * 512 * 256 * 128
+    assert found.flops == 2 * 512 * 256 * 128 and found.staged == 2 * 256 * 128
 
 
 def test_a_batch_of_products_as_a_dilated_window_is_counted_once():
@@ -297,7 +297,7 @@ def test_what_ptxas_says_becomes_occupancy():
 
 def test_the_largest_limit_binds():
     chip = DATA_SHEETS["TPU v5 lite"]
-    found = bound(chip, "bfloat16", moved=819e9, flops=197e12 / 2, cycles=int(3e9), sent=20e9)
+    found = bound(chip, "bfloat16", moved=819e9, flops=197e12 / 2, cycles=int(3e9), sent=20e9, link=200e9)
     assert found.seconds == pytest.approx({"memory": 1, "arithmetic": 0.5, "cycles": 2, "link": 0.1})
     assert found.binds == "cycles" and found.per_second(1024) == 512
     assert "arithmetic" not in bound(chip, "float32", moved=1, flops=1e12, cycles=None).seconds
@@ -331,6 +331,8 @@ def test_targets_are_whole_machines():
     assert [targets.find("h200", n).topology(n)[1]["topology"] for n in (1, 8, 16)] == ["1x1x1", "1x1x8", "1x2x8"]
     text = targets.find("H200").topology(1)[1]["target_config"]
     assert "memory_bandwidth: 4800000000000" in text and "device_memory_size: 141000000000" in text
+    links = [targets.find(name, n).link(n) for name, n in (("v5e", 256), ("H100", 8), ("H100", 16))]
+    assert links == [200e9, 450e9, 50e9]
     assert targets.find("v5e").title(256) == "TPU v5e x256 (compiled)"
     for name, chips, message in (
         ("v9", 1, "unknown target 'v9'; targets: v5e, v5p"),
