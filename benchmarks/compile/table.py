@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from benchmarks.compile.report import Report
 from benchmarks.compile.schedule import SPILLS
 
 UNITS = ("MXU", "XLU", "VALU", "EUP", "VLOAD", "VSTORE", "SALU")
 """Shown of each kernel: products, rolls and transposes, vector, exp and tanh, loads, stores, scalars; then spills."""
 
 
+def show_report(name: str, report: Report, batch: int | None = None, top: int = 8) -> None:
+    """What is known of one function that `examine` has compiled. batch: spectra of a call, for the bound."""
+    line = {"case": name, "device": report.target.title(report.chips), "error": None, **report.fields(batch)}
+    show_program(line, top)
+    show_lines([line])
+
+
 def show_program(line: dict, top: int) -> None:
     """The largest kernels of a program: on a TPU by cycles, on a GPU by bytes. Or why there is none."""
+    title = " of ".join(filter(None, (line["case"], line.get("preset"))))
     if line["error"]:
-        print(f"\n{line['case']} of {line['preset']}, {line['device']}: {line['error']}", flush=True)
+        print(f"\n{title}, {line['device']}: {line['error']}", flush=True)
         return
-    print(f"\n{line['case']} of {line['preset']}, {line['device']}, compiled in {line['compile_s']:,.0f} s")
+    print(f"\n{title}, {line['device']}, compiled in {line['compile_s']:,.0f} s")
     counted, moved = line["counted_flops"], line["moved_bytes"]
     print(f"  {amount(counted)}FLOP counted, {amount(line['product_flops'])}FLOP in its products", end="")
-    print(f" (+ {line['opaque_kernels']} kernels, unknown)" if line["opaque_kernels"] else "", end="")
+    print(f"; those in {line['opaque_kernels']} kernels are not known" if line["opaque_kernels"] else "", end="")
     print(f"\n  {amount(moved)}B moved, {line['padding_share']:.0%} of it padding", end="")
     staged = line["staged_bytes"] / moved if moved else 0.0
     print(f", {staged:.0%} by copies to and from the chip" if staged else "")

@@ -198,6 +198,8 @@ def test_a_kernel_counts_operands_and_results_and_a_note_nothing():
     )
     found = count(program(entry))
     assert found.bytes == 3 * 4 * 8 * 128 + 4 * 128 and found.opaque_kernels == 1 and found.kinds == {"kernels": 1}
+    entry = entry.replace('{"body":"(a"}', '{debug = false, ir = "a)", name = "layer", num_warps = 4 : i32}')
+    assert count(program(entry)).launches == {"layer": 1}
 
 
 def test_exchanges_count_what_each_device_sends():
