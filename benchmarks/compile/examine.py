@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from benchmarks.compile import ptx, schedule, targets
+from benchmarks.compile import ptx, schedule, targets, twins
 from benchmarks.compile.bound import fitting_batch
 from benchmarks.compile.report import Report
 from benchmarks.compile.targets import Target
@@ -64,8 +64,15 @@ def examine(
         except jax.errors.JaxRuntimeError as error:
             raise _too_large(error, found, batch) or error from None
         seconds = time.perf_counter() - began
-        tpu = found.platform == "tpu"
-        kernels = schedule.read_folder(folder) if tpu else ptx.read_folder(folder, targets.ptxas())
+        text = program.as_text()
+        if found.platform == "tpu":
+            kernels = schedule.read_folder(folder)
+            called = schedule.read_calls(folder)
+            owners = twins.owners(text, called, {kernel.name for kernel in kernels})
+            unscheduled = len(set(called) - owners.keys())
+        else:
+            kernels, owners = ptx.read_folder(folder, targets.ptxas())
+            unscheduled = 0
     sizes = program.memory_analysis()
     memory = {
         "arguments": sizes.argument_size_in_bytes,
@@ -74,7 +81,8 @@ def examine(
         "temporary": sizes.temp_size_in_bytes,
     }
     by_compiler = (program.cost_analysis() or {}).get("flops")
-    report = Report(found, chips, dtype, seconds, memory, by_compiler, flops, count(program.as_text()), kernels)
+    known = (found, chips, dtype, seconds, memory, by_compiler, flops)
+    report = Report(*known, count(text), kernels, owners, unscheduled)
     if found.chip and found.chip.memory and report.peak_bytes > found.chip.memory * 1e9:
         raise does_not_fit(found, report.peak_bytes, found.chip.memory * 1e9, memory["arguments"], batch)
     return report

@@ -19,6 +19,7 @@ WARP, RESERVED = 32, 1024
 _LAUNCH = re.compile(
     r"kCustomKernel .*?\] (\S+) grid: \[([\d, ]+)\] threads: \[([\d, ]+)\]\s+shared_memory: (\d+) bytes"
 )
+_NUMBERED = re.compile(r"^\s*(\d+): kCustomKernel .*?\] (\S+) grid", re.MULTILINE)
 _PROPERTIES = re.compile(
     r"Compiling entry function '([^']+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
     r".*?Used (\d+) registers(.*?)\n",
@@ -60,6 +61,13 @@ def read_launches(text: str) -> dict[str, Launch]:
     }
 
 
+def read_owners(sequence: str, metadata: str) -> dict[str, str]:
+    """Instruction -> kernel: the same ones share a kernel. Of XLA's two lists of thunks, joined by their numbers."""
+    kernels = {int(number): name for number, name in _NUMBERED.findall(sequence)}
+    named = re.findall(r'profile_annotation: "([^"]+)"\s+thunk_id: (\d+)', metadata)
+    return {name: kernels[int(number)] for name, number in named if int(number) in kernels}
+
+
 def read_ptxas(text: str, launches: dict[str, Launch], ptx: str = "") -> list[GpuKernel]:
     """What `ptxas -v` said of the kernels of one file. ptx: its text, for blocks that no launch is known of."""
     found = []
@@ -75,12 +83,14 @@ def read_ptxas(text: str, launches: dict[str, Launch], ptx: str = "") -> list[Gp
     return found
 
 
-def read_folder(folder: Path, ptxas: Path) -> list[GpuKernel]:
-    """Every kernel whose PTX was written there."""
-    launches: dict[str, Launch] = {}
-    for path in folder.glob("*thunk_sequence.txt"):
-        launches |= read_launches(path.read_text())
-    found = []
+def read_folder(folder: Path, ptxas: Path) -> tuple[list[GpuKernel], dict[str, str]]:
+    """Every kernel whose PTX was written there, and which instruction runs which."""
+    sequence, metadata = (
+        "".join(path.read_text() for path in sorted(folder.glob(f"*thunk_{kind}.txt")))
+        for kind in ("sequence", "metadata")
+    )
+    launches = read_launches(sequence)
+    found: list[GpuKernel] = []
     for path in sorted(folder.glob("*.ptx")):
         ptx = path.read_text()
         if ".entry" not in ptx:
@@ -88,7 +98,7 @@ def read_folder(folder: Path, ptxas: Path) -> list[GpuKernel]:
         command = [str(ptxas), "-v", f"-arch={ARCHITECTURE}", str(path), "-o", "/dev/null"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         found += read_ptxas(done.stderr + done.stdout, launches, ptx)
-    return found
+    return found, read_owners(sequence, metadata)
 
 
 def _product(sizes: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,10 @@ class Report:
     counted_flops: float | None
     traffic: Traffic
     kernels: list[Kernel] | list[GpuKernel]
+    owners: dict[str, str]
+    """Instruction -> the kernel that runs it."""
+    unscheduled: int = 0
+    """Kernels that a TPU's program calls and whose schedule was not found: their cycles are missing."""
 
     @property
     def peak_bytes(self) -> int:
@@ -34,22 +37,25 @@ class Report:
         sizes = self.memory
         return sizes["arguments"] + sizes["results"] - sizes["aliased"] + sizes["temporary"]
 
-    @property
-    def launches(self) -> Counter[str]:
-        """Of kernels, by name as the kernels have it."""
-        if self.target.platform == "tpu":
-            return self.traffic.launches
-        return Counter({re.sub(r"\W", "_", name): count for name, count in self.traffic.launches.items()})
+    def by_kernel(self, counted: Counter[str]) -> Counter[str]:
+        """What is counted by instruction (launches, bytes), by the kernel that runs it."""
+        found: Counter[str] = Counter()
+        for name, count in counted.items():
+            found[self.owners.get(name, name)] += count
+        return found
 
-    def times(self, kernel: Kernel | GpuKernel) -> int:
-        """How often it runs in a call. What the program's text does not name is the program itself."""
-        return self.launches.get(kernel.name, 1)
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each kernel runs. What no instruction is, the program itself and its ends, runs once."""
+        launches = self.by_kernel(self.traffic.launches)
+        return Counter({each.name: launches.get(each.name, 1) for each in self.kernels})
 
     @property
     def cycles(self) -> int | None:
         if self.target.platform != "tpu" or not self.kernels:
             return None
-        return sum(self.times(kernel) * kernel.cycles for kernel in self.kernels)
+        calls = self.calls
+        return sum(calls[kernel.name] * kernel.cycles for kernel in self.kernels)
 
     @property
     def bound(self) -> Bound:
@@ -89,6 +95,7 @@ class Report:
             "instructions": dict(traffic.kinds),
             "launches": traffic.launches.total(),
             "unknown_loops": traffic.unknown_loops + sum(not getattr(each, "known", True) for each in self.kernels),
+            "unscheduled_kernels": self.unscheduled,
             "opaque_kernels": traffic.opaque_kernels,
             "collectives": {kind: list(each[1:]) for kind, each in self.collectives().items()},
             "collective_count": len(traffic.collectives),
@@ -101,12 +108,10 @@ class Report:
 
     def kernel_rows(self, most: int = 40) -> list[dict[str, Any]]:
         """The kernels that take most: cycles on a TPU, bytes on a GPU."""
-        moved = self.traffic.moved
-        if self.target.platform != "tpu":
-            moved = Counter({re.sub(r"\W", "_", name): size for name, size in moved.items()})
+        calls, moved = self.calls, self.by_kernel(self.traffic.moved)
         rows = []
         for each in self.kernels:
-            row = {"name": each.name, "times": self.times(each), "bytes": moved.get(each.name, 0.0)}
+            row = {"name": each.name, "times": calls[each.name], "bytes": moved.get(each.name, 0.0)}
             if isinstance(each, Kernel):
                 use = {unit: round(share, 3) for unit, share in each.use().items()}
                 row |= {"cycles": row["times"] * each.cycles, "known": each.known, "use": use}

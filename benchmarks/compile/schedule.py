@@ -151,6 +151,12 @@ def read_folder(folder: Path) -> list[Kernel]:
     return found
 
 
+def read_calls(folder: Path) -> list[str]:
+    """Instructions that the program calls as kernels: those that are the same have one kernel, under one of the names."""
+    texts = [path.read_text(errors="replace") for path in folder.glob(f"*-{WHOLE}-*-final_bundles.txt")]
+    return [name for text in texts for name in re.findall(r"inlined_call [^/\n]*/\* %(\S+) = ", text)]
+
+
 @cache
 def dump_folder() -> Path:
     """Where libtpu writes schedules, one folder for the whole process: it has to be told before it is loaded."""

@@ -39,6 +39,8 @@ def show_program(line: dict, top: int) -> None:
             print(f"  {kind}: {amount(size)}B, {amount(sent)}B sent by each device")
     if line["unknown_loops"]:
         print(f"  loops that run as the data says: {line['unknown_loops']}, counted once (? in a kernel)")
+    if line["unscheduled_kernels"]:
+        print(f"  cycles of {line['unscheduled_kernels']} kernels are missing: no schedule of theirs was found")
     rows = line["kernels"][:top]
     if line["cycles"]:
         _tpu_kernels(rows, line["cycles"])

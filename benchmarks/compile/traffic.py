@@ -53,7 +53,7 @@ class Collective(NamedTuple):
 
 @dataclass
 class Traffic:
-    """What one call moves and does, on one device. Counters are by the name of what runs."""
+    """What one call moves and does, on one device. Counters are by name of the instruction."""
 
     bytes: float = 0.0
     padding: float = 0.0
@@ -134,11 +134,8 @@ class _Reader:
         kind = each.opcode.removesuffix("-start")
         kind = {"custom-call": "kernels", "fusion": "fusions", "copy": "copies"}.get(kind, "others")
         total.kinds["collectives" if total.collectives else kind] += 1
-        # A kernel written for Triton runs under the name that it was given.
-        given = re.search(r', name = "([^"]+)"', each.rest) if each.opcode == "custom-call" else None
-        label = given[1] if given else each.name
-        total.launches[label] += 1
-        total.moved[label] += total.bytes
+        total.launches[each.name] += 1
+        total.moved[each.name] += total.bytes
         return total
 
     def _touched(self, each: Instruction, around: Computation) -> Iterator[tuple[Array, float]]:
