@@ -21,6 +21,7 @@ from benchmarks.history import commit
 from benchmarks.peaks import DATA_SHEETS
 from data_pipelines.errors import MissingExtra, UserError
 
+GUIDE = isolate.ROOT / "docs" / "accelerators.md"
 HEAD = "HloModule jit_f, is_scheduled=true, num_partitions=4\n\n"
 TPU = "{1,0:T(8,128)}"
 
@@ -462,6 +463,17 @@ def test_programs_whose_work_is_known_compiled_for_a_tpu():
         assert scanned.traffic.unknown_loops == 0
     with pytest.raises(UserError, match=r"of a TPU v5e; --batch \d+ would fit$"):
         examine(lambda x: jnp.cumsum(x, 0) @ x, shape(2**17, 2**17), batch=1024)
+
+
+def test_the_kernel_in_the_guide_is_judged_as_it_says(capsys):
+    compiler("v5e")
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict = {}
+    exec(compile(code, str(GUIDE), "exec"), names)
+    report = names["report"]
+    # In and out of memory once, and the weights.
+    assert report.traffic.bytes == 2 * 2 * 2**20 * 128 + 2 * 128**2 and report.bound.binds == "memory"
+    assert report.traffic.opaque_kernels == 1 and "1 kernels" in capsys.readouterr().out
 
 
 def test_programs_whose_work_is_known_compiled_for_a_gpu():
