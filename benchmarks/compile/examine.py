@@ -89,7 +89,7 @@ def examine(
 
 
 def does_not_fit(target: Target, needed: float, memory: float, fixed: float, batch: int | None) -> UserError:
-    line = f"needs {needed / 1e9:,.1f} GB of the {memory / 1e9:,.1f} GB of a {target.label}"
+    line = f"needs {needed / 1e9:,.1f} GB of memory, and {target.label} has {memory / 1e9:,.1f}"
     if batch:
         fits = fitting_batch(batch, needed, memory, fixed)
         line += f"; --batch {fits} would fit" if fits else "; no batch would fit"
@@ -104,7 +104,7 @@ def _too_large(error: Exception, target: Target, batch: int | None) -> UserError
         float(size) * 1024 ** " KMGT".index(unit) for size, unit in re.findall(r"\(?([\d.]+)([KMGT])\b", str(error))
     ]
     if len(sizes) < 2:
-        return UserError(f"does not fit a {target.label}: {str(error).splitlines()[0]}")
+        return UserError(f"does not fit {target.label}: {str(error).splitlines()[0]}")
     return does_not_fit(target, sizes[0], sizes[1], 0.0, batch)
 
 
