@@ -93,6 +93,8 @@ def main(arguments: list[str] | None = None) -> list[dict]:
             lines = run(options)
     except UserError as error:
         raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; results so far are kept") from None
     table.show_lines(lines)
     if options.compare is not None:
         table.show_comparison(before, lines)

@@ -25,7 +25,7 @@ def show_program(line: dict, top: int) -> None:
     print(f"\n{title}, {line['device']}, compiled in {line['compile_s']:,.0f} s")
     counted, moved = line["counted_flops"], line["moved_bytes"]
     print(f"  {amount(counted)}FLOP counted, {amount(line['product_flops'])}FLOP in its products", end="")
-    print(f"; those in {line['opaque_kernels']} kernels are not known" if line["opaque_kernels"] else "", end="")
+    print("; what its kernels do inside is not known" if line["opaque_kernels"] else "", end="")
     print(f"\n  {amount(moved)}B moved, {line['padding_share']:.0%} of it padding", end="")
     staged = line["staged_bytes"] / moved if moved else 0.0
     print(f", {staged:.0%} by copies to and from the chip" if staged else "")
