@@ -62,7 +62,7 @@ def examine(
         try:
             program = lowered.compile(compiler_options=options)
         except jax.errors.JaxRuntimeError as error:
-            raise _too_large(error, found, batch) or error from None
+            raise too_large(error, found, batch) or error from None
         seconds = time.perf_counter() - began
         text = program.as_text()
         if found.platform == "tpu":
@@ -96,16 +96,14 @@ def does_not_fit(target: Target, needed: float, memory: float, fixed: float, bat
     return UserError(line)
 
 
-def _too_large(error: Exception, target: Target, batch: int | None) -> UserError | None:
-    """A compiler's complaint about memory in our words."""
-    if "RESOURCE_EXHAUSTED" not in str(error):
+def too_large(error: Exception, target: Target, batch: int | None) -> UserError | None:
+    """A compiler's complaint about the chip's memory in our words; None for any other, such as one about VMEM."""
+    found = re.search(r"\(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)", str(error))
+    found = found or re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
+    if "RESOURCE_EXHAUSTED" not in str(error) or found is None:
         return None
-    sizes = [
-        float(size) * 1024 ** " KMGT".index(unit) for size, unit in re.findall(r"\(?([\d.]+)([KMGT])\b", str(error))
-    ]
-    if len(sizes) < 2:
-        return UserError(f"does not fit {target.label}: {str(error).splitlines()[0]}")
-    return does_not_fit(target, sizes[0], sizes[1], 0.0, batch)
+    needed, memory = (float(found[at]) * 1024 ** " KMGT".index(found[at + 1]) for at in (1, 3))
+    return does_not_fit(target, needed, memory, 0.0, batch)
 
 
 def _empty(folder: Path) -> Path:

@@ -46,9 +46,9 @@ class Report:
 
     @property
     def calls(self) -> Counter[str]:
-        """How often each kernel runs. What no instruction is, the program itself and its ends, runs once."""
-        launches = self.by_kernel(self.traffic.launches)
-        return Counter({each.name: launches.get(each.name, 1) for each in self.kernels})
+        """How often each kernel runs. What no instruction runs, the program itself and its ends, counts once."""
+        launches, owned = self.by_kernel(self.traffic.launches), set(self.owners.values())
+        return Counter({each.name: launches[each.name] if each.name in owned else 1 for each in self.kernels})
 
     @property
     def cycles(self) -> int | None:

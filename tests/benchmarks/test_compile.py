@@ -12,7 +12,7 @@ from benchmarks import measure
 from benchmarks.compile import __main__ as command
 from benchmarks.compile import isolate, ptx, schedule, table, targets, twins
 from benchmarks.compile.bound import bound, fitting_batch
-from benchmarks.compile.examine import examine
+from benchmarks.compile.examine import examine, too_large
 from benchmarks.compile.hlo import read_arrays
 from benchmarks.compile.request import Request
 from benchmarks.compile.revision import checkout
@@ -346,6 +346,24 @@ def test_the_clock_of_a_chip_is_what_its_units_need_for_its_peak():
 )
 def test_a_batch_that_fits_is_named(batch, needed, memory, fixed, fits):
     assert fitting_batch(batch, needed, memory, fixed) == fits
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (64.00G) exceeds "
+            "available HBM (16.00G).",
+            "needs 68.7 GB of memory, and TPU v5e has 17.2; --batch 256 would fit",
+        ),
+        ("RESOURCE_EXHAUSTED: memory space hbm. Used 32.00G of 16.00G hbm. Exceeded", "--batch 512 would fit"),
+        ("RESOURCE_EXHAUSTED: Ran out of memory in vmem. Size 20.00M and limit 16.00M", None),
+        ("INTERNAL: (64.00G) exceeds available HBM (16.00G)", None),
+    ],
+)
+def test_only_a_complaint_about_the_chips_memory_is_put_in_our_words(message, said):
+    found = too_large(RuntimeError(message), targets.find("v5e"), 1024)
+    assert found is None if said is None else said in str(found)
 
 
 def test_targets_are_whole_machines():
