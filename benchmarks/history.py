@@ -55,7 +55,7 @@ def _definitions_at(at: str, root: Path) -> frozenset[str] | None:
 @cache
 def _definitions_run(benchmark: str, root: Path) -> frozenset[str]:
     """Those of the present files that a benchmark runs."""
-    found, todo = set(), [f"benchmarks.{benchmark}"]
+    found, todo = set(), [f"benchmarks.{benchmark}", f"benchmarks.{benchmark}.__main__"]
     while todo:
         path = _file(todo.pop(), root)
         if path and path not in found:

@@ -23,7 +23,7 @@ from benchmarks import history
 
 KEY = ("benchmark", "case", "preset", "device", "dtype", "length", "batch")
 PEERS = ("torch_eager", "torch_compile", "torch_merged")
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "libtpu", "jax-cuda12-plugin")
 
 
 class Timing(NamedTuple):

@@ -8,17 +8,44 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Dense peak TFLOP/s by dtype and memory GB/s, from the makers' data sheets. A device that is not here has no
-# MFU rather than a wrong one.
-DATA_SHEETS: dict[str, tuple[dict[str, float], float]] = {
-    "NVIDIA H200": ({"bfloat16": 989.0, "float32": 67.0}, 4800.0),
-    "NVIDIA H100 80GB HBM3": ({"bfloat16": 989.0, "float32": 67.0}, 3350.0),
-    "NVIDIA A100-SXM4-80GB": ({"bfloat16": 312.0, "float32": 19.5}, 2039.0),
-    "TPU v4": ({"bfloat16": 275.0}, 1228.0),
-    "TPU v5 lite": ({"bfloat16": 197.0}, 819.0),
-    "TPU v5p": ({"bfloat16": 459.0}, 2765.0),
-    "TPU v6 lite": ({"bfloat16": 918.0}, 1640.0),
+GIB = 2**30 / 1e9
+"""In GB: memory is sold in units that are larger by 7 %."""
+
+
+class Chip(NamedTuple):
+    """One device as JAX counts them, from the maker's data sheet; None where that is silent."""
+
+    flops: dict[str, float]
+    """Dense peak of matrix products by dtype, TFLOP/s."""
+    bandwidth: float
+    """Of the main memory, GB/s."""
+    memory: float | None = None
+    """GB."""
+    clock: float | None = None
+    """GHz. Of TPUs: peak / (units * their rows * columns * 2), times 2 from v6e on, whose units take two rows a cycle."""
+    units: int | None = None
+    """Matrix units (MXUs, 128 x 128 up to v5p, then 256 x 256) or streaming multiprocessors."""
+    link: float | None = None
+    """What it can send to other devices, all links together, GB/s."""
+
+
+# TPUs: cloud.google.com/tpu/docs, pages v4, v5e, v5p, v6e and tpu7x; link is the interconnect's rate in one direction.
+# A device of v5p is a chip of two cores that work as one; of TPU7x, one of a chip's two cores. NVIDIA: data sheets of
+# A100, H100 SXM and H200 SXM, without sparsity; link is NVLink in one direction. A device that is not here has no MFU
+# and no bound rather than a wrong one.
+DATA_SHEETS: dict[str, Chip] = {
+    "NVIDIA H200": Chip({"bfloat16": 989.0, "float32": 67.0}, 4800.0, 141.0, 1.98, 132, 450.0),
+    "NVIDIA H100 80GB HBM3": Chip({"bfloat16": 989.0, "float32": 67.0}, 3350.0, 79.1 * GIB, 1.98, 132, 450.0),
+    "NVIDIA A100-SXM4-80GB": Chip({"bfloat16": 312.0, "float32": 19.5}, 2039.0, 80 * GIB, 1.41, 108, 300.0),
+    "TPU v4": Chip({"bfloat16": 275.0}, 1228.0, 32 * GIB, 1.05, 8, 300.0),
+    "TPU v5 lite": Chip({"bfloat16": 197.0}, 819.0, 16 * GIB, 1.5, 4, 200.0),
+    "TPU v5": Chip({"bfloat16": 459.0}, 2765.0, 95 * GIB, 1.75, 8, 600.0),
+    "TPU v6 lite": Chip({"bfloat16": 918.0}, 1640.0, 32 * GIB, 1.75, 2, 400.0),
+    "TPU7x": Chip({"bfloat16": 1153.5}, 3690.0, 96 * GIB, None, 2, 300.0),
 }
+# Other names that JAX has had for the same.
+DATA_SHEETS["TPU v5p"] = DATA_SHEETS["TPU v5"]
+DATA_SHEETS["TPU v5e"], DATA_SHEETS["TPU v6e"] = DATA_SHEETS["TPU v5 lite"], DATA_SHEETS["TPU v6 lite"]
 
 
 class Roofs(NamedTuple):
@@ -50,9 +77,9 @@ def measure_roofs(dtype: str = "float32", small: bool = False) -> Roofs:
 def data_sheet(dtype: str) -> tuple[float, float] | None:
     """(FLOP/s, bytes/s) promised for this device, or None where it is unknown."""
     known = DATA_SHEETS.get(jax.devices()[0].device_kind)
-    if known is None or dtype not in known[0]:
+    if known is None or dtype not in known.flops:
         return None
-    return known[0][dtype] * 1e12, known[1] * 1e9
+    return known.flops[dtype] * 1e12, known.bandwidth * 1e9
 
 
 def mfu(flops: float, seconds: float, dtype: str) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.compile import targets
 from data_pipelines.dataset.chunks import Beam
 from data_pipelines.errors import MissingExtra
 from data_pipelines.feff.campaign import Campaign, run_campaign
@@ -37,6 +38,8 @@ def read_xdi(folder):
 
 
 WITHOUT = {
+    "aot-gpu": ("jax_cuda12_plugin", lambda folder: targets.require(targets.find("H100"))),
+    "aot-tpu": ("libtpu", lambda folder: targets.require(targets.find("v5e"))),
     "baselines": ("xgboost", fit_xgboost),
     "beam": ("apache_beam.options.pipeline_options", lambda folder: Beam("DirectRunner").run([])),
     "beamline": ("larch", read_xdi),
@@ -81,9 +84,9 @@ def test_every_requirement_is_pinned(extras):
 
 
 def test_the_tests_of_every_extra_run(extras):
-    """`study` holds `baselines`; PyTorch comes from .ci/run, as its CPU build."""
+    """`study` holds `baselines`; PyTorch comes from .ci/run, as its CPU build; compilers for other chips from nobody."""
     installed = re.search(r"-e '\.\[([a-z,]+)\]'", (ROOT / "README.md").read_text())[1]
-    assert {"", "baselines", "torch", *installed.split(",")} == set(extras)
+    assert {"", "baselines", "torch", "aot-tpu", "aot-gpu", *installed.split(",")} == set(extras)
 
 
 def test_every_extra_that_is_named_exists(extras):
@@ -94,5 +97,5 @@ def test_every_extra_that_is_named_exists(extras):
     for path in texts:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"pip install '?spt-jax", text), path
-        named = re.findall(r"'\.\[([a-z,]+)\]'|MissingExtra\([\"']([a-z]+)[\"']|extras? `([a-z]+)`", text)
+        named = re.findall(r"'\.\[([a-z,-]+)\]'|MissingExtra\([\"']([a-z-]+)[\"']|extras? `([a-z-]+)`", text)
         assert {name for found in named for name in "".join(found).split(",")} <= set(extras), path

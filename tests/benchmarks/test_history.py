@@ -9,6 +9,9 @@ from benchmarks import history
 
 FILES = {
     "benchmarks/ops.py": '"""Ops."""\nfrom spt_jax.old import double\n\n\ndef main():\n    return double(2)\n',
+    "benchmarks/many/__init__.py": "",
+    "benchmarks/many/__main__.py": "from benchmarks.many import part\n",
+    "benchmarks/many/part.py": "FOUR = 4\n",
     "benchmarks/build.py": 'COMMAND = ["-m", "spt_jax.launch"]\n',
     "spt_jax/__init__.py": "",
     "spt_jax/old.py": "def double(x):\n    return 2 * x\n",
@@ -59,15 +62,24 @@ MOVED = {
         ({"benchmarks/ops.py": FILES["benchmarks/ops.py"].replace("2", "3")}, {"ops"}),
         ({"spt_jax/old.py": FILES["spt_jax/old.py"].replace("2", "3")}, {"ops", "build"}),
         ({"spt_jax/launch.py": "def main():\n    return 1\n"}, {"build"}),
+        ({"benchmarks/many/part.py": "FOUR = 5\n"}, {"many"}),
     ],
-    ids=["nothing", "moved and explained", "elsewhere", "itself", "what it imports", "what it starts"],
+    ids=[
+        "nothing",
+        "moved and explained",
+        "elsewhere",
+        "itself",
+        "what it imports",
+        "what it starts",
+        "a part of a package",
+    ],
 )
 def test_a_row_is_old_where_code_that_it_runs_changed(repository, change, old):
     at = git(repository, "rev-parse", "--short", "HEAD")
     if change is MOVED:
         (repository / "spt_jax/old.py").unlink()
     write(repository, change)
-    assert {name for name in ("ops", "build") if age_of(name, at, repository) == "old"} == old
+    assert {name for name in ("ops", "build", "many") if age_of(name, at, repository) == "old"} == old
     assert all(age_of(name, at, repository) in ("", "old") for name in ("ops", "build"))
     python = [name for name in git(repository, "status", "--porcelain").splitlines() if name]
     assert history.commit(repository) == at + ("+" if python else "")
