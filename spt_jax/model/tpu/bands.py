@@ -87,11 +87,6 @@ class Shape:
     dtype: str
 
     @property
-    def margin(self) -> int:
-        """Slabs of zeros on either side of what is moved by a period: further than any move reaches."""
-        return max((p for _, p in self.folds), default=0) + 2
-
-    @property
     def folds(self) -> tuple[tuple[int, int], ...]:
         """(frequency, period) of the candidates with more than one row."""
         found = ((f, -(-self.length // f)) for f in range(1, self.highest + 1))
@@ -155,27 +150,22 @@ def _chosen(shape: Shape, moves: list, bands: list[Array], read: Callable, width
     return [[numbers(each.reshape(-1, LANES), dtype) for each in pair] for pair in found]
 
 
-def _clear_margins(shape: Shape, ref) -> None:
-    """Zeros on either side of a sequence that is read beyond its ends."""
-    zero = jnp.zeros((ref.shape[0], *ref.shape[2:]), ref.dtype)
-
-    def clear(i, _):
-        ref[:, i], ref[:, shape.length + shape.margin + i] = zero, zero
-        return 0
-
-    over(shape.margin, clear, 0)
+def _clear_ends(ref: Ref, width: int) -> None:
+    """Zeros in the first and last `width` slabs, which what is read from beyond the ends of a sequence finds."""
+    slabs = ref.shape[-3]
+    for slab in (*range(width), *range(slabs - width, slabs)):
+        ref[..., slab, :, :] = jnp.zeros((*ref.shape[:-3], *ref.shape[-2:]), ref.dtype)
 
 
 def _features(shape: Shape, x, bands, ends, vectors: Vectors, products: Products, n, rows, y) -> Array:
     """Fill n with the normed sequence, `rows` with S_r and y with what each band convolves to; returns the mean of n."""
-    length, k, width, margin = shape.length, len(bands), x.shape[1], shape.margin
+    length, k, width = shape.length, len(bands), x.shape[1]
     zero = jnp.zeros((width, LANES), jnp.float32)
 
     @pl.when(pl.program_id(0) == 0)
     def _():
-        for slab in (0, 1, length + ENDS, length + ENDS + 1):
-            n[slab] = zero.astype(n.dtype)
-        _clear_margins(shape, rows)
+        _clear_ends(n, ENDS)
+        _clear_ends(rows, 1)
 
 
     def norm(l, total):
@@ -188,7 +178,7 @@ def _features(shape: Shape, x, bands, ends, vectors: Vectors, products: Products
 
     def tap(i, _):
         found = dot(products.taps[...], _around(n, i - 1)).reshape(3, *zero.shape)
-        rows[:, i + margin - 1] = found.astype(rows.dtype)
+        rows[:, i + ENDS - 1] = found.astype(rows.dtype)
         return 0
 
     over(length + 2, tap, 0, 2)
@@ -197,14 +187,17 @@ def _features(shape: Shape, x, bands, ends, vectors: Vectors, products: Products
         part = pl.ds(start, min(CHUNK, width - start))
 
         def fold(l, _, part=part):
-            moves = [((2, l + period + margin), (0, l - period + margin)) for _, period in shape.folds]
+            moves = [
+                ((2, jnp.minimum(l + period, length + 1) + ENDS), (0, jnp.maximum(l - period, -2) + ENDS))
+                for _, period in shape.folds
+            ]
             sums = _chosen(shape, moves, bands, lambda place: [rows[*place, part]] * k, part.size)
-            shared = rows[1, l + margin, part].astype(jnp.float32) + vectors.bias[part]
+            shared = rows[1, l + ENDS, part].astype(jnp.float32) + vectors.bias[part]
             for j in range(k):
-                y[j, l + margin, part] = (shared + sums[j][0] + sums[j][1]).astype(y.dtype)
+                y[j, l + 1, part] = (shared + sums[j][0] + sums[j][1]).astype(y.dtype)
             return 0
 
-        over(length, fold, 0, 1)
+        over(length, fold, 0, 2)
 
     def take(i, _):
         taken = []
@@ -214,8 +207,8 @@ def _features(shape: Shape, x, bands, ends, vectors: Vectors, products: Products
             taken.append((place, frequency, eights(dot((products.left, products.right)[side][...], beside))))
         for place, frequency, each in taken:
             for j in range(k):
-                less = eights(y[j, place + margin].astype(jnp.float32)) - jnp.where(bands[j] == frequency, each, 0)
-                y[j, place + margin] = less.reshape(zero.shape).astype(y.dtype)
+                less = eights(y[j, place + 1].astype(jnp.float32)) - jnp.where(bands[j] == frequency, each, 0)
+                y[j, place + 1] = less.reshape(zero.shape).astype(y.dtype)
         return 0
 
     over(ends.shape[1] // 2, take, 0, 1)
@@ -224,14 +217,14 @@ def _features(shape: Shape, x, bands, ends, vectors: Vectors, products: Products
 
 def _forward_kernel(shape: Shape, x, bands_ref, keep, ends, *refs) -> None:
     vectors, products, head, (out, n, rows, y) = _weights(refs)
-    k, length, margin = len(bands_ref), shape.length, shape.margin
+    k, length = len(bands_ref), shape.length
     bands = [bands_ref[j] for j in range(k)]
     mean = _features(shape, x, bands, ends, vectors, products, n, rows, y)
 
     def activate(l, totals):
-        features = [gelu(y[j, l + margin].astype(jnp.float32)) for j in range(k)]
+        features = [gelu(y[j, l + 1].astype(jnp.float32)) for j in range(k)]
         for j, each in enumerate(features):
-            y[j, l + margin] = each.astype(y.dtype)
+            y[j, l + 1] = each.astype(y.dtype)
         return [total + each for total, each in zip(totals, features, strict=True)]
 
     totals = over(length, activate, [jnp.zeros(keep.shape, jnp.float32)] * k, 2)
@@ -240,7 +233,7 @@ def _forward_kernel(shape: Shape, x, bands_ref, keep, ends, *refs) -> None:
     kept = keep[...]
 
     def fuse(l, _):
-        fused = sum(share[j : j + 1] * y[j, l + margin].astype(jnp.float32) for j in range(k))
+        fused = sum(share[j : j + 1] * y[j, l + 1].astype(jnp.float32) for j in range(k))
         update = dot(products.out[...], fused) + vectors.out_bias[...]
         out[l] = (x[l].astype(jnp.float32) + kept * update).astype(out.dtype)
         return 0
@@ -252,7 +245,7 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
     vectors, products, head, refs = _weights(refs)
     back, dx, refs = Products(*refs[:4]), refs[4], refs[5:]
     dvectors, dproducts, dhead, (n, rows, y, z) = _weights(refs)
-    k, length, width, dtype, margin = len(bands_ref), shape.length, x.shape[1], shape.dtype, shape.margin
+    k, length, width, dtype = len(bands_ref), shape.length, x.shape[1], shape.dtype
     bands = [bands_ref[j] for j in range(k)]
     zero = jnp.zeros((width, LANES), jnp.float32)
 
@@ -260,12 +253,12 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
     def _():
         for each in (*dvectors, *dproducts, *dhead):
             each[...] = jnp.zeros(each.shape, jnp.float32)
-        _clear_margins(shape, y)
+        _clear_ends(y, 1)
 
     mean = _features(shape, x, bands, ends, vectors, products, n, rows, y)
 
     def activate(l, totals):
-        return [total + gelu(y[j, l + margin].astype(jnp.float32)) for j, total in enumerate(totals)]
+        return [total + gelu(y[j, l + 1].astype(jnp.float32)) for j, total in enumerate(totals)]
 
     totals = over(length, activate, [zero] * k, 2)
     head = Head(*(each[...] for each in head))
@@ -276,7 +269,7 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
         to_bias, to_share = carry
         to_update = kept * g[l].astype(jnp.float32)
         to_fused = dot(back.out[...], to_update)
-        features = [gelu(y[j, l + margin].astype(jnp.float32)) for j in range(k)]
+        features = [gelu(y[j, l + 1].astype(jnp.float32)) for j in range(k)]
         fused = sum(share[j : j + 1] * each for j, each in enumerate(features))
         dproducts.out[...] += dot(to_update.astype(dtype), fused, (1, 1))
         z[l + ENDS] = to_fused.astype(z.dtype)
@@ -293,9 +286,9 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
     def inactivate(l, to_bias):
         to_fused = z[l + ENDS].astype(jnp.float32)
         for j in range(k):
-            slope = gelu_slope(y[j, l + margin].astype(jnp.float32))
+            slope = gelu_slope(y[j, l + 1].astype(jnp.float32))
             each = (share[j : j + 1] * to_fused + to_features[j]) * slope
-            y[j, l + margin] = each.astype(y.dtype)
+            y[j, l + 1] = each.astype(y.dtype)
             to_bias = to_bias + each
         return to_bias
 
@@ -305,19 +298,19 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
         part = pl.ds(start, min(CHUNK, width - start))
 
         def unfold(i, _, part=part):
-            place = i - 1 + margin
-            moves = [(place + period, place - period) for _, period in shape.folds]
+            # y has one slab of zeros before its first point.
+            moves = [(jnp.minimum(i + period, length + 1), jnp.maximum(i - period, 0)) for _, period in shape.folds]
             sums = _chosen(shape, moves, bands, lambda at: [y[j, at, part] for j in range(k)], part.size)
-            rows[1, place, part] = sum(y[j, place, part].astype(jnp.float32) for j in range(k)).astype(rows.dtype)
+            rows[1, i + 1, part] = sum(y[j, i, part].astype(jnp.float32) for j in range(k)).astype(rows.dtype)
             for side, r in enumerate((0, 2)):
-                rows[r, place, part] = sum(sums[j][side] for j in range(k)).astype(rows.dtype)
+                rows[r, i + 1, part] = sum(sums[j][side] for j in range(k)).astype(rows.dtype)
             return 0
 
-        over(length + 2, unfold, 0, 1)
+        over(length + 2, unfold, 0, 2)
 
     def untap(i, _):
         places = [count * i + number for number in range(count)]
-        to_rows = [rows[:, at + margin - 1].reshape(3 * width, LANES).astype(dtype) for at in places]
+        to_rows = [rows[:, at + ENDS - 1].reshape(3 * width, LANES).astype(dtype) for at in places]
         around = [_around(n, at - 1) for at in places]
         dproducts.taps[...] += dot(jnp.concatenate(to_rows, axis=1), jnp.concatenate(around, axis=1), (1, 1))
         return 0
@@ -327,7 +320,7 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
     over((length + 2) // count, untap, 0, 1)
 
     def to_norm(l, _):
-        z[l + ENDS] = dot(back.taps[...], rows[:, pl.ds(l + margin - 1, 3)].reshape(9 * width, LANES)).astype(z.dtype)
+        z[l + ENDS] = dot(back.taps[...], rows[:, pl.ds(l + ENDS - 1, 3)].reshape(9 * width, LANES)).astype(z.dtype)
         return 0
 
     over(length, to_norm, 0, 2)
@@ -336,7 +329,7 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
         found = []
         for side, number in _PAIR:
             place, period, frequency = (ends[side, 2 * i + number, part] for part in range(3))
-            taken = [jnp.where(bands[j] == frequency, eights(y[j, place + margin].astype(jnp.float32)), 0) for j in range(k)]
+            taken = [jnp.where(bands[j] == frequency, eights(y[j, place + 1].astype(jnp.float32)), 0) for j in range(k)]
             taken = -sum(taken).reshape(zero.shape)
             at = place + (-1, 1)[side]
             beside = _beside(n, at, period, length - 1)
@@ -391,11 +384,11 @@ def _inputs(shape: Shape, w: BandWeights) -> tuple[tuple[Array, ...], Products]:
 
 def _scratch(shape: Shape, k: int, width: int) -> list[Any]:
     """The normed sequence, S_r, and what each band convolves to."""
-    slabs, wide = shape.length + 2 * ENDS, shape.length + 2 * shape.margin
+    slabs = shape.length + 2 * ENDS
     return [
         pltpu.VMEM((slabs, width, LANES), jnp.dtype(shape.dtype)),
-        pltpu.VMEM((3, wide, width, LANES), jnp.dtype(shape.dtype)),
-        pltpu.VMEM((k, wide, width, LANES), jnp.dtype(shape.dtype)),
+        pltpu.VMEM((3, slabs, width, LANES), jnp.dtype(shape.dtype)),
+        pltpu.VMEM((k, shape.length + 2, width, LANES), jnp.dtype(shape.dtype)),
     ]
 
 
@@ -428,7 +421,7 @@ def _backward(shape: Shape, saved, g):
         (*whole, *back),
         (jax.ShapeDtypeStruct(x.shape, x.dtype),),
         tuple(float32),
-        [*scratch, pltpu.VMEM((shape.length + 2 * ENDS, x.shape[1], LANES), jnp.float32)],
+        [*scratch, pltpu.VMEM(scratch[0].shape, scratch[0].dtype)],
     )
     v, p, head, _ = _weights(tuple(totals))
     v, d = Vectors(*(each.sum(axis=1, keepdims=True) for each in v)), x.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ LANES = 128  # spectra of a tile
 SUBLANES = 16  # rows of a tile of bfloat16: widths are multiples of it
 NORM_EPSILON = 1e-6  # that of nnx.LayerNorm
 VMEM_BYTES = 100 * 2**20
+MOST_TWICE = 4 * 2**20  # bytes of a tile that the chip's memory holds twice
 INTERPRET = False  # run as Python on any backend: for tests
 
 
@@ -98,7 +100,10 @@ def run_tiles(
 
     def cut(x: Any) -> pl.BlockSpec:
         leading = x.shape[:-1]
-        return pl.BlockSpec((*leading, LANES), lambda i: (*(0 for _ in leading), i))
+        size = math.prod(leading) * LANES * x.dtype.itemsize
+        # The next tile is fetched while this one is worked on, where there is room for both.
+        mode = pl.Buffered(1) if size > MOST_TWICE else None
+        return pl.BlockSpec((*leading, LANES), lambda i: (*(0 for _ in leading), i), pipeline_mode=mode)
 
     def same(x: Any) -> pl.BlockSpec:
         return pl.BlockSpec(x.shape, lambda i: tuple(0 for _ in x.shape))
