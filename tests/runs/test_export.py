@@ -77,6 +77,10 @@ def test_the_commands_hand_over(run, file, capsys):
         main(["predict", str(model), str(EXAMPLE), "--format", "json"])
     first, second = capsys.readouterr().out.split("]\n[")
     assert json.loads(first + "]") == json.loads("[" + second)
+    for model in (run, file):
+        main(["evaluate", str(model), "--data", str(LIBRARY)])
+    said = capsys.readouterr().out
+    assert said[: len(said) // 2] == said[len(said) // 2 :] and not (file.parent / "metrics.json").exists()
     with pytest.raises(SystemExit):
         main(["export", str(run), "--out", str(run)])
     assert "is a folder" in capsys.readouterr().err
