@@ -146,22 +146,49 @@ class Export:
 
     It holds the network with its weights as StableHLO (jax.export; CPU, CUDA and TPU, any batch size) and all that
     `spt-jax predict FILE xmu.dat` and `spt_jax.load("FILE")` need: they then work without flax, orbax and the run.
+
+    With --compiled-batch also programs compiled ahead of time, for one kind of device and one version of jax: a process
+    that finds one answers without compiling, any other compiles and says so. They are machine code; take such files
+    from people whose programs you would run.
+
+      spt-jax export run --out model.spt --compiled-batch 1 256
+      spt-jax export run --out model.spt --compiled-batch 4096 --chip h200
     """
 
     model: tyro.conf.Positional[Path]
     """Run folder made by `spt-jax train`, or folder of `spt-jax ensemble`."""
     out: Path
     """File to write, for instance model.spt."""
+    compiled_batch: Annotated[tuple[int, ...], Range(least=1), tyro.conf.arg(metavar="B...")] = ()
+    """Sizes of batches to compile ahead of time: 1 is what one spectrum asks for, 256 what several do."""
+    chip: Annotated[str, tyro.conf.arg(metavar="CHIP")] = ""
+    """Chip they are compiled for, which need not be here: v5e, v5p, v6e, h100, h200; this machine where not given."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.chip and not self.compiled_batch:
+            raise UserError("--chip says for which chip; say for which batches with --compiled-batch 1 256")
 
     def run(self) -> None:
+        import jax
+
         from spt_jax.inference.load import load_folder
+        from spt_jax.runs.ahead import compile_ahead
         from spt_jax.runs.export import export
+        from spt_jax.runs.targets import device_of
 
         if self.out.is_dir():
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")
         self.out.parent.mkdir(parents=True, exist_ok=True)
+        device = device_of(self.chip) if self.chip else None
         model = load_folder(self.model)
-        export(model.blueprint, model.network, self.out)
+        with Bars() as report:
+            sizes, programs = dict.fromkeys(self.compiled_batch), []
+            for number, size in enumerate(sizes):
+                report("compiling", number, len(sizes))
+                place = device or jax.devices()[0]
+                programs.append(compile_ahead(model.network, size, model.blueprint.grid.points, place))
+        export(model.blueprint, model.network, self.out, programs=programs)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         print(f"Next: spt-jax predict {self.out} xmu.dat")
 

@@ -89,7 +89,7 @@ def predict_dataset(
         several = devices if devices and devices.devices > 1 else None
         usual = BATCH_SIZE if jax.default_backend() == "cpu" else BATCH_SIZE_ACCELERATOR
         size = (batch_size or usual) * (several.devices if several else 1)
-        run = Compiled(loaded.network, size, dataset.grid.points, several)
+        run = Compiled(loaded.network, size, dataset.grid.points, several) if several else loaded.compiled(size)
         _answer(loaded, run, dataset, left, file, total, report)
     return Answered(total, file.join(), False, loaded)
 

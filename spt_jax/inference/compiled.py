@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spt_jax.runs.ahead import Program, side_by_side
 from spt_jax.runs.blueprint import Network
 
 
@@ -29,16 +30,25 @@ class Devices(Protocol):
 class Compiled:
     """The program of a network for batches of `size` spectra of `length` points.
 
-    Its outputs leave the device side by side: each copy costs. devices: that the rows are cut over; the first one where
-    not given.
+    devices: that the rows are cut over; the first one where not given. ready: the program, where it was compiled ahead
+    of time for that one.
     """
 
-    def __init__(self, network: Network, size: int, length: int, devices: Devices | None = None):
+    def __init__(
+        self,
+        network: Network,
+        size: int,
+        length: int,
+        devices: Devices | None = None,
+        ready: Program | None = None,
+    ):
         self.size, self._devices = size, devices
         shapes = jax.ShapeDtypeStruct((size, length), jnp.float32), jax.ShapeDtypeStruct((size,), jnp.int32)
         self._like = jax.eval_shape(jax.jit(network), *shapes)
         program = side_by_side(network)
-        if devices:
+        if ready:
+            self._call = ready
+        elif devices:
             like = devices.place_rows(tuple(np.zeros(shape.shape, shape.dtype) for shape in shapes))
             self._call = jax.jit(devices.by_rows(program)).lower(*like).compile()
         else:
@@ -62,14 +72,3 @@ class Compiled:
             found[name] = flat[:, start:stop].reshape(like.shape).astype(like.dtype, copy=False)
             start = stop
         return found
-
-
-def side_by_side(network: Network) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The network with all outputs as one float32 array, (B, numbers of all of them)."""
-    network = jax.jit(network)
-
-    def program(spectrum: jax.Array, atomic_number: jax.Array) -> jax.Array:
-        parts = network(spectrum, atomic_number).values()
-        return jnp.concatenate([part.reshape(len(spectrum), -1).astype(jnp.float32) for part in parts], axis=1)
-
-    return program

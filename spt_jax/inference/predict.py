@@ -19,6 +19,7 @@ from data_pipelines.spectra.grid import all_to_grid, to_grid
 from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
+from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Answers, answers_of
@@ -63,9 +64,11 @@ class Model:
     Pickled, it is the content of an exported file: it needs no run folder where it is read, and no flax.
     """
 
-    def __init__(self, blueprint: Blueprint, network: Network):
+    def __init__(self, blueprint: Blueprint, network: Network, programs: Programs | None = None):
+        """programs: of the network, compiled ahead of time."""
         self.blueprint = blueprint
         self.network = network
+        self._programs = programs
         self.decisions = blueprint.decisions or Decisions()
         self._compiled: dict[int, Compiled] = {}
 
@@ -88,11 +91,17 @@ class Model:
         spectrum, atomic_number = np.asarray(spectrum, np.float32), np.asarray(atomic_number, np.int32)
         count = len(spectrum)
         size = 1 if count == 1 else CHUNK
-        if size not in self._compiled:
-            self._compiled[size] = Compiled(self.network, size, self.blueprint.grid.points)
-        run = self._compiled[size]
+        run = self.compiled(size)
         # A single spectrum has no time for a detour.
         return run(spectrum, atomic_number) if size == count else in_pieces(run, size, spectrum, atomic_number)
+
+    def compiled(self, size: int) -> Compiled:
+        """The network for `size` spectra at a time on the first device: compiled once, or ahead of time."""
+        if size not in self._compiled:
+            length = self.blueprint.grid.points
+            ready = self._programs.find(size, length) if self._programs else None
+            self._compiled[size] = Compiled(self.network, size, length, ready=ready)
+        return self._compiled[size]
 
     def answers(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> Answers:
         """The same as class probabilities and values in their units, of the descriptors it learnt.
