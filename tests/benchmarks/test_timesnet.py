@@ -51,7 +51,17 @@ def source(tmp_path):
 
 def test_small_run_measures_training_and_inference(timesnet, source, tmp_path, capsys):
     before = list(sys.path), {name for name in sys.modules if name.split(".")[0] in timesnet.NAMES}
-    fields = ["--small", "--mode", "fixed", "--length", "24", "--repeats", "2", "--json", str(tmp_path / "results.jsonl")]
+    fields = [
+        "--small",
+        "--mode",
+        "fixed",
+        "--length",
+        "24",
+        "--repeats",
+        "2",
+        "--json",
+        str(tmp_path / "results.jsonl"),
+    ]
     lines = timesnet.main(["--source", str(source), *fields])
     assert before == (sys.path, {name for name in sys.modules if name.split(".")[0] in timesnet.NAMES})
     assert [(line["benchmark"], line["batch"], line["length"]) for line in lines] == [
