@@ -1,4 +1,5 @@
-"""Latency of one spectrum and throughput of many: the jitted network, the exported file reloaded, and all of `predict`.
+"""Latency of one spectrum and throughput of many: the jitted network, the exported file reloaded, and all of `predict`;
+and of a new process from its start to its first answer, with and without a program compiled ahead of time.
 
 `python -m benchmarks.latency`. On a CPU batch 1 runs in a process of its own that is held to --cores.
 """
@@ -26,6 +27,7 @@ from flax import nnx
 from benchmarks import measure, workload
 from data_pipelines.schema import EnergyGrid
 from spt_jax.inference.predict import Model
+from spt_jax.runs.ahead import compile_ahead
 from spt_jax.runs.export import export, load_exported
 
 COLUMNS = {
@@ -55,14 +57,17 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--cores", type=int, default=1, help="CPU cores for batch 1; larger batches have all")
     options = options.parse_args(argv)
     batches = [int(b) for b in (options.batches or ("1,4" if options.small else "1,64,1024")).split(",")]
-    lines, loading = [], None
+    lines, started = [], []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.spt"
         if find_spec("flatbuffers"):
             model = make_model(options)
             export(model.blueprint, model.network, path)
-            key = {"length": options.length, "batch": 1}
-            loading = measure.record("latency", "process start to answer", options, **key, **_fresh_process(path))
+            ready, key = Path(folder) / "ready.spt", {"length": options.length, "batch": 1}
+            program = compile_ahead(model.network, 1, options.length, jax.devices()[0])
+            export(model.blueprint, model.network, ready, programs=[program])
+            for case, each in {"process start to answer": path, "the same, compiled ahead": ready}.items():
+                started.append(measure.record("latency", case, options, **key, **_fresh_process(each)))
         else:
             print("flatbuffers is not installed: the exported file is left out")
         for batch in batches:
@@ -74,9 +79,10 @@ def main(argv: list[str] | None = None) -> None:
             else:
                 lines += run(options, batch, path)
     measure.show(lines, COLUMNS)
-    if loading:
-        print(f"Exported file: {loading['export_bytes'] / 1e6:.1f} MB, read in {1e3 * loading['load_s']:.0f} ms;")
-        print(f"{loading['median_ms'] / 1e3:.1f} s from the start of a process to its first answer.")
+    for line in started:
+        ahead = ", compiled ahead" if "ahead" in line["case"] else ""
+        print(f"Exported file{ahead}: {line['export_bytes'] / 1e6:.1f} MB, read in {1e3 * line['load_s']:.0f} ms;")
+        print(f"{line['median_ms'] / 1e3:.1f} s from the start of a process to its first answer.")
 
 
 def make_model(options: argparse.Namespace) -> Model:
@@ -135,8 +141,8 @@ def _raw(rng: np.random.Generator, grid: EnergyGrid) -> tuple[np.ndarray, np.nda
 
 
 def _fresh_process(path: Path) -> dict[str, float]:
-    # This process may hold the memory of an accelerator.
-    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    # This process may hold the memory of an accelerator. A program kept from another run would not be compiled.
+    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_ENABLE_COMPILATION_CACHE": "false"}
     began = time.perf_counter()
     command = [sys.executable, "-c", FIRST_ANSWER, str(path)]
     ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from data_pipelines.library import LIBRARY
+from spt_jax.commands import screen
 from spt_jax.training import progress
 from spt_jax.training.progress import Live, TrainingLine
 from tests.test_cli import SMALL
@@ -55,6 +56,20 @@ def test_training_says_in_a_log_that_it_begins_and_each_validation():
     assert log.getvalue().splitlines() == [
         "reading the data, compiling",
         "epoch 2/9  loss 1.250  score 0.500  640/s",
+    ]
+
+
+def test_a_throughput_is_of_what_this_run_did(monkeypatch):
+    log, clock = io.StringIO(), iter([10.0, 14.0, 20.0])
+    monkeypatch.setattr(screen, "errors", Console(file=log))
+    monkeypatch.setattr(screen.time, "monotonic", lambda: next(clock))
+    report = screen.Throughput()
+    report(4000, 10000)
+    report(8000, 10000)
+    report(10000, 10000)
+    assert log.getvalue().splitlines() == [
+        "4,000 of 10,000 spectra",
+        "10,000 of 10,000 spectra  600/s  0:00:00 left",
     ]
 
 

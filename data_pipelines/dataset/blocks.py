@@ -125,6 +125,20 @@ def join(parts: list[Rows]) -> Rows:
     return Rows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
+def cuts(sizes: np.ndarray, start: int, stop: int) -> Iterator[tuple[int, slice]]:
+    """Where the rows from `start` to `stop` of a source lie: numbers of blocks of (blocks,) sizes, and which rows of each.
+
+    >>> list(cuts(np.array([4, 4, 2]), 3, 9))
+    [(0, slice(3, 4, None)), (1, slice(0, 4, None)), (2, slice(0, 1, None))]
+    """
+    ends = np.cumsum(sizes)
+    block = int(np.searchsorted(ends, start, "right"))
+    while start < stop:
+        first, end = int(ends[block] - sizes[block]), min(int(ends[block]), stop)
+        yield block, slice(start - first, end - first)
+        start, block = end, block + 1
+
+
 class BlockSource(Protocol):
     """Examples in blocks, wherever they lie. sizes: (blocks,) rows of each."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
-from data_pipelines.dataset.blocks import BlockSource
+from data_pipelines.dataset.blocks import BlockSource, Rows
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch, EnergyGrid
@@ -31,6 +33,13 @@ class Split:
         """So many rows at most; all where None."""
         texts = (column[:most] for column in (self.ids, self.materials, self.absorbers))
         return Split(*texts, Batch(*(array[:most] for array in self.batch)))
+
+
+class Identified(NamedTuple):
+    """Some rows of a split, as stored, and who they are. texts: (N,) id, material, element, edge."""
+
+    rows: Rows
+    texts: pa.Table
 
 
 class Data(ABC):
@@ -65,7 +74,7 @@ class Data(ABC):
         """Where the rows of each of these sets lie in `split(...)`."""
 
     def count(self, split: str) -> int:
-        """Examples of a split. Raises DatasetError where it has none."""
+        """Identified of a split. Raises DatasetError where it has none."""
         if not self.examples.get(split):
             known = ", ".join(name for name, count in self.examples.items() if count)
             raise DatasetError(f"{self.name}: no examples in split {split!r}; it has {known or 'none at all'}")
@@ -78,6 +87,13 @@ class BlockData(Data):
     @abstractmethod
     def blocks(self, split: str) -> BlockSource:
         """The blocks of one split in stored order. Raises DatasetError where there are none."""
+
+    @abstractmethod
+    def reader(self, split: str) -> Callable[[int, int], Identified]:
+        """A function that reads the rows from one number to another, in stored order; for one thread, best in order.
+
+        However large the set, in memory are these rows and the texts of some more.
+        """
 
     def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> Stream:
         """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.

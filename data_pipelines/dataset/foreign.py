@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property, lru_cache
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from data_pipelines.dataset import blocks, card, statistics, tfds
 from data_pipelines.dataset.blocks import BLOCK_ROWS, OPEN_SHARDS, Rows
-from data_pipelines.dataset.data import BlockData, Split, join
+from data_pipelines.dataset.data import BlockData, Identified, Split, join
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
@@ -84,6 +85,22 @@ class TfdsFolder(BlockData):
         """The records of a split, so many at a time."""
         self.count(split)
         return RecordBlocks(self._files[split], self.grid.points)
+
+    def reader(self, split: str) -> Callable[[int, int], Identified]:
+        """A function that reads the rows from one number to another; a record holds its own texts."""
+        source = self.blocks(split)
+
+        def read(start: int, stop: int) -> Identified:
+            held, texts = [], []
+            for block, rows in blocks.cuts(source.sizes, start, stop):
+                own, said = source.read(block)
+                held.append(Rows(*(array[rows] for array in own)))
+                elements, edges = zip(*(absorber.split() for absorber in said.absorbers[rows]), strict=True)
+                columns = {"id": said.ids[rows], "material": said.materials[rows], "element": elements, "edge": edges}
+                texts.append(pa.table(columns))
+            return Identified(blocks.join(held), pa.concat_tables(texts))
+
+        return read
 
     @cached_property
     def _known(self) -> Known:

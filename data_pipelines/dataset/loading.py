@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pyarrow.compute as pc
 
 from data_pipelines.dataset import blocks, card, parts, statistics
 from data_pipelines.dataset.blocks import REMEDY, Blocks
-from data_pipelines.dataset.data import BlockData, Split
+from data_pipelines.dataset.data import BlockData, Identified, Split
+from data_pipelines.dataset.identities import Identities
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256
@@ -65,6 +67,17 @@ class Dataset(BlockData):
         found = Blocks([parts.paths(self.path, part)[blocks.FOLDER] for part in self._parts(split)], split)
         self._check(found.rows, split, "in blocks")
         return found
+
+    def reader(self, split: str) -> Callable[[int, int], Identified]:
+        """A function that reads the rows from one number to another, with what the ledger says of them."""
+        source, identities = self.blocks(split), Identities(self.path, self._parts(split), split)
+
+        def read(start: int, stop: int) -> Identified:
+            own = blocks.cuts(source.sizes, start, stop)
+            held = [blocks.Rows(*(array[rows] for array in source[block])) for block, rows in own]
+            return Identified(blocks.join(held), identities.read(start, stop))
+
+        return read
 
     def _check(self, found: int, split: str, where: str) -> None:
         if found != self.count(split):

@@ -82,6 +82,29 @@ def edge_step(mu: np.ndarray, highest_start: float = MAX_START) -> float:
     return step
 
 
+def refused(mu: np.ndarray) -> dict[int, SpectrumError]:
+    """Rows of (N, L) spectra on the grid that `to_grid` would refuse if it were given them, with its reason.
+
+    >>> list(refused(np.array([np.linspace(0, 1, 20), np.ones(20), np.full(20, np.nan)])))
+    [1, 2]
+    """
+    post = post_edge(mu)
+    with np.errstate(invalid="ignore"):
+        step = post.mean(axis=1)
+        good = (step > 0) & (mu[:, 0] <= MAX_START * step) & (post.std(axis=1) <= step) & (mu.min(axis=1) >= -step / 2)
+        good &= np.isfinite(mu).all(axis=1)
+    found = {}
+    for row in np.flatnonzero(~good).tolist():
+        try:
+            if not np.isfinite(mu[row]).all():
+                point = int(np.argmin(np.isfinite(mu[row]))) + 1
+                raise SpectrumError("not finite", f"point {point} holds NaN or infinity")
+            edge_step(mu[row])
+        except SpectrumError as error:
+            found[row] = error
+    return found
+
+
 def to_grid(energy: np.ndarray, mu: np.ndarray, grid: EnergyGrid, element: str, edge: str = "K") -> np.ndarray:
     """(N,) energy in eV and (N,) mu -> (grid.points,) float32 with unit edge step.
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from data_pipelines.errors import UserError
-from spt_jax.commands.screen import Bars, console, errors
+from data_pipelines.ranges import Range, check
+from spt_jax.commands.screen import Bars, Throughput, console, errors
 
 if TYPE_CHECKING:
     from spt_jax.inference.predict import Prediction
@@ -22,10 +23,10 @@ MANY = 256
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a trained model on a split: a table on the screen, and RUN/metrics.json."""
+    """Score a trained model on a split: a table on the screen, and RUN/metrics.json where it is a folder."""
 
     model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`, or folder of `spt-jax ensemble`."""
+    """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, or file made by `spt-jax export`."""
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...")]
     """Dataset folders, as of `spt-jax train`; of several, all spectra are scored together, without weights."""
     split: Annotated[Literal["train", "validation", "test"], tyro.conf.arg(metavar="SPLIT")] = "test"
@@ -34,19 +35,28 @@ class Evaluate:
     def run(self) -> None:
         from data_pipelines.dataset.opening import open_data
         from spt_jax.inference.evaluate import as_table, evaluate
-        from spt_jax.inference.load import load_folder
+        from spt_jax.inference.predict import load
         from spt_jax.runs.folder import write_metrics
 
-        metrics = evaluate(load_folder(self.model), open_data(self.data), self.split).metrics
-        write_metrics(self.model, metrics)
+        metrics = evaluate(load(self.model), open_data(self.data), self.split).metrics
+        if self.model.is_dir():
+            write_metrics(self.model, metrics)
         console.print(as_table(metrics))
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Descriptors of spectra: FEFF's xmu.dat, text of two columns (energy in eV, mu in any scale), XDI or Athena files.
+    """Descriptors of spectra: FEFF's xmu.dat, text of two columns (energy in eV, mu in any scale), XDI or Athena files;
+    or with --data of a whole dataset.
 
     A file that cannot be used costs a line on stderr, and exit status 1 at the end; the others are answered.
+
+      spt-jax predict run xmu.dat
+      spt-jax predict run --data dataset --out answers.parquet
+
+    A dataset is streamed through all devices into one Parquet file with a row for each spectrum: id, material, split,
+    element, edge, each descriptor with its probability (of a class) or low and high (ends of the interval of a value),
+    and error. After a stop the same command goes on where it was; until it is through, what is done lies in OUT.parts.
     """
 
     model: tyro.conf.Positional[Path]
@@ -59,8 +69,51 @@ class Predict:
     """Absorption edge where the file does not name it."""
     format: Literal["table", "json", "csv"] = "table"
     """How to print the result."""
+    data: Path | None = None
+    """Dataset folder made by `spt-jax prepare`, or one of TFDS, in the place of files."""
+    out: Path | None = None
+    """Parquet file to write, with --data."""
+    split: tuple[str, ...] = ()
+    """With --data, these splits of it; all where not given."""
+    batch_size: Annotated[int, Range(least=0)] = 0
+    """With --data, spectra on each device at a time; 0 means 256 on a CPU and 4096 elsewhere."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.data and self.files:
+            raise UserError("--data takes the place of files; give one of them")
+        if self.data and not self.out:
+            raise UserError("--data needs a file for the answers: --out answers.parquet")
+        if not self.data and (self.out or self.split):
+            raise UserError("--out and --split are of a dataset; give --data DATASET")
 
     def run(self) -> None:
+        if self.data:
+            self._predict_dataset()
+        else:
+            self._predict_files()
+
+    def _predict_dataset(self) -> None:
+        from data_pipelines.dataset.opening import open_data
+        from spt_jax.inference.bulk import predict_dataset
+        from spt_jax.training.sharding import Layout, make_mesh
+
+        if self.out.is_dir():
+            raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'answers.parquet'}")
+        dataset = open_data(self.data)
+        with Throughput() as report:
+            done = predict_dataset(
+                self.model, dataset, self.out, self.split, self.batch_size, Layout(make_mesh()), report
+            )
+        if done.model.blueprint.decisions is None:
+            _note_undecided()
+        if done.before:
+            print(f"{self.out}: done before, {done.rows:,} spectra")
+            return
+        silent = f", {done.silent:,} of them without answers (column error)" if done.silent else ""
+        print(f"{self.out}: {done.rows:,} spectra{silent}, {self.out.stat().st_size / 1e6:.1f} MB")
+
+    def _predict_files(self) -> None:
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
         from spt_jax.inference.spectra import files_of, predict_files
@@ -82,8 +135,7 @@ class Predict:
                     out.write(text)
         out.flush()
         if model.blueprint.decisions is None and len(bad) < len(files):
-            note = "note: this model has no fitted decisions: the most likely classes, and no intervals"
-            errors.print(note, style="yellow", highlight=False, soft_wrap=True)
+            _note_undecided()
         if bad:
             raise UserError(bad[0] if len(files) == 1 else f"{len(bad)} of {len(files)} files could not be read")
 
@@ -94,24 +146,56 @@ class Export:
 
     It holds the network with its weights as StableHLO (jax.export; CPU, CUDA and TPU, any batch size) and all that
     `spt-jax predict FILE xmu.dat` and `spt_jax.load("FILE")` need: they then work without flax, orbax and the run.
+
+    With --compiled-batch also programs compiled ahead of time, for one kind of device and one version of jax: a process
+    that finds one answers without compiling, any other compiles and says so. They are machine code; take such files
+    from people whose programs you would run.
+
+      spt-jax export run --out model.spt --compiled-batch 1 256
+      spt-jax export run --out model.spt --compiled-batch 4096 --chip h200
     """
 
     model: tyro.conf.Positional[Path]
     """Run folder made by `spt-jax train`, or folder of `spt-jax ensemble`."""
     out: Path
     """File to write, for instance model.spt."""
+    compiled_batch: Annotated[tuple[int, ...], Range(least=1), tyro.conf.arg(metavar="B...")] = ()
+    """Sizes of batches to compile ahead of time: 1 is what one spectrum asks for, 256 what several do."""
+    chip: Annotated[str, tyro.conf.arg(metavar="CHIP")] = ""
+    """Chip they are compiled for, which need not be here: v5e, v5p, v6e, h100, h200; this machine where not given."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.chip and not self.compiled_batch:
+            raise UserError("--chip says for which chip; say for which batches with --compiled-batch 1 256")
 
     def run(self) -> None:
+        import jax
+
         from spt_jax.inference.load import load_folder
+        from spt_jax.runs.ahead import compile_ahead
         from spt_jax.runs.export import export
+        from spt_jax.runs.targets import device_of
 
         if self.out.is_dir():
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")
         self.out.parent.mkdir(parents=True, exist_ok=True)
+        device = device_of(self.chip) if self.chip else None
         model = load_folder(self.model)
-        export(model.blueprint, model.network, self.out)
+        with Bars() as report:
+            sizes, programs = dict.fromkeys(self.compiled_batch), []
+            for number, size in enumerate(sizes):
+                report("compiling", number, len(sizes))
+                place = device or jax.devices()[0]
+                programs.append(compile_ahead(model.network, size, model.blueprint.grid.points, place))
+        export(model.blueprint, model.network, self.out, programs=programs)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         print(f"Next: spt-jax predict {self.out} xmu.dat")
+
+
+def _note_undecided() -> None:
+    note = "note: this model has no fitted decisions: the most likely classes, and no intervals"
+    errors.print(note, style="yellow", highlight=False, soft_wrap=True)
 
 
 def _watched(

@@ -8,7 +8,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -33,6 +35,25 @@ class Bars(Live):
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         self.tell(f"{stage:9s} {done}/{total}", done, total, stage, aloud=done == total)
+
+
+class Throughput(Live):
+    """report(done, total): spectra that are done, how many in a second of this run, and how long the rest will take."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            errors, "reading the model, compiling", BarColumn(bar_width=12), TextColumn("{task.description}")
+        )
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        self._first = self._first or (done, now)
+        speed = (done - self._first[0]) / max(now - self._first[1], 1e-3)
+        text = f"{done:,} of {total:,} spectra"
+        if speed:
+            text += f"  {speed:,.0f}/s  {timedelta(seconds=round((total - done) / speed))} left"
+        self.tell(text, done, total, aloud=done == total or not speed)
 
 
 @contextlib.contextmanager

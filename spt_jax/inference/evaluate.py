@@ -11,7 +11,6 @@ from rich.table import Table
 
 from data_pipelines.dataset.data import Data, Split
 from data_pipelines.dataset.opening import open_data
-from data_pipelines.errors import DatasetError
 from data_pipelines.schema import SITE_KINDS, Batch, descriptor, site_kind
 from spt_jax.inference.output import legend
 from spt_jax.inference.predict import Model, load
@@ -45,10 +44,7 @@ def evaluate(model: Model | Path | str, dataset: Data | Path | str, name: str = 
     split = dataset.split(name)
     for absorber in sorted(set(split.absorbers)):
         model.absorber(*absorber.split())
-    if dataset.grid != model.blueprint.grid:
-        raise DatasetError(
-            f"{dataset.name} has the grid {dataset.grid}, the model was trained on {model.blueprint.grid}"
-        )
+    model.check_grid(dataset.name, dataset.grid)
     outputs = model.outputs(split.batch.spectrum, split.batch.atomic_number)
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in split.absorbers])
     answers, decisions = answers_of(outputs, model.blueprint.learnt_tasks), model.decisions

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.errors import CountedError, SpectrumError, UserError
+from data_pipelines.errors import CountedError, DatasetError, SpectrumError, UserError
 from data_pipelines.readers.spectrum import Measured
-from data_pipelines.schema import SYMBOLS, Descriptor, descriptor, site_kind
+from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
 from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
+from spt_jax.inference.compiled import Compiled
+from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Answers, answers_of
@@ -58,39 +58,17 @@ class Prediction:
     error: str = ""
 
 
-class Compiled:
-    """A network compiled for batches of one size. Its outputs leave the device side by side: each copy costs."""
-
-    def __init__(self, network: Network, size: int, length: int):
-        arguments = jax.ShapeDtypeStruct((size, length), jnp.float32), jax.ShapeDtypeStruct((size,), jnp.int32)
-        network = jax.jit(network)
-
-        def side_by_side(spectrum: jax.Array, atomic_number: jax.Array) -> jax.Array:
-            parts = network(spectrum, atomic_number).values()
-            return jnp.concatenate([part.reshape(size, -1).astype(jnp.float32) for part in parts], axis=1)
-
-        self._like = jax.eval_shape(network, *arguments)
-        self._call = jax.jit(side_by_side).lower(*arguments).compile()
-
-    def __call__(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> dict[str, np.ndarray]:
-        """(size, L) float32 and (size,) int32 -> (size, ...) outputs."""
-        flat, outputs, start = np.asarray(self._call(spectrum, atomic_number)), {}, 0
-        for name, like in self._like.items():
-            stop = start + like.size // like.shape[0]
-            outputs[name] = flat[:, start:stop].reshape(like.shape).astype(like.dtype, copy=False)
-            start = stop
-        return outputs
-
-
 class Model:
     """A trained model. `predict` for people, `outputs` and `answers` for arrays.
 
     Pickled, it is the content of an exported file: it needs no run folder where it is read, and no flax.
     """
 
-    def __init__(self, blueprint: Blueprint, network: Network):
+    def __init__(self, blueprint: Blueprint, network: Network, programs: Programs | None = None):
+        """programs: of the network, compiled ahead of time."""
         self.blueprint = blueprint
         self.network = network
+        self._programs = programs
         self.decisions = blueprint.decisions or Decisions()
         self._compiled: dict[int, Compiled] = {}
 
@@ -113,11 +91,17 @@ class Model:
         spectrum, atomic_number = np.asarray(spectrum, np.float32), np.asarray(atomic_number, np.int32)
         count = len(spectrum)
         size = 1 if count == 1 else CHUNK
-        if size not in self._compiled:
-            self._compiled[size] = Compiled(self.network, size, self.blueprint.grid.points)
-        run = self._compiled[size]
+        run = self.compiled(size)
         # A single spectrum has no time for a detour.
         return run(spectrum, atomic_number) if size == count else in_pieces(run, size, spectrum, atomic_number)
+
+    def compiled(self, size: int) -> Compiled:
+        """The network for `size` spectra at a time on the first device: compiled once, or ahead of time."""
+        if size not in self._compiled:
+            length = self.blueprint.grid.points
+            ready = self._programs.find(size, length) if self._programs else None
+            self._compiled[size] = Compiled(self.network, size, length, ready=ready)
+        return self._compiled[size]
 
     def answers(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> Answers:
         """The same as class probabilities and values in their units, of the descriptors it learnt.
@@ -205,6 +189,11 @@ class Model:
         if found not in known:
             raise SpectrumError("wrong element or edge", f"{found}; this model was trained on {', '.join(known)}")
         return found
+
+    def check_grid(self, name: str, grid: EnergyGrid) -> None:
+        """Raises DatasetError where spectra on the grid of the dataset `name` are not what this model was trained on."""
+        if grid != self.blueprint.grid:
+            raise DatasetError(f"{name} has the grid {grid}, the model was trained on {self.blueprint.grid}")
 
     def _values(self, spectrum: np.ndarray, absorbers: list[str]) -> list[dict[str, Value]]:
         """(N, L) spectra on the grid and their N absorbers -> what is said of each."""

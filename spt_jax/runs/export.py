@@ -1,7 +1,8 @@
 """A trained model as one file, to be used where there is no flax, no orbax and no run folder.
 
 The file is a zip of two members: model.json with what inference must know, and network.bin, the network with its
-weights as StableHLO (jax.export) for any batch size. It is read by this package, or by jax.export alone.
+weights as StableHLO (jax.export) for any batch size. It is read by this package, or by jax.export alone. There may be
+programs compiled ahead of time as well, ahead-N.bin, that model.json tells the machines of (ahead.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -18,20 +20,35 @@ from jax import export as jax_export
 
 from data_pipelines.errors import CheckpointError
 from data_pipelines.files import write_atomic
+from spt_jax.runs.ahead import Ahead, Machine, Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.runs.formats import EXPORT, export_of_today
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-DOCUMENT, NETWORK = "model.json", "network.bin"
+DOCUMENT, NETWORK, PROGRAM = "model.json", "network.bin", "ahead-{}.bin"
 AGAIN = "make one with `spt-jax export RUN --out FILE`"
 
 
-def export(blueprint: Blueprint, network: Network, path: Path, platforms: tuple[str, ...] = PLATFORMS) -> None:
-    """Write a model to the file `path`, whole or not at all; other platforms than this machine's need not be here."""
-    write_atomic(path, exported(blueprint, network, platforms))
+def export(
+    blueprint: Blueprint,
+    network: Network,
+    path: Path,
+    platforms: tuple[str, ...] = PLATFORMS,
+    programs: Sequence[Ahead] = (),
+) -> None:
+    """Write a model to the file `path`, whole or not at all; other platforms than this machine's need not be here.
+
+    programs: that were compiled of it ahead of time.
+    """
+    write_atomic(path, exported(blueprint, network, platforms, programs))
 
 
-def exported(blueprint: Blueprint, network: Network, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
+def exported(
+    blueprint: Blueprint,
+    network: Network,
+    platforms: tuple[str, ...] = PLATFORMS,
+    programs: Sequence[Ahead] = (),
+) -> bytes:
     """The content of such a file."""
     # A network that comes from a file runs on the platforms of that file.
     platforms = getattr(getattr(network, "__self__", None), "platforms", platforms)
@@ -40,24 +57,28 @@ def exported(blueprint: Blueprint, network: Network, platforms: tuple[str, ...] 
     atomic_number = jax.ShapeDtypeStruct((batch,), jnp.int32)
     program = jax_export.export(jax.jit(network), platforms=platforms)(spectrum, atomic_number)
     document = {"format": EXPORT, "platforms": platforms, "jax": jax.__version__, **blueprint.to_json()}
+    document["ahead"] = [each.to_json() for each in programs]
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(DOCUMENT, json.dumps(document, indent=1))
         archive.writestr(NETWORK, program.serialize())
+        for number, each in enumerate(programs):
+            archive.writestr(PROGRAM.format(number), each.content)
     return content.getvalue()
 
 
-def load_exported(path: Path) -> tuple[Blueprint, Network]:
-    """What `export` wrote. Raises CheckpointError where `path` is not such a file, is damaged, of another version or for other devices."""
+def load_exported(path: Path) -> tuple[Blueprint, Network, Programs]:
+    """What `export` wrote, and its programs compiled ahead for this machine. Raises CheckpointError where `path` is not such a file, is damaged, of another version or for other devices."""
     return read_exported(path.read_bytes(), str(path))
 
 
-def read_exported(content: bytes, path: str) -> tuple[Blueprint, Network]:
+def read_exported(content: bytes, path: str) -> tuple[Blueprint, Network, Programs]:
     """The same of the content of a file; `path` is what errors call it."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             document, content = json.loads(archive.read(DOCUMENT)), archive.read(NETWORK)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+            programs = _programs(archive, document.get("ahead", ()), path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not an exported model, or damaged ({error}); {AGAIN}") from None
     try:
         document = export_of_today(document)
@@ -69,8 +90,20 @@ def read_exported(content: bytes, path: str) -> tuple[Blueprint, Network]:
             f"{path}: exported for {platforms}, jax runs on {here} here; {AGAIN}, or set JAX_PLATFORMS"
         )
     try:
-        return Blueprint.from_json(document), jax_export.deserialize(bytearray(content)).call
+        return Blueprint.from_json(document), jax_export.deserialize(bytearray(content)).call, programs
     except Exception as error:  # another descriptor table, or whatever jax says to the files of another version
         reason = " ".join(str(error).split()) or type(error).__name__
         made = f"another version of spt-jax or by jax {document.get('jax')}"
         raise CheckpointError(f"{path}: exported by {made} ({reason}); {AGAIN}") from None
+
+
+def _programs(archive: zipfile.ZipFile, stated: Sequence[dict], path: str) -> Programs:
+    """Those for the first device are read; the others only counted."""
+    machines = [Machine(**each["machine"]) for each in stated]
+    here = Machine.of(jax.devices()[0]) if machines else None
+    own = {
+        int(each["batch"]): archive.read(PROGRAM.format(number))
+        for number, (each, machine) in enumerate(zip(stated, machines, strict=True))
+        if machine == here
+    }
+    return Programs(path, own, frozenset(machines) - {here})

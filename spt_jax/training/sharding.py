@@ -98,8 +98,16 @@ class Layout:
 
     def place_rows(self, batch: Any) -> Any:
         """Outside jit: this process's rows of a batch -> the global batch, cut over all devices."""
+        if self.mesh is None:
+            return jax.device_put(batch)
         sharding = NamedSharding(self.mesh, CUT)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+    def by_rows(self, function: Callable) -> Callable:
+        """Of a function of rows that gives rows: each device has its own, and nothing crosses between them."""
+        if self.mesh is None:
+            return function
+        return jax.shard_map(function, mesh=self.mesh, in_specs=CUT, out_specs=CUT, check_vma=False)
 
     def cut(self, tree: Any) -> Any:
         """Inside jit: cut by rows over the devices."""

@@ -64,6 +64,8 @@ def test_every_command_takes_the_folder(folder, capsys, tmp_path):
     [first], [second] = json.loads(first + "]"), json.loads("[" + second)
     for name, each in first["descriptors"].items():
         assert each["value"] == pytest.approx(second["descriptors"][name]["value"], abs=1e-5)
+    main(["predict", str(folder), "--data", str(LIBRARY), "--out", str(tmp_path / "a.parquet"), "--split", "test"])
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'a.parquet'}: 75 spectra, ")
 
 
 def test_a_member_without_a_model_is_named(tmp_path):

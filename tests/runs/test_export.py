@@ -77,9 +77,25 @@ def test_the_commands_hand_over(run, file, capsys):
         main(["predict", str(model), str(EXAMPLE), "--format", "json"])
     first, second = capsys.readouterr().out.split("]\n[")
     assert json.loads(first + "]") == json.loads("[" + second)
+    for model in (run, file):
+        main(["evaluate", str(model), "--data", str(LIBRARY)])
+    said = capsys.readouterr().out
+    assert said[: len(said) // 2] == said[len(said) // 2 :] and not (file.parent / "metrics.json").exists()
     with pytest.raises(SystemExit):
         main(["export", str(run), "--out", str(run)])
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_the_command_puts_programs_into_the_file(run, file, tmp_path, capsys):
+    main(["export", str(run), "--out", str(tmp_path / "ready.spt"), "--compiled-batch", "1", "1"])
+    with zipfile.ZipFile(tmp_path / "ready.spt") as archive:
+        assert archive.namelist() == ["model.json", "network.bin", "ahead-0.bin"]
+        assert [each["batch"] for each in json.loads(archive.read("model.json"))["ahead"]] == [1]
+    capsys.readouterr()
+    for model in (file, tmp_path / "ready.spt"):
+        main(["predict", str(model), str(EXAMPLE), "--format", "json"])
+    first, second = capsys.readouterr().out.split("]\n[")
+    assert json.loads(first + "]") == json.loads("[" + second)
 
 
 def rewritten(file, path, **changes):

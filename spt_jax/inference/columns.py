@@ -1,0 +1,78 @@
+"""What a model says of some examples of a dataset, as columns of a table: a row for each, null where nothing is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_pipelines.dataset.data import Identified
+from data_pipelines.errors import SpectrumError
+from data_pipelines.schema import descriptor, site_kind
+from data_pipelines.spectra.grid import refused
+from spt_jax.inference.predict import Model
+from spt_jax.tasks import answers_of
+
+
+def schema_of(model: Model) -> pa.Schema:
+    """id, material, split, element, edge; then of each descriptor its value and `NAME_probability` of a class, or
+    `NAME_low` and `NAME_high`, the ends of the interval of a number; then `error`, why there are no answers."""
+    fields = [pa.field(name, pa.string()) for name in ("id", "material", "split", "element", "edge")]
+    for task in model.blueprint.learnt_tasks:
+        if task.classes:
+            fields += [pa.field(task.name, pa.int16()), pa.field(f"{task.name}_probability", pa.float32())]
+        else:
+            fields += [pa.field(name, pa.float32()) for name in (task.name, f"{task.name}_low", f"{task.name}_high")]
+    return pa.schema([*fields, pa.field("error", pa.string())])
+
+
+def errors_of(model: Model, examples: Identified) -> list[str | None]:
+    """Why `predict` would refuse each example; None where it would not."""
+    texts = examples.texts
+    absorbers = pc.binary_join_element_wise(texts["element"], texts["edge"], " ").combine_chunks().dictionary_encode()
+    unknown = [_unknown(model, absorber) for absorber in absorbers.dictionary.to_pylist()]
+    found = [unknown[index] for index in absorbers.indices.to_pylist()]
+    for row, error in refused(examples.rows.spectrum).items():
+        found[row] = found[row] or str(error)
+    return found
+
+
+def table_of(
+    model: Model, outputs: dict[str, np.ndarray], texts: pa.Table, errors: list[str | None], split: str
+) -> pa.Table:
+    """(N,) rows of `schema_of`. outputs: (N, ...) of the heads. errors: of each row, as of `errors_of`."""
+    answers, decisions = answers_of(outputs, model.blueprint.learnt_tasks), model.decisions
+    decided, likely, intervals = (
+        decisions.decided(answers),
+        decisions.probabilities(answers),
+        decisions.intervals(answers),
+    )
+    elements = texts["element"].combine_chunks().dictionary_encode()
+    kinds = np.array([site_kind(element) for element in elements.dictionary.to_pylist()])[elements.indices.to_numpy()]
+    silent = np.array([error is not None for error in errors])
+    columns: dict[str, pa.Array] = {"split": pa.repeat(split, len(texts)), "error": pa.array(errors, pa.string())}
+    columns |= {name: texts[name] for name in ("id", "material", "element", "edge")}
+    for task in model.blueprint.learnt_tasks:
+        name, d = task.name, descriptor(task.name)
+        nothing = silent | ~np.isin(kinds, d.sites)
+        if task.classes:
+            chosen = decided[name]
+            chance = likely[name][np.arange(len(chosen)), chosen]
+            columns[name] = pa.array(np.take(d.classes, chosen).astype(np.int16), mask=nothing)
+            columns[f"{name}_probability"] = pa.array(chance.astype(np.float32), mask=nothing)
+            continue
+        columns[name] = pa.array(decided[name].astype(np.float32), mask=nothing)
+        ends = intervals[name].T.astype(np.float32) if name in intervals else None
+        for place, end in enumerate(("low", "high")):
+            said = pa.nulls(len(texts), pa.float32()) if ends is None else pa.array(ends[place], mask=nothing)
+            columns[f"{name}_{end}"] = said
+    schema = schema_of(model)
+    return pa.table({name: columns[name] for name in schema.names}, schema)
+
+
+def _unknown(model: Model, absorber: str) -> str | None:
+    try:
+        model.absorber(*absorber.split())
+    except SpectrumError as error:
+        return str(error)
+    return None
