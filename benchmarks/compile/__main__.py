@@ -39,6 +39,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="arithmetic of the network"
     )
+    parser.add_argument("--kernels", choices=("auto", "off"), default="auto", help="off: blocks as XLA programs alone")
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS), help="what is compiled")
     parser.add_argument("--memory", type=float, default=Limits().memory_gb, metavar="GB", help="limit of a compilation")
     parser.add_argument("--time", type=float, default=Limits().time_s, metavar="S", help="limit of a compilation")
@@ -69,10 +70,12 @@ def run(options: argparse.Namespace, root: Path = ROOT, **fields: str) -> list[d
         target = targets.find(name, options.chips)
         same = {"batch": options.batch, "length": options.length}
         given = Request(program, options.preset, target.name, options.chips, **same, dtype=options.dtype)
-        found = compile_alone(given._replace(small=options.small), Limits(options.memory, options.time), root)
+        given = given._replace(small=options.small, kernels=options.kernels)
+        found = compile_alone(given, Limits(options.memory, options.time), root)
         device = target.title(options.chips)
+        case = program if options.kernels == "auto" else f"{program}, kernels off"
         line = measure.record(
-            "compile", program, options, device=device, chips=options.chips, **same, **fields, **found
+            "compile", case, options, device=device, chips=options.chips, **same, **fields, **found
         )
         table.show_program(line, options.top)
         lines.append(line)

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from benchmarks import workload
+from benchmarks.compile import targets
 from benchmarks.compile.request import Request
 from benchmarks.cost import forward_cost
 from spt_jax.training.sharding import CUT, WHOLE, Layout
@@ -37,6 +38,11 @@ class Prepared(NamedTuple):
 def prepare(request: Request, mesh: Mesh) -> Prepared:
     """Raises SystemExit for an unknown preset."""
     config = workload.config_of(request.preset, request.dtype, request.small)
+    # Where the process stands says nothing of the target.
+    platform = targets.find(request.target, request.chips).platform
+    kernels = "off" if request.kernels == "off" or platform != "tpu" else platform
+    if hasattr(config.execution, "kernels"):  # a commit before them may be compared with
+        config = replace(config, execution=replace(config.execution, kernels=kernels))
     rows = request.batch * request.chips
     layout = Layout(mesh, config.execution.share_parameters) if request.chips > 1 else Layout()
     # The statistics of a few hundred spectra: their number changes no shape.

@@ -18,3 +18,4 @@ class Request(NamedTuple):
     length: int = 144
     dtype: str = "bfloat16"
     small: bool = False
+    kernels: str = "auto"
