@@ -131,7 +131,7 @@ def test_band_choice_has_no_gradient_but_the_parameters_do(rng):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"bands": 13}, {"bands": -1}, {"kernel": 4}, {"width": 30}, {"window": 40}, {"highest_band": 21}],
+    [{"bands": 13}, {"bands": -1}, {"kernel": 4}, {"attention_heads": 3}, {"window": 40}, {"highest_band": 21}],
 )
 def test_impossible_shapes_are_refused(rng, fields):
     with pytest.raises(UserError):

@@ -25,7 +25,7 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from spt_jax.model.tpu.tile import LANES, Ref, dot, eights, gelu, gelu_slope, norm_backward, normalised, numbers, over, run_tiles, words
+from spt_jax.model.tpu.tile import LANES, Ref, dot, eights, gelu, gelu_and_slope, norm_backward, normalised, numbers, over, run_tiles, words
 from spt_jax.shapes import Array, Float, Int
 
 CHUNK = 64  # channels that are moved at a time: their sums stay in registers
@@ -269,7 +269,11 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
         to_bias, to_share = carry
         to_update = kept * g[l].astype(jnp.float32)
         to_fused = dot(back.out[...], to_update)
-        features = [gelu(y[j, l + 1].astype(jnp.float32)) for j in range(k)]
+        features = []
+        for j in range(k):
+            feature, slope = gelu_and_slope(y[j, l + 1].astype(jnp.float32))
+            features.append(feature)
+            y[j, l + 1] = slope.astype(y.dtype)
         fused = sum(share[j : j + 1] * each for j, each in enumerate(features))
         dproducts.out[...] += dot(to_update.astype(dtype), fused, (1, 1))
         z[l + ENDS] = to_fused.astype(z.dtype)
@@ -286,8 +290,7 @@ def _backward_kernel(shape: Shape, x, bands_ref, keep, g, ends, *refs) -> None:
     def inactivate(l, to_bias):
         to_fused = z[l + ENDS].astype(jnp.float32)
         for j in range(k):
-            slope = gelu_slope(y[j, l + 1].astype(jnp.float32))
-            each = (share[j : j + 1] * to_fused + to_features[j]) * slope
+            each = (share[j : j + 1] * to_fused + to_features[j]) * y[j, l + 1].astype(jnp.float32)
             y[j, l + 1] = each.astype(y.dtype)
             to_bias = to_bias + each
         return to_bias

@@ -54,11 +54,12 @@ def gelu(x: Array) -> Array:
     return half + half * jnp.tanh(cubic)
 
 
-def gelu_slope(x: Array) -> Array:
-    """Its derivative."""
-    square = x * x
+def gelu_and_slope(x: Array) -> tuple[Array, Array]:
+    """It and its derivative."""
+    square, half = x * x, 0.5 * x
     through = jnp.tanh(x * (0.7978845608 + 0.0356774081 * square))
-    return 0.5 + 0.5 * through + (0.5 * x) * (1 - through * through) * (0.7978845608 + 0.1070322243 * square)
+    slope = 0.5 + 0.5 * through + half * (1 - through * through) * (0.7978845608 + 0.1070322243 * square)
+    return half + half * through, slope
 
 
 def eights(x: Array) -> Array:
