@@ -94,7 +94,20 @@ def read_bundles(text: str) -> tuple[Counter[int], bool]:
             current.left = _DELAY
         if current.left == 0:
             open_loops.pop()
+    for loop in whole.inner:
+        loop.rounds = _tiles(text, loop.rounds)
     return whole.times(), whole.known()
+
+
+def _tiles(text: str, rounds: int | None) -> int | None:
+    """Rounds of an outer loop in which it computes: a kernel over a grid runs two more, for copies ahead and behind.
+
+    Its body is guarded by `round >= 1` and `round < rounds - 1`.
+    """
+    if rounds is None or rounds < 3:
+        return rounds
+    guards = (r"scmp\.ge\.s32\.totalorder %\w+, 1 ", rf"scmp\.lt\.s32\.totalorder %\w+, {rounds - 1} ")
+    return rounds - 2 if all(re.search(guard, text) for guard in guards) else rounds
 
 
 def _rounds(text: str, comparison: str, counter: str, limit: str) -> int | None:

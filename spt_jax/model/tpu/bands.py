@@ -146,6 +146,9 @@ def _chosen(shape: Shape, moves: list, bands: list[Array], read: Callable, width
     for (frequency, _), places in zip(shape.folds, moves, strict=True):
         for side, place in enumerate(places):
             for j, each in enumerate(read(place)):
+                # Sorted, the lowest of k is none of the k - 1 highest candidates, and so on.
+                if not j < frequency <= shape.highest - (len(bands) - 1 - j):
+                    continue
                 found[j][side] = jnp.where(bands[j] == frequency, eights(words(each)), found[j][side])
     return [[numbers(each.reshape(-1, LANES), dtype) for each in pair] for pair in found]
 
@@ -440,7 +443,7 @@ def band_update(
 ) -> Float[Array, "L d B"]:
     """x plus `keep` times what the bands of each spectrum make of it. B: a multiple of 128.
 
-    keep has no gradient: it is dropout.
+    bands: of each spectrum in ascending order. keep has no gradient: it is dropout.
     """
     return _forward(shape, x, bands, keep, w)[0]
 

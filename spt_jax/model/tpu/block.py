@@ -47,7 +47,7 @@ def band_update(
     )
     shape = bands.Shape(len(h), block.config.highest_band, execution.dtype)
     tiles, batch = _tiles(h, keep)
-    chosen = jnp.pad(chosen, ((0, tiles[0].shape[-1] - batch), (0, 0))).T
+    chosen = jnp.pad(jnp.sort(chosen, axis=1), ((0, tiles[0].shape[-1] - batch), (0, 0))).T
     return bands.band_update(shape, tiles[0], chosen, tiles[1], weights)[..., :batch].swapaxes(1, 2)
 
 
