@@ -18,26 +18,27 @@ def forward_cost(config: ModelConfig, execution: ExecutionConfig, length: int, o
     """Forward pass of SPT for a batch of spectra of `length` energies; outputs: numbers that the heads put out."""
     d, features = config.width, length * (config.readout_channels + 1) + config.width
     dense = features * config.hidden + (config.hidden_layers - 1) * config.hidden**2 + config.hidden * outputs
-    # Noise filter and band input come before all that is learnt.
-    before, embedding = 2 * length**2 * (3 if config.denoise else 1), 2 * length * EMBEDDING_KERNEL * d
-    flops = before + embedding + 2 * length * d * config.readout_channels + 2 * dense
-    total = Cost(batch * flops, 4 * dense, batch * (2 * before + embedding))
+    # Noise filter and band input come before all that is learnt. The embedding is no product.
+    before = 2 * length**2 * (3 if config.denoise else 1)
+    flops = before + 2 * length * d * config.readout_channels + 2 * dense
+    total = Cost(batch * flops, 4 * dense, batch * 2 * before)
     dtype = execution.dtype
     total += _moved(config, dtype, length, batch, 4)
-    for _ in range(config.blocks):
+    for i in range(config.blocks):
         if config.bands:
-            total += _folding(config, execution, length, batch)
+            total += _folding(config, execution, length, batch, i == 0)
         if config.attention != "none":
             # The norm before it, and the sum with what came in.
             total += attention_cost(config, dtype, length, batch) + _moved(config, dtype, length, batch, 5)
     return total
 
 
-def _folding(config: ModelConfig, execution: ExecutionConfig, length: int, batch: int) -> Cost:
+def _folding(config: ModelConfig, execution: ExecutionConfig, length: int, batch: int, first: bool) -> Cost:
     """Norm, choice of bands, folded convolutions, their fusion, and the sum with what came in."""
     d, plan = config.width, make_plan(config, length, execution.folding)
     folded = config.bands if plan is None else len(plan)
-    choice = 0 if config.band_mode == "fixed" else 4 * length * config.highest_band * d
+    transformed = EMBEDDING_KERNEL * (1 + d / length) if first else d
+    choice = 0 if config.band_mode == "fixed" else round(4 * length * config.highest_band * transformed)
     fusion = 2 * (2 + folded) * d**2 if config.fusion == "query" else 0
     flops = choice + fusion + 2 * length * d**2
     convolved = in_dtype(folding_cost(config, length, batch, execution.folding), execution.dtype)

@@ -47,7 +47,8 @@ def make_plan(config: ModelConfig, length: int, folding: Folding = "auto", backe
 
 def taps_of(config: ModelConfig, length: int, batch: int) -> Cost:
     """The way of the taps."""
-    return tap_cost(length, config.kernel, config.bands, batch, config.width, config.band_mode == "fixed")
+    shortest = -(-length // candidates(config)[-1])
+    return tap_cost(length, config.kernel, config.bands, batch, config.width, -(-length // shortest))
 
 
 def plan_cost(plan: Plan, batch: int, width: int) -> Cost:
