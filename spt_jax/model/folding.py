@@ -118,7 +118,7 @@ def _take_back(
         return found
     period = periods.T[:, None]  # (k, 1, B)
     starts = np.arange(most_rows)[:, None] * period
-    places, taken = [], []
+    places, sources, matrices = [], [], []
     for column in range(reach):
         # The taps beyond the start of a row at this column of it, and those beyond its end at the mirrored one.
         for at, taps in (
@@ -126,11 +126,15 @@ def _take_back(
             (starts + period - 1 - column, range(column + 1, reach + 1)),
         ):
             at = jnp.broadcast_to(at, (k, most_rows, batch))
-            beyond = [_rows_at(h, at + r * period + c) for r in range(-reach, reach + 1) for c in taps]
-            matrix = weights[:, [reach + c for c in taps]].astype(h.dtype).reshape(-1, out)
-            taken.append((jnp.concatenate(beyond, axis=-1).reshape(-1, len(matrix)) @ matrix).reshape(*at.shape, out))
+            sources.append([at + r * period + c for r in range(-reach, reach + 1) for c in taps])
+            matrices.append(weights[:, [reach + c for c in taps]].astype(h.dtype).reshape(-1, out))
             # A place that is none is beyond the sequence, where nothing is written.
             places.append(jnp.where(column < period, at, length))
-    places, taken = jnp.concatenate(places, axis=1), jnp.concatenate(taken, axis=1)
-    here = np.arange(batch)
+    # One gather for all of them, so that its gradient is one scatter.
+    rows = iter(_rows_at(h, jnp.stack([source for each in sources for source in each])))
+    taken = []
+    for each, matrix in zip(sources, matrices, strict=True):
+        beyond = jnp.concatenate([next(rows) for _ in each], axis=-1).reshape(-1, len(matrix))
+        taken.append((beyond @ matrix).reshape(k, most_rows, batch, out))
+    places, taken, here = jnp.concatenate(places, axis=1), jnp.concatenate(taken, axis=1), np.arange(batch)
     return [y.at[place, here].add(-each, mode="drop") for y, place, each in zip(found, places, taken, strict=True)]
