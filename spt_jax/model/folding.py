@@ -101,7 +101,7 @@ def _rows_at(x: Float[Array, "L B e"], index: Int[Array, "*N B"]) -> Float[Array
     """x[index[..., b], b], zero where there is no such point."""
     inside = (index >= 0) & (index < len(x))
     # Not take_along_axis: for a batch of one XLA:CPU makes it several times slower.
-    return jnp.where(inside[..., None], x[jnp.clip(index, 0, len(x) - 1), np.arange(x.shape[1])], 0)
+    return jnp.where(inside[..., None], x[jnp.clip(index, 0, len(x) - 1), jnp.arange(x.shape[1])], 0)
 
 
 def _take_back(
@@ -132,5 +132,5 @@ def _take_back(
             # A place that is none is beyond the sequence, where nothing is written.
             places.append(jnp.where(column < period, at, length))
     places, taken = jnp.concatenate(places, axis=1), jnp.concatenate(taken, axis=1)
-    here = np.arange(batch)
+    here = jnp.arange(batch)
     return [y.at[place, here].add(-each, mode="drop") for y, place, each in zip(found, places, taken, strict=True)]
