@@ -81,17 +81,18 @@ def predict_dataset(
         "decisions": loaded.blueprint.decisions and loaded.blueprint.decisions.to_json(),
     }
     file, total = AnswerFile(out, job, schema_of(loaded), parts), sum(counts.values())
-    if file.whole:
-        file.clear()
-        return Answered(total, 0, True, loaded)
-    left = file.missing()
-    if left:
-        several = devices if devices and devices.devices > 1 else None
-        usual = BATCH_SIZE if jax.default_backend() == "cpu" else BATCH_SIZE_ACCELERATOR
-        size = (batch_size or usual) * (several.devices if several else 1)
-        run = Compiled(loaded.network, size, dataset.grid.points, several) if several else loaded.compiled(size)
-        _answer(loaded, run, dataset, left, file, total, report)
-    return Answered(total, file.join(), False, loaded)
+    with file.held():
+        if file.whole:
+            file.clear()
+            return Answered(total, 0, True, loaded)
+        left = file.missing()
+        if left:
+            several = devices if devices and devices.devices > 1 else None
+            usual = BATCH_SIZE if jax.default_backend() == "cpu" else BATCH_SIZE_ACCELERATOR
+            size = (batch_size or usual) * (several.devices if several else 1)
+            run = Compiled(loaded.network, size, dataset.grid.points, several) if several else loaded.compiled(size)
+            _answer(loaded, run, dataset, left, file, total, report)
+        return Answered(total, file.join(), False, loaded)
 
 
 def _version() -> str:
