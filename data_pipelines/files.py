@@ -1,15 +1,25 @@
-"""Files that are either whole or absent, and their checksums."""
+"""Files that are either whole or absent, their checksums, and locks between processes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from data_pipelines.errors import UserError
+
+if sys.platform != "win32":
+    import errno
+    import fcntl
+
+    # Of disks that cannot lock, as some of clusters are mounted.
+    NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -34,6 +44,50 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """No other process comes past here with this lock file meanwhile; its folder is made, and both may be removed.
+
+    The system gives it back however a process ends. Raises UserError where another one has it, who is said to be
+    writing `what`. Windows, and disks that cannot lock, let everybody pass.
+    """
+    file = _lock(path, what)
+    try:
+        yield
+    finally:
+        file.close()
+
+
+def _lock(path: Path, what: str) -> IO[str]:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        except FileNotFoundError:  # who had it has just removed the folder
+            continue
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+                return file
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read() or "another process"
+            file.close()
+            raise UserError(f"{what}: {owner} is writing it; wait until it is through, or stop it") from None
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if sys.platform != "win32" and error.errno in NO_LOCKS:
+                return file
+            file.close()
+            raise
+        file.close()  # one that was removed between
 
 
 def read_json(path: Path) -> dict:

@@ -20,6 +20,7 @@ from benchmarks.compile.report import Report
 from benchmarks.compile.targets import Target
 from benchmarks.compile.traffic import count
 from data_pipelines.errors import UserError
+from spt_jax.runs.targets import ptxas
 
 
 def place(target: Target, chips: int) -> Mesh:
@@ -71,7 +72,7 @@ def examine(
             owners = twins.owners(text, called, {kernel.name for kernel in kernels})
             unscheduled = len(set(called) - owners.keys())
         else:
-            kernels, owners = ptx.read_folder(folder, targets.ptxas())
+            kernels, owners = ptx.read_folder(folder, ptxas())
             unscheduled = 0
     sizes = program.memory_analysis()
     memory = {

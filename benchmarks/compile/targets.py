@@ -6,28 +6,14 @@ import math
 import os
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.compile import schedule
 from benchmarks.peaks import DATA_SHEETS, Chip
 from benchmarks.scaling import LINKS
 from data_pipelines.errors import MissingExtra, UserError
+from spt_jax.runs.targets import hopper, prepare, ptxas
 
-# What XLA asks of a GPU (GpuTargetConfigProto in text form), the same for both: facts of the Hopper SXM boards.
-HOPPER = """gpu_device_info {{
-  threads_per_block_limit: 1024  threads_per_warp: 32  threads_per_core_limit: 2048
-  shared_memory_per_block: 49152  shared_memory_per_block_optin: 232448  shared_memory_per_core: 233472
-  registers_per_core_limit: 65536  registers_per_block_limit: 65536
-  core_count: 132  fpus_per_core: 128  clock_rate_ghz: 1.98  l2_cache_size: 52428800
-  block_dim_limit_x: 2147483647  block_dim_limit_y: 65535  block_dim_limit_z: 65535
-  memory_bandwidth: {bandwidth}  device_memory_size: {memory}
-  cuda_compute_capability {{ major: 9 minor: 0 }}
-}}
-platform_name: "CUDA"
-dnn_version_info {{ major: 9 minor: 8 }}
-device_description_str: "{kind}"
-"""
 GPUS_OF_A_MACHINE = 8
 
 
@@ -65,8 +51,8 @@ class Target(NamedTuple):
         if self.platform == "cuda":
             hosts = -(-chips // GPUS_OF_A_MACHINE)
             chip = self.chip
-            text = HOPPER.format(bandwidth=int(chip.bandwidth * 1e9), memory=int(chip.memory * 1e9), kind=self.kind)
-            return self.name, {"topology": f"1x{hosts}x{min(chips, GPUS_OF_A_MACHINE)}", "target_config": text}
+            topology = f"1x{hosts}x{min(chips, GPUS_OF_A_MACHINE)}"
+            return self.name, hopper(self.kind, int(chip.bandwidth * 1e9), int(chip.memory * 1e9), topology)
         sides = list(self.smallest)
         while math.prod(sides) * self.devices < chips:
             shortest = max(axis for axis, side in enumerate(sides) if side == min(sides))
@@ -98,13 +84,6 @@ def find(name: str, chips: int = 1) -> Target:
     return target
 
 
-def ptxas() -> Path | None:
-    """NVIDIA's assembler: that of the extra."""
-    spec = find_spec("nvidia.cuda_nvcc") if find_spec("nvidia") else None
-    places = spec.submodule_search_locations if spec else []
-    return next((path for place in places if (path := Path(place) / "bin" / "ptxas").exists()), None)
-
-
 def require(target: Target) -> None:
     """Raises MissingExtra where the target's compiler is not installed."""
     tpu = target.platform == "tpu"
@@ -117,14 +96,9 @@ def devices(target: Target, chips: int) -> list[Any]:
     """The devices of a target that is not there. Raises MissingExtra where its compiler is not installed."""
     require(target)
     if target.platform == "tpu":
-        # libtpu would ask the cloud which machine this is; schedules have to be asked for before it is loaded.
-        told = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_HOSTNAMES": "localhost"}
-        told["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # no chip is held: others may compile meanwhile
-        for name, value in told.items():
-            os.environ.setdefault(name, value)
-        schedule.dump_folder()
-    elif str(ptxas().parent) not in os.environ.get("PATH", ""):
-        os.environ["PATH"] = f"{ptxas().parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is held: others may compile meanwhile
+        schedule.dump_folder()  # schedules have to be asked for before libtpu is loaded
+    prepare(target.platform)
     from jax.experimental import topologies
 
     name, options = target.topology(chips)

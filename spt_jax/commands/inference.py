@@ -31,6 +31,8 @@ class Evaluate:
     """Dataset folders, as of `spt-jax train`; of several, all spectra are scored together, without weights."""
     split: Annotated[Literal["train", "validation", "test"], tyro.conf.arg(metavar="SPLIT")] = "test"
     """train, validation or test."""
+    compiled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run the machine code that the file holds, which can do anything: only of people whose programs you would run."""
 
     def run(self) -> None:
         from data_pipelines.dataset.opening import open_data
@@ -38,7 +40,7 @@ class Evaluate:
         from spt_jax.inference.predict import load
         from spt_jax.runs.folder import write_metrics
 
-        metrics = evaluate(load(self.model), open_data(self.data), self.split).metrics
+        metrics = evaluate(load(self.model, self.compiled), open_data(self.data), self.split).metrics
         if self.model.is_dir():
             write_metrics(self.model, metrics)
         console.print(as_table(metrics))
@@ -77,6 +79,8 @@ class Predict:
     """With --data, these splits of it; all where not given."""
     batch_size: Annotated[int, Range(least=0)] = 0
     """With --data, spectra on each device at a time; 0 means 256 on a CPU and 4096 elsewhere."""
+    compiled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run the machine code that the file holds, which can do anything: only of people whose programs you would run."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -103,7 +107,7 @@ class Predict:
         dataset = open_data(self.data)
         with Throughput() as report:
             done = predict_dataset(
-                self.model, dataset, self.out, self.split, self.batch_size, Layout(make_mesh()), report
+                self.model, dataset, self.out, self.split, self.batch_size, Layout(make_mesh()), report, self.compiled
             )
         if done.model.blueprint.decisions is None:
             _note_undecided()
@@ -121,7 +125,7 @@ class Predict:
         if not self.files:
             raise UserError("no FILE given; name xmu.dat or two-column text files, or a folder of them")
         files = files_of(self.files)
-        model = load(self.model)
+        model = load(self.model, self.compiled)
         bad: list[str] = []
         # Progress takes stdout over while it is on a terminal; tables there are progress enough.
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
@@ -147,9 +151,9 @@ class Export:
     It holds the network with its weights as StableHLO (jax.export; CPU, CUDA and TPU, any batch size) and all that
     `spt-jax predict FILE xmu.dat` and `spt_jax.load("FILE")` need: they then work without flax, orbax and the run.
 
-    With --compiled-batch also programs compiled ahead of time, for one kind of device and one version of jax: a process
-    that finds one answers without compiling, any other compiles and says so. They are machine code; take such files
-    from people whose programs you would run.
+    With --compiled-batch also programs compiled ahead of time, for one kind of device and one version of jax: with
+    `spt-jax predict --compiled` a process that finds one answers without compiling, any other compiles and says so.
+    They are machine code, and only those who would run your programs should use them; the file serves all others too.
 
       spt-jax export run --out model.spt --compiled-batch 1 256
       spt-jax export run --out model.spt --compiled-batch 4096 --chip h200

@@ -2,6 +2,7 @@
 
     OUT                 appears when all is answered; its metadata `spt_jax` say which model answered what
     OUT.parts/job.json  whose parts lie here, and how many rows are done
+    OUT.parts/lock      which process writes them
     OUT.parts/SPLIT-ROW.parquet   a part, of the rows from this one on; whole or absent
 
 The files themselves say what is done: a kill at any moment costs the parts that were being answered.
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines.errors import UserError
-from data_pipelines.files import read_json, replacing, write_atomic
+from data_pipelines.files import locked, read_json, replacing, write_atomic
 
-JOB, METADATA = "job.json", b"spt_jax"
+JOB, LOCK, METADATA = "job.json", "lock", b"spt_jax"
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,23 @@ class AnswerFile:
     def __init__(self, out: Path, job: dict, schema: pa.Schema, parts: Sequence[Part]):
         self.out, self.folder, self._job, self._parts = out, out.with_name(f"{out.name}.parts"), job, tuple(parts)
         self._schema = schema.with_metadata({METADATA: json.dumps(job)})
-        self.whole = out.exists()
+        self.whole = self._is_there()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What follows needs it, unless the file is whole: no other process writes it meanwhile; makes the folder.
+
+        Raises UserError where one does. Afterwards `whole` is of now.
+        """
         if self.whole:
-            self._check(_told(out), out)
-        elif (self.folder / JOB).exists():
-            self._check(read_json(self.folder / JOB), self.folder)
+            yield
+            return
+        with locked(self.folder / LOCK, str(self.out)):
+            self.whole = self._is_there()
+            yield
 
     def missing(self) -> list[Part]:
-        """What is left to be answered; makes the folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """What is left to be answered."""
         left = [part for part in self._parts if not self._is_whole(part)]
         self._note(sum(part.rows for part in self._parts) - sum(part.rows for part in left))
         return left
@@ -80,6 +89,14 @@ class AnswerFile:
     def clear(self) -> None:
         """Remove the parts: those of a file that is whole are not needed."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_there(self) -> bool:
+        if self.out.exists():
+            self._check(_told(self.out), self.out)
+            return True
+        if (self.folder / JOB).exists():
+            self._check(read_json(self.folder / JOB), self.folder)
+        return False
 
     def _path(self, part: Part) -> Path:
         return self.folder / f"{part.split}-{part.start:012d}.parquet"

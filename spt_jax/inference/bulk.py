@@ -53,6 +53,7 @@ def predict_dataset(
     batch_size: int = 0,
     devices: Devices | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
+    compiled: bool = False,
 ) -> Answered:
     """What the model in a run folder or exported file says of every example, into the Parquet file `out`.
 
@@ -60,11 +61,12 @@ def predict_dataset(
 
     splits: of the dataset, all where not given. batch_size: spectra on each device at a time; 256 on a CPU and 4096
     elsewhere where not given. devices: that rows are cut over, the first one where not given. report: gets the rows
-    that are done, and of how many. Columns are those of `columns.schema_of`. Raises UserError for a dataset that does
-    not fit the model, and where `out` holds something else.
+    that are done, and of how many. compiled: as of `load`; programs compiled ahead are for one device. Columns are
+    those of `columns.schema_of`. Raises UserError for a dataset that does not fit the model, where `out` holds something
+    else, and where another process is writing it.
     """
     model, out = Path(model), Path(out)
-    loaded = load(model)
+    loaded = load(model, compiled)
     names = tuple(dict.fromkeys(splits)) or tuple(name for name, count in dataset.examples.items() if count)
     counts = {name: dataset.count(name) for name in names}
     _check(loaded, dataset, names)
@@ -81,17 +83,18 @@ def predict_dataset(
         "decisions": loaded.blueprint.decisions and loaded.blueprint.decisions.to_json(),
     }
     file, total = AnswerFile(out, job, schema_of(loaded), parts), sum(counts.values())
-    if file.whole:
-        file.clear()
-        return Answered(total, 0, True, loaded)
-    left = file.missing()
-    if left:
-        several = devices if devices and devices.devices > 1 else None
-        usual = BATCH_SIZE if jax.default_backend() == "cpu" else BATCH_SIZE_ACCELERATOR
-        size = (batch_size or usual) * (several.devices if several else 1)
-        run = Compiled(loaded.network, size, dataset.grid.points, several) if several else loaded.compiled(size)
-        _answer(loaded, run, dataset, left, file, total, report)
-    return Answered(total, file.join(), False, loaded)
+    with file.held():
+        if file.whole:
+            file.clear()
+            return Answered(total, 0, True, loaded)
+        left = file.missing()
+        if left:
+            several = devices if devices and devices.devices > 1 else None
+            usual = BATCH_SIZE if jax.default_backend() == "cpu" else BATCH_SIZE_ACCELERATOR
+            size = (batch_size or usual) * (several.devices if several else 1)
+            run = Compiled(loaded.network, size, dataset.grid.points, several) if several else loaded.compiled(size)
+            _answer(loaded, run, dataset, left, file, total, report)
+        return Answered(total, file.join(), False, loaded)
 
 
 def _version() -> str:

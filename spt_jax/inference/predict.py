@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from data_pipelines.errors import CountedError, DatasetError, SpectrumError, UserError
+from data_pipelines.errors import CheckpointError, CountedError, DatasetError, SpectrumError, UserError
 from data_pipelines.readers.spectrum import Measured
 from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
@@ -244,17 +244,24 @@ def _unpickled(content: bytes) -> Model:
     return Model(*read_exported(content, "pickled model"))
 
 
-def load(path: Path | str) -> Model:
+def load(path: Path | str, compiled: bool = False) -> Model:
     """The best model of a run folder, the members of an ensemble's folder as one model, or the model in a file of
     `spt-jax export`.
 
-    Raises CheckpointError where there is none, or of another version.
+    compiled: run the programs that such a file holds compiled ahead of time, where they are for this machine. They are
+    machine code and pickles, which can do anything: only for files of people whose programs you would run. Without it
+    nothing of them is read. Raises CheckpointError where there is no model, or of another version.
     """
     # Each brings only the libraries that it needs.
     if Path(path).is_file():
         from spt_jax.runs.export import load_exported
 
-        return Model(*load_exported(Path(path)))
+        return Model(*load_exported(Path(path), compiled))
+    if compiled and Path(path).is_dir():
+        raise CheckpointError(
+            f"{path}: a folder has no programs compiled ahead; leave --compiled (compiled=True) out, or make a file "
+            "with `spt-jax export RUN --out FILE --compiled-batch 1 256`"
+        )
     from spt_jax.inference.load import load_folder
 
     return load_folder(Path(path))

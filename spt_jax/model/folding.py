@@ -101,7 +101,7 @@ def _rows_at(x: Float[Array, "L B e"], index: Int[Array, "*N B"]) -> Float[Array
     """x[index[..., b], b], zero where there is no such point."""
     inside = (index >= 0) & (index < len(x))
     # Not take_along_axis: for a batch of one XLA:CPU makes it several times slower.
-    return jnp.where(inside[..., None], x[jnp.clip(index, 0, len(x) - 1), np.arange(x.shape[1])], 0)
+    return jnp.where(inside[..., None], x[jnp.clip(index, 0, len(x) - 1), jnp.arange(x.shape[1])], 0)
 
 
 def _take_back(
@@ -136,5 +136,5 @@ def _take_back(
     for each, matrix in zip(sources, matrices, strict=True):
         beyond = jnp.concatenate([next(rows) for _ in each], axis=-1).reshape(-1, len(matrix))
         taken.append((beyond @ matrix).reshape(k, most_rows, batch, out))
-    places, taken, here = jnp.concatenate(places, axis=1), jnp.concatenate(taken, axis=1), np.arange(batch)
+    places, taken, here = jnp.concatenate(places, axis=1), jnp.concatenate(taken, axis=1), jnp.arange(batch)
     return [y.at[place, here].add(-each, mode="drop") for y, place, each in zip(found, places, taken, strict=True)]

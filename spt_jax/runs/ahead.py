@@ -1,7 +1,7 @@
 """Programs compiled ahead of time: a process that finds one for its device and batch answers without compiling.
 
 Such a program is machine code of one kind of device and one version of jax, and it is loaded by unpickling: it can do
-whatever any program can. Take files that hold some from people whose programs you would run.
+whatever any program can. So it is read only where that is asked for, of files by people whose programs one would run.
 """
 
 from __future__ import annotations
@@ -25,9 +25,15 @@ from jax.sharding import SingleDeviceSharding
 
 from data_pipelines.errors import CheckpointError
 from spt_jax.runs.blueprint import Network
+from spt_jax.runs.sources import Sourceless, without_sources
 
 Program = Callable[[Any, Any], jax.Array]
 """(B, L) spectra and (B,) atomic numbers -> (B, numbers of all outputs) float32, for one B."""
+
+UNREAD = (
+    "the program compiled ahead for this machine was not read; if you would run any program of those who made the file, "
+    "give --compiled (spt_jax.load(FILE, compiled=True))"
+)
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +95,8 @@ def compile_ahead(network: Network, batch: int, length: int, device: jax.Device)
         jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=place),
     )
     machine = Machine.of(device)
-    with _compiling_anew():
-        compiled = jax.jit(side_by_side(network), keep_unused=True).lower(*shapes).compile()
+    with _compiling_anew(), without_sources():
+        compiled = jax.jit(Sourceless(side_by_side(network)), keep_unused=True).lower(*shapes).compile()
     try:
         content, *_ = serialize_executable.serialize(compiled)
         if device in jax.devices():
@@ -105,15 +111,20 @@ def compile_ahead(network: Network, batch: int, length: int, device: jax.Device)
 
 class Programs:
     """Those of one file. `here`: contents for this machine, by batch size. others: machines that the rest is for.
+    wanted: whether they may be loaded; where not, `here` has the sizes alone.
 
     Why there is none to be had is said once.
     """
 
-    def __init__(self, path: str, here: Mapping[int, bytes], others: frozenset[Machine]):
-        self._path, self._here, self._others, self._told = path, dict(here), others, False
+    def __init__(self, path: str, here: Mapping[int, bytes], others: frozenset[Machine], wanted: bool):
+        self._path, self._here, self._others, self._wanted, self._told = path, dict(here), others, wanted, False
 
     def find(self, batch: int, length: int) -> Program | None:
         """The program for `batch` spectra of `length` points on the first device, or None: it is to be compiled."""
+        if not self._wanted:
+            if batch in self._here:
+                self._tell(UNREAD)
+            return None
         if batch in self._here:
             try:
                 return _loaded(self._here[batch], batch, length)
@@ -125,6 +136,8 @@ class Programs:
         elif self._others:
             here = Machine.of(jax.devices()[0])
             self._tell(f"compiled ahead for {' and '.join(sorted(map(str, self._others)))}, this is {here}")
+        else:
+            self._tell("no program in it is compiled ahead")
         return None
 
     def _tell(self, text: str) -> None:

@@ -2,7 +2,9 @@
 
 The file is a zip of two members: model.json with what inference must know, and network.bin, the network with its
 weights as StableHLO (jax.export) for any batch size. It is read by this package, or by jax.export alone. There may be
-programs compiled ahead of time as well, ahead-N.bin, that model.json tells the machines of (ahead.py).
+programs compiled ahead of time as well, ahead-N.bin, that model.json tells the machines of (ahead.py): pickles, of which
+nothing is read unless the caller asks for them. No path of the machine that made it stands in a file; one made of a file
+of an older version keeps those of that.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from data_pipelines.files import write_atomic
 from spt_jax.runs.ahead import Ahead, Machine, Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.runs.formats import EXPORT, export_of_today
+from spt_jax.runs.sources import without_sources
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 DOCUMENT, NETWORK, PROGRAM = "model.json", "network.bin", "ahead-{}.bin"
@@ -55,7 +58,8 @@ def exported(
     [batch] = jax_export.symbolic_shape("batch")
     spectrum = jax.ShapeDtypeStruct((batch, blueprint.grid.points), jnp.float32)
     atomic_number = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    program = jax_export.export(jax.jit(network), platforms=platforms)(spectrum, atomic_number)
+    with without_sources():
+        program = jax_export.export(jax.jit(network), platforms=platforms)(spectrum, atomic_number)
     document = {"format": EXPORT, "platforms": platforms, "jax": jax.__version__, **blueprint.to_json()}
     document["ahead"] = [each.to_json() for each in programs]
     content = io.BytesIO()
@@ -67,17 +71,21 @@ def exported(
     return content.getvalue()
 
 
-def load_exported(path: Path) -> tuple[Blueprint, Network, Programs]:
-    """What `export` wrote, and its programs compiled ahead for this machine. Raises CheckpointError where `path` is not such a file, is damaged, of another version or for other devices."""
-    return read_exported(path.read_bytes(), str(path))
+def load_exported(path: Path, compiled: bool = False) -> tuple[Blueprint, Network, Programs]:
+    """What `export` wrote, and its programs compiled ahead for this machine, that can do anything: to be loaded only
+    with `compiled`.
+
+    Raises CheckpointError where `path` is not such a file, is damaged, of another version or for other devices.
+    """
+    return read_exported(path.read_bytes(), str(path), compiled)
 
 
-def read_exported(content: bytes, path: str) -> tuple[Blueprint, Network, Programs]:
+def read_exported(content: bytes, path: str, compiled: bool = False) -> tuple[Blueprint, Network, Programs]:
     """The same of the content of a file; `path` is what errors call it."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             document, content = json.loads(archive.read(DOCUMENT)), archive.read(NETWORK)
-            programs = _programs(archive, document.get("ahead", ()), path)
+            programs = _programs(archive, document.get("ahead", ()), path, compiled)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not an exported model, or damaged ({error}); {AGAIN}") from None
     try:
@@ -97,13 +105,13 @@ def read_exported(content: bytes, path: str) -> tuple[Blueprint, Network, Progra
         raise CheckpointError(f"{path}: exported by {made} ({reason}); {AGAIN}") from None
 
 
-def _programs(archive: zipfile.ZipFile, stated: Sequence[dict], path: str) -> Programs:
-    """Those for the first device are read; the others only counted."""
+def _programs(archive: zipfile.ZipFile, stated: Sequence[dict], path: str, wanted: bool) -> Programs:
+    """Those for the first device are read, where they are wanted; the others only counted."""
     machines = [Machine(**each["machine"]) for each in stated]
     here = Machine.of(jax.devices()[0]) if machines else None
     own = {
-        int(each["batch"]): archive.read(PROGRAM.format(number))
+        int(each["batch"]): archive.read(PROGRAM.format(number)) if wanted else b""
         for number, (each, machine) in enumerate(zip(stated, machines, strict=True))
         if machine == here
     }
-    return Programs(path, own, frozenset(machines) - {here})
+    return Programs(path, own, frozenset(machines) - {here}, wanted)

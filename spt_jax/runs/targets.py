@@ -12,7 +12,7 @@ import jax
 from data_pipelines.errors import MissingExtra, UserError
 
 # What XLA asks of a GPU (GpuTargetConfigProto in text form): facts of the Hopper SXM boards.
-HOPPER = """gpu_device_info {{
+_HOPPER = """gpu_device_info {{
   threads_per_block_limit: 1024  threads_per_warp: 32  threads_per_core_limit: 2048
   shared_memory_per_block: 49152  shared_memory_per_block_optin: 232448  shared_memory_per_core: 233472
   registers_per_core_limit: 65536  registers_per_block_limit: 65536
@@ -37,10 +37,14 @@ class Target(NamedTuple):
     topology: tuple[str, dict[str, str]]
 
 
+def hopper(kind: str, bandwidth: int, memory: int, topology: str = "1x1x1") -> dict[str, str]:
+    """Options of so many of these GPUs. bandwidth: bytes/s. memory: bytes."""
+    text = _HOPPER.format(kind=kind, bandwidth=bandwidth, memory=memory)
+    return {"topology": topology, "target_config": text}
+
+
 def _gpu(kind: str, bandwidth: int, memory: int) -> Target:
-    """bandwidth: bytes/s. memory: bytes."""
-    text = HOPPER.format(kind=kind, bandwidth=bandwidth, memory=memory)
-    return Target("cuda", kind, (kind, {"topology": "1x1x1", "target_config": text}))
+    return Target("cuda", kind, (kind, hopper(kind, bandwidth, memory)))
 
 
 TARGETS = {
@@ -61,20 +65,25 @@ def device_of(name: str) -> jax.Device:
     if target.platform == "tpu":
         if find_spec("libtpu") is None:
             raise MissingExtra("aot-tpu", f"programs for {name}")
-        for variable, value in ALONE.items():
-            os.environ.setdefault(variable, value)
-    else:
-        assembler = _ptxas()
-        if find_spec("jax_cuda12_plugin") is None or assembler is None:
-            raise MissingExtra("aot-gpu", f"programs for {name}")
-        os.environ["PATH"] = f"{assembler.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    elif find_spec("jax_cuda12_plugin") is None or ptxas() is None:
+        raise MissingExtra("aot-gpu", f"programs for {name}")
+    prepare(target.platform)
     from jax.experimental import topologies
 
     called, options = target.topology
     return topologies.get_topology_desc(platform=target.platform, topology_name=called, **options).devices[0]
 
 
-def _ptxas() -> Path | None:
+def prepare(platform: str) -> None:
+    """The environment that its compiler, which is installed, wants to find; before it is first loaded."""
+    if platform == "tpu":
+        for variable, value in ALONE.items():
+            os.environ.setdefault(variable, value)
+    elif (assembler := ptxas()) and str(assembler.parent) not in os.environ.get("PATH", ""):
+        os.environ["PATH"] = f"{assembler.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def ptxas() -> Path | None:
     """NVIDIA's assembler, which XLA looks for on the PATH: that of the extra."""
     spec = find_spec("nvidia.cuda_nvcc") if find_spec("nvidia") else None
     places = spec.submodule_search_locations if spec else None

@@ -20,6 +20,7 @@ from benchmarks.compile.traffic import Collective, count
 from benchmarks.history import commit
 from benchmarks.peaks import DATA_SHEETS
 from data_pipelines.errors import MissingExtra, UserError
+from spt_jax.runs.targets import TARGETS as PRODUCT
 
 GUIDE = isolate.ROOT / "docs" / "accelerators.md"
 HEAD = "HloModule jit_f, is_scheduled=true, num_partitions=4\n\n"
@@ -378,6 +379,7 @@ def test_targets_are_whole_machines():
     assert [targets.find("h200", n).topology(n)[1]["topology"] for n in (1, 8, 16)] == ["1x1x1", "1x1x8", "1x2x8"]
     text = targets.find("H200").topology(1)[1]["target_config"]
     assert "memory_bandwidth: 4800000000000" in text and "device_memory_size: 141000000000" in text
+    assert targets.find("H200").topology(1)[1] == PRODUCT["h200"].topology[1]
     links = [targets.find(name, n).link(n) for name, n in (("v5e", 256), ("H100", 8), ("H100", 16))]
     assert links == [200e9, 450e9, 50e9]
     assert targets.find("v5e").title(256) == "TPU v5e x256 (compiled)"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from data_pipelines.library import LIBRARY
 from data_pipelines.schema import EnergyGrid
 from spt_jax.cli import main
 from spt_jax.inference import bulk
+from spt_jax.inference.answer_file import AnswerFile
 from spt_jax.inference.bulk import predict_dataset
 from spt_jax.runs.export import export
 from spt_jax.scoring.decide import class_priors
@@ -171,6 +173,33 @@ def test_what_was_stopped_goes_on_to_the_same_file(number, file, whole, tmp_path
     capsys.readouterr()
     main(arguments(file, out))
     assert capsys.readouterr().out == f"{out}: done before, 451 spectra\n"
+
+
+def test_two_processes_do_not_write_the_same_file(file, whole, tmp_path, capsys):
+    out = tmp_path / "answers.parquet"
+    with subprocess.Popen([*in_a_process(0.3), *arguments(file, out)], stdout=subprocess.DEVNULL) as first:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("*.parts/[a-z]*.parquet")):
+            assert time.monotonic() < deadline and first.poll() is None
+            time.sleep(0.01)
+        said = fails(capsys, *arguments(file, out))
+        assert said.endswith(
+            f"{out}: process {first.pid} on {platform.node()} is writing it; wait until it is through, or stop it\n"
+        )
+    assert first.returncode == 0 and out.read_bytes() == whole.read_bytes()
+    assert os.listdir(tmp_path) == ["answers.parquet"]
+
+
+def test_a_file_that_became_whole_before_the_lock_was_had_stays(file, whole, tmp_path, monkeypatch):
+    out, held = tmp_path / "answers.parquet", AnswerFile.held
+
+    def late(self):
+        shutil.copy(whole, out)
+        return held(self)
+
+    monkeypatch.setattr(AnswerFile, "held", late)
+    assert predict_dataset(file, open_data(LIBRARY), out).before
+    assert os.listdir(tmp_path) == ["answers.parquet"]
 
 
 def test_a_full_disk_is_one_line_and_goes_on(file, whole, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pathlib
 import pickle
 import zipfile
 from importlib.util import find_spec
@@ -12,7 +13,8 @@ import pytest
 
 import spt_jax
 from data_pipelines.errors import CheckpointError, MissingExtra, UserError
-from data_pipelines.library import EXAMPLE
+from data_pipelines.library import EXAMPLE, LIBRARY
+from spt_jax.cli import main
 from spt_jax.runs import targets
 from spt_jax.runs.ahead import Machine, compile_ahead
 from spt_jax.runs.export import export
@@ -64,7 +66,7 @@ def changed(file, path, programs=lambda content: content, **entry):
 
 def test_a_process_that_finds_its_program_does_not_compile(model, file, compiles, rng, caplog):
     spectrum, number = rng.normal(size=(300, 144)).astype(np.float32), np.full(300, 27)
-    ready = spt_jax.load(file)
+    ready = spt_jax.load(file, compiled=True)
     for count in (1, 300):
         assert not compiles(lambda count=count: ready.outputs(spectrum[:count], number[:count]))
         expected = model.outputs(spectrum[:count], number[:count])
@@ -77,7 +79,7 @@ def test_a_process_that_finds_its_program_does_not_compile(model, file, compiles
     assert spt_jax.predict(ready, EXAMPLE)[0].values.keys() == spt_jax.predict(model, EXAMPLE)[0].values.keys()
 
 
-@pytest.mark.parametrize("what", ["another machine", "another jax", "another batch", "other bytes"])
+@pytest.mark.parametrize("what", ["another machine", "another jax", "another batch", "other bytes", "none"])
 def test_what_does_not_serve_is_said_once_and_compiled(what, model, file, tmp_path, rng, caplog):
     path, spectrum = tmp_path / "other.spt", rng.normal(size=(1, 144)).astype(np.float32)
     if what == "another machine":
@@ -92,16 +94,75 @@ def test_what_does_not_serve_is_said_once_and_compiled(what, model, file, tmp_pa
         words = "compiled ahead for batches of 8, not of 1; compiling"
         program = compile_ahead(model.network, 8, 144, jax.devices()[0])
         export(model.blueprint, model.network, path, programs=[program])
+    elif what == "none":
+        words = "no program in it is compiled ahead; compiling"
+        export(model.blueprint, model.network, path)
     else:
         words = "its program compiled ahead does not load here"
         changed(file, path, lambda content: content[: len(content) // 2])
-    other = spt_jax.load(path)
+    other = spt_jax.load(path, compiled=True)
     found = [other.outputs(spectrum, np.array([27])), other.outputs(np.repeat(spectrum, 3, axis=0), np.full(3, 27))]
     [line] = said(caplog)
     assert line.startswith(f"{path}: ") and words in line and "\n" not in line
     expected = model.outputs(spectrum, np.array([27]))
     for name in expected:
         np.testing.assert_allclose(found[0][name], expected[name], rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+class Malicious:
+    """What unpickles it writes a file."""
+
+    def __init__(self, victim):
+        self.victim = victim
+
+    def __reduce__(self):
+        return pathlib.Path.write_text, (self.victim, "here I was")
+
+
+def test_nothing_of_a_program_is_read_unless_asked_for(model, file, tmp_path, rng, caplog, capsys):
+    path, victim, out = tmp_path / "other.spt", tmp_path / "victim", tmp_path / "answers.parquet"
+    changed(file, path, lambda content: pickle.dumps(Malicious(victim)))
+    spectrum = rng.normal(size=(300, 144)).astype(np.float32)
+    other = spt_jax.load(path)
+    for count in (1, 300):
+        found = other.outputs(spectrum[:count], np.full(count, 27))
+        for name, expected in model.outputs(spectrum[:count], np.full(count, 27)).items():
+            np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-6, err_msg=name)
+    [line] = said(caplog)
+    assert (
+        line.startswith(f"{path}: ")
+        and "\n" not in line
+        and "give --compiled (spt_jax.load(FILE, compiled=True))" in line
+    )
+    assert spt_jax.predict(path, EXAMPLE)[0].values and pickle.loads(pickle.dumps(other)).blueprint == other.blueprint
+    main(["predict", str(path), str(EXAMPLE)])
+    main(["predict", str(path), "--data", str(LIBRARY), "--out", str(out)])
+    main(["evaluate", str(path), "--data", str(LIBRARY)])
+    assert not victim.exists()
+    # The same file with the flag, in each of the forms: the trap does snap.
+    for line in (
+        ["predict", EXAMPLE],
+        ["predict", "--data", LIBRARY, "--out", f"{out}.2"],
+        ["evaluate", "--data", LIBRARY],
+    ):
+        main([line[0], str(path), "--compiled", *map(str, line[1:])])
+        assert victim.read_text() == "here I was"
+        victim.unlink()
+    # Not even bytes that are no longer those of the archive.
+    content = file.read_bytes()
+    place = content.index(b"ahead-0.bin") + 5000
+    path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+    assert spt_jax.load(path).outputs(spectrum[:1], np.array([27]))
+    with pytest.raises(CheckpointError, match="damaged"):
+        spt_jax.load(path, compiled=True)
+
+
+def test_a_folder_has_none(tmp_path, capsys):
+    for line in (["predict", EXAMPLE], ["predict", "--data", LIBRARY, "--out", tmp_path / "answers.parquet"]):
+        said = fails(capsys, line[0], str(tmp_path), "--compiled", *map(str, line[1:]))
+        assert f"{tmp_path}: a folder has no programs compiled ahead; leave --compiled" in said
+    assert "spt-jax train" in fails(capsys, "predict", str(tmp_path / "absent"), str(EXAMPLE), "--compiled")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_document_that_says_nothing_sensible_of_them_is_refused(file, tmp_path):

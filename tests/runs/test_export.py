@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ from tests.runs.formats import EXPORT_1, HERE
 
 SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()
 COUNTS = (1, 3, 300)
+PLACES = (Path(spt_jax.__file__).parent.parent, Path(jax.__file__).parent.parent, Path.home(), sys.prefix)
 ELSEWHERE = """
 import json, sys
 import numpy as np
@@ -96,6 +99,16 @@ def test_the_command_puts_programs_into_the_file(run, file, tmp_path, capsys):
         main(["predict", str(model), str(EXAMPLE), "--format", "json"])
     first, second = capsys.readouterr().out.split("]\n[")
     assert json.loads(first + "]") == json.loads("[" + second)
+    main(["predict", str(tmp_path / "ready.spt"), str(EXAMPLE), "--compiled", "--format", "json"])
+    assert (
+        json.loads(capsys.readouterr().out)[0]["descriptors"].keys() == json.loads(first + "]")[0]["descriptors"].keys()
+    )
+    # Paths of the machine that made them are nobody's business.
+    with zipfile.ZipFile(tmp_path / "ready.spt") as archive:
+        for name in archive.namelist():
+            content = archive.read(name)
+            for place in (*map(str, PLACES), "site-packages", "spt_jax/", "ahead.py", "export.py"):
+                assert place.encode() not in content, (name, place)
 
 
 def rewritten(file, path, **changes):
