@@ -184,7 +184,7 @@ class ExecutionConfig:
     """Arithmetic of SPT; parameters and losses stay float32, and so do the networks it is compared with."""
     folding: Folding = "auto"
     """How SPT folds: counted out by `model/plan.py`, or forced."""
-    kernels: Literal["auto", "off", "tpu"] = "auto"
+    kernels: Literal["auto", "off", "tpu", "gpu"] = "auto"
     """Blocks as kernels of this accelerator: `auto` where the process has one, `off` as XLA programs everywhere."""
 
     def __post_init__(self) -> None:
@@ -215,6 +215,15 @@ def base() -> Config:
     return Config()
 
 
+def accelerator() -> Config:
+    """base as a GPU or a TPU has it: 64 channels and bfloat16, which their kernels take, and larger batches."""
+    return Config(
+        ModelConfig(width=64),
+        train=TrainConfig(batch_size=256, learning_rate=4e-3),
+        execution=ExecutionConfig(dtype="bfloat16"),
+    )
+
+
 def large() -> Config:
     """Tens of thousands of spectra and more, on a GPU or TPU: channels fill a TPU's lanes; accuracy not yet measured."""
     return Config(
@@ -229,7 +238,7 @@ def inception() -> Config:
     return Config(ModelConfig(width=64, kernel=11))
 
 
-PRESETS = {"tiny": tiny, "base": base, "large": large, "inception": inception}
+PRESETS = {"tiny": tiny, "base": base, "accelerator": accelerator, "large": large, "inception": inception}
 
 PEERS = {
     "mlp": PeerConfig("mlp", width=512, depth=3),

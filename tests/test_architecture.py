@@ -79,7 +79,18 @@ def test_every_library_is_in_its_room(path):
     if name.startswith(("data_pipelines/", "spt_jax/scoring/")) or name == "spt_jax/peers/trees.py":
         assert not roots & {"jax", "flax", "optax"}
     elif name.startswith(("spt_jax/model/", "spt_jax/peers/")):
-        allowed = ("jax", "flax", "numpy", "math", "functools", "dataclasses", "collections", "typing", "__future__")
+        allowed = (
+            "jax",
+            "flax",
+            "numpy",
+            "math",
+            "functools",
+            "dataclasses",
+            "collections",
+            "typing",
+            "warnings",
+            "__future__",
+        )
         own = ("spt_jax.model", "spt_jax.config", "spt_jax.shapes", "data_pipelines.errors")
         own += ("spt_jax.peers",) if name.startswith("spt_jax/peers/") else ()
         assert all(m.split(".")[0] in allowed or m.startswith(own) for m in modules), modules

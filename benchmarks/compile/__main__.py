@@ -74,9 +74,7 @@ def run(options: argparse.Namespace, root: Path = ROOT, **fields: str) -> list[d
         found = compile_alone(given, Limits(options.memory, options.time), root)
         device = target.title(options.chips)
         case = program if options.kernels == "auto" else f"{program}, kernels off"
-        line = measure.record(
-            "compile", case, options, device=device, chips=options.chips, **same, **fields, **found
-        )
+        line = measure.record("compile", case, options, device=device, chips=options.chips, **same, **fields, **found)
         table.show_program(line, options.top)
         lines.append(line)
     return lines

@@ -40,7 +40,7 @@ def prepare(request: Request, mesh: Mesh) -> Prepared:
     config = workload.config_of(request.preset, request.dtype, request.small)
     # Where the process stands says nothing of the target.
     platform = targets.find(request.target, request.chips).platform
-    kernels = "off" if request.kernels == "off" or platform != "tpu" else platform
+    kernels = "off" if request.kernels == "off" else {"tpu": "tpu", "cuda": "gpu"}[platform]
     if hasattr(config.execution, "kernels"):  # a commit before them may be compared with
         config = replace(config, execution=replace(config.execution, kernels=kernels))
     rows = request.batch * request.chips

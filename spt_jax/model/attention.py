@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from spt_jax.model.gpu import block as gpu
 from spt_jax.model.linear import Linear
 from spt_jax.shapes import Array, Float
 
@@ -105,8 +106,18 @@ class BandedAttention(nnx.Module):
     order "gatv2": score = a . leaky(W_i h_i + W_j h_j), per head. order "gatv1": leaky(a_i . h_i + a_j . h_j).
     """
 
-    def __init__(self, width: int, heads: int, reach: int, order: str, *, dtype: str, rngs: nnx.Rngs):
-        self.heads, self.reach, self.order = heads, reach, order
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        reach: int,
+        order: str,
+        kernels: str | None = None,
+        *,
+        dtype: str,
+        rngs: nnx.Rngs,
+    ):
+        self.heads, self.reach, self.order, self.kernels = heads, reach, order, kernels
         scores = width if order == "gatv2" else heads
         self.target = Linear(width, scores, use_bias=False, dtype=dtype, rngs=rngs)
         self.source = Linear(width, scores, dtype=dtype, rngs=rngs)
@@ -129,6 +140,9 @@ class BandedAttention(nnx.Module):
 
     def attend(self, h: Float[Array, "L B d"]) -> tuple[Float[Array, "L B d"], Float[Array, "W L B H"]]:
         """What attention makes of h, and its weights."""
+        if self.kernels == "gpu":
+            # The weights are for who looks inside: otherwise no one computes them.
+            return self.out(gpu.mixed(self, h)), self.weights(h)
         value = self._by_head(self.value(h))
         weights = self.weights(h)
         mixed = banded_sum(weights.astype(value.dtype), value)

@@ -82,9 +82,7 @@ def band_strength(h: Float[Array, "L B d"], highest: int) -> Float[Array, "B F"]
     return _strength(jnp.tensordot(wave, h, 1, precision="highest"))
 
 
-def filtered_strength(
-    x: Float[Array, "L B"], kernel: Float[Array, "K d"], highest: int
-) -> Float[Array, "B F"]:
+def filtered_strength(x: Float[Array, "L B"], kernel: Float[Array, "K d"], highest: int) -> Float[Array, "B F"]:
     """`band_strength` of x after a convolution with `kernel` along energy, its ends held: K transforms, not d."""
     moved = jnp.stack(neighbours(x.astype(jnp.float32), len(kernel)), axis=1)
     along = jnp.tensordot(waves(len(x), highest), moved, 1, precision="highest")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -27,7 +26,9 @@ from spt_jax.model.bands import (
 from spt_jax.model.denoise import Constant, NoiseFilter
 from spt_jax.model.dropout import drop, drop_channels
 from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
+from spt_jax.model.gpu import block as gpu
 from spt_jax.model.heads import Heads, HeadSpec
+from spt_jax.model.kernels import kernels_for
 from spt_jax.model.linear import Linear
 from spt_jax.model.plan import candidates, make_plan
 from spt_jax.model.spectral import direct, spectral, weight_spectra
@@ -52,8 +53,16 @@ class Inside(NamedTuple):
 class BandBlock(nnx.Module):
     """Fold at the chosen bands, convolve in 2-D, fuse by a query from the global context (paper, multi-scale bands)."""
 
-    def __init__(self, config: ModelConfig, length: int, execution: ExecutionConfig, *, rngs: nnx.Rngs):
-        self.config = config
+    def __init__(
+        self,
+        config: ModelConfig,
+        length: int,
+        execution: ExecutionConfig,
+        kernels: str | None = None,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.config, self.kernels = config, kernels
         self.plan = make_plan(config, length, execution.folding)
         d, size, dtype = config.width, config.kernel, execution.dtype
         fan_in = size * size * d
@@ -71,6 +80,9 @@ class BandBlock(nnx.Module):
     ) -> tuple[Float[Array, "L B d"], Float[Array, "B k"]]:
         """What the bands add to the sequence, and the share of each in it."""
         periods = period(bands, len(h))
+        if self.kernels == "gpu":
+            fused, share = gpu.fused_bands(self, h, periods)
+            return self.out(fused), share
         if self.plan is None and self.config.band_mode == "fixed":
             shared = tuple(-(-len(h) // frequency) for frequency in candidates(self.config))
             convolved, same = fixed_tap_convolutions(h, self.weights[...], shared), None
@@ -142,6 +154,7 @@ class SPT(nnx.Module):
         if config.window >= length:
             raise RunError(f"window ({config.window}) is wider than the spectrum ({length} points)")
         self.config, self.execution = config, execution
+        self.kernels = kernels = kernels_for(config, execution, length)
         self.noise_filter = NoiseFilter(mean, covariance) if config.denoise else None
         linear, offset = band_input_map(config.band_input, energy, mean, np.sqrt(np.diag(covariance)))
         self.input_linear = Constant(jnp.asarray(linear, jnp.float32))
@@ -152,16 +165,17 @@ class SPT(nnx.Module):
         self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
         folds = config.blocks if config.bands else 0
         self.band_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(folds)])
-        self.band_blocks = nnx.List([BandBlock(config, length, execution, rngs=rngs) for _ in range(folds)])
+        self.band_blocks = nnx.List([BandBlock(config, length, execution, kernels, rngs=rngs) for _ in range(folds)])
         graph = config.blocks if config.attention != "none" else 0
         self.graph_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(graph)])
         self.graphs = nnx.List(
             [
-                BandedAttention(d, config.attention_heads, config.window, config.attention, dtype=dtype, rngs=rngs)
+                BandedAttention(
+                    d, config.attention_heads, config.window, config.attention, kernels, dtype=dtype, rngs=rngs
+                )
                 for _ in range(graph)
             ]
         )
-        self.kernels = kernels_for(config, execution, length)
         self.norm = nnx.LayerNorm(d, dtype=dtype, rngs=rngs)
         self.heads = Heads(
             heads, length, d, config.readout_channels, config.hidden, config.hidden_layers, dtype=dtype, rngs=rngs
@@ -261,14 +275,3 @@ class SPT(nnx.Module):
         if self.graphs:
             h = tpu.attention_update(h, kept(2 * i + 1), self.graph_norms[i], self.graphs[i], self.execution.dtype)
         return h, None
-
-
-def kernels_for(config: ModelConfig, execution: ExecutionConfig, length: int) -> str | None:
-    """Which kernels a network is computed with; None for none. A network that they do not take says so."""
-    wanted = jax.default_backend() if execution.kernels == "auto" else execution.kernels
-    if wanted != "tpu":
-        return None
-    if refused := tpu.refusal(config, length):
-        warnings.warn(f"computed without TPU kernels, which do not take this network: {refused}", stacklevel=3)
-        return None
-    return wanted

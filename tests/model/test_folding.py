@@ -92,7 +92,9 @@ def test_gradients_of_the_taps(rng):
         rows = [[plain(h[:, b : b + 1], weights, p)[:, 0] for b, p in enumerate(slot)] for slot in periods.T.tolist()]
         return jnp.stack([jnp.stack(slot, axis=1) for slot in rows])
 
-    assert_equal_gradients(lambda h, w: jnp.stack(tap_convolutions(h, w, jnp.asarray(periods), len(h))), slow, h, weights, pull)
+    assert_equal_gradients(
+        lambda h, w: jnp.stack(tap_convolutions(h, w, jnp.asarray(periods), len(h))), slow, h, weights, pull
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -12,9 +12,14 @@ from flax import nnx
 from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.heads import HeadSpec
-from spt_jax.model.spt import SPT, BandBlock, kernels_for
+from spt_jax.model.kernels import kernels_for
+from spt_jax.model.spt import SPT, BandBlock
 from spt_jax.model.tpu import block as tpu
 from spt_jax.model.tpu import tile
+
+
+# Interpreted kernels are long programs that run once.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +75,9 @@ def test_a_kernel_and_its_gradient_equal_the_reference(kind, width, rng):
     h, keep, chosen, pull = drawn(rng, length, batch, config, "float32")
 
     def run(fast):
-        return jax.jit(jax.vjp, static_argnums=0)(lambda params, h: call(params, h, keep, chosen, fast), params, h)
+        return jax.jit(jax.vjp, static_argnums=0, compiler_options=QUICK)(
+            lambda params, h: call(params, h, keep, chosen, fast), params, h
+        )
 
     (found, back), (expected, back_slow) = run(True), run(False)
     size = float(jnp.abs(expected).max())
@@ -86,7 +93,7 @@ def test_bfloat16_is_float32_to_its_rounding(kind, rng):
     params, call = half(kind, config, 24, "bfloat16", rng)
     h, keep, chosen, _ = drawn(rng, 24, 3, config, "bfloat16")
     _, exact = half(kind, config, 24, "float32", rng)
-    found = jax.jit(call, static_argnums=4)(params, h, keep, chosen, True)
+    found = jax.jit(call, static_argnums=4, compiler_options=QUICK)(params, h, keep, chosen, True)
     assert found.dtype == jnp.bfloat16
     expected = exact(params, h.astype(jnp.float32), keep, chosen, False)
     slow = call(params, h, keep, chosen, False).astype(jnp.float32)
@@ -95,7 +102,7 @@ def test_bfloat16_is_float32_to_its_rounding(kind, rng):
 
 
 def network(kernels: str, width: int = 16, **fields) -> SPT:
-    config = ModelConfig(width=width, attention_heads=2, highest_band=5, hidden=16, **fields)
+    config = ModelConfig(width=width, attention_heads=2, highest_band=5, hidden=16, blocks=1, **fields)
     rng, length = np.random.default_rng(0), 24
     some = rng.normal(size=(50, length))
     execution = ExecutionConfig(kernels=kernels)
@@ -115,13 +122,13 @@ def test_a_network_of_kernels_trains_as_the_reference(rng):
             outputs = nnx.merge(graph, params, rest)(spectra, numbers, keys)
             return (outputs["CN"] ** 2).sum() + (outputs["MBL"] ** 2).sum()
 
-        found.append(jax.jit(jax.value_and_grad(loss))(params))
+        found.append(jax.jit(jax.value_and_grad(loss), compiler_options=QUICK)(params))
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5 * max(1.0, float(jnp.abs(other).max())))
 
 
 def test_an_answer_does_not_depend_on_batch_mates(rng):
-    model = jax.jit(network("tpu").__call__)
+    model = jax.jit(network("tpu").__call__, compiler_options=QUICK)
     spectra, numbers = jnp.asarray(rng.normal(size=(3, 24)), jnp.float32), jnp.full(3, 29)
     together = model(spectra, numbers)
     for row in range(3):
@@ -140,9 +147,9 @@ def test_members_side_by_side(rng):
         return jax.grad(lambda params: (call(params, h, keep, chosen, True) * pull).sum())(params)
 
     both = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)
-    together = jax.jit(jax.vmap(gradient))(both)
+    together = jax.jit(jax.vmap(gradient), compiler_options=QUICK)(both)
     for i in range(2):
-        alone = jax.jit(gradient)(jax.tree.map(lambda x, i=i: x[i], both))
+        alone = jax.jit(gradient, compiler_options=QUICK)(jax.tree.map(lambda x, i=i: x[i], both))
         for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(one[i], other, rtol=1e-4, atol=1e-5)
 

@@ -72,7 +72,7 @@ class Factors(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shape:
+class AttentionShape:
     """length: energies L. reach: w. dtype: of the factors of products."""
 
     length: int
@@ -81,7 +81,7 @@ class Shape:
     dtype: str
 
 
-def _scores(shape: Shape, x, f: Factors, value, steep, flat, ratio, unit_of) -> Array:
+def _scores(shape: AttentionShape, x, f: Factors, value, steep, flat, ratio, unit_of) -> Array:
     """Fill value (with zeros around) and the exponentials; `unit_of` with the normed sequence where it is asked for.
 
     Returns the middle of each spectrum's range of source scores.
@@ -91,50 +91,50 @@ def _scores(shape: Shape, x, f: Factors, value, steep, flat, ratio, unit_of) -> 
         for slab in (*range(reach), *range(length + reach, length + 2 * reach)):
             ref[slab] = jnp.zeros((size, LANES), ref.dtype)
 
-    def project(l, carry):
+    def project(here, carry):
         most, least = carry
-        unit, _ = normalised(x[l].astype(jnp.float32))
+        unit, _ = normalised(x[here].astype(jnp.float32))
         unit = unit * f.scale[...] + f.offset[...]
         if unit_of is not None:
-            unit_of[l] = unit.astype(unit_of.dtype)
+            unit_of[here] = unit.astype(unit_of.dtype)
         every = dot(f.all[...], unit) + f.all_bias[...]
-        value[l + reach] = every[:width].astype(value.dtype)
+        value[here + reach] = every[:width].astype(value.dtype)
         source = every[width : width + rows]
-        steep[l + reach] = source
-        ratio[l] = every[width + rows :]
+        steep[here + reach] = source
+        ratio[here] = every[width + rows :]
         return jnp.maximum(most, source), jnp.minimum(least, source)
 
     start = jnp.full((rows, LANES), -jnp.inf, jnp.float32)
     most, least = over(length, project, (start, -start))
     middle = (most + least) / 2
 
-    def exponentials(l, _):
-        relative = jnp.clip(steep[l + reach] - middle, -FARTHEST, FARTHEST)
-        steep[l + reach] = jnp.exp(relative)
-        flat[l + reach] = jnp.exp(SLOPE * relative)
-        ratio[l] = jnp.exp((SLOPE - 1) * jnp.clip(ratio[l] + middle, -FARTHEST, FARTHEST))
+    def exponentials(here, _):
+        relative = jnp.clip(steep[here + reach] - middle, -FARTHEST, FARTHEST)
+        steep[here + reach] = jnp.exp(relative)
+        flat[here + reach] = jnp.exp(SLOPE * relative)
+        ratio[here] = jnp.exp((SLOPE - 1) * jnp.clip(ratio[here] + middle, -FARTHEST, FARTHEST))
         return 0
 
     over(length, exponentials, 0)
     return middle
 
 
-def _weights(shape: Shape, l, head: int, steep, flat, ratio) -> tuple[list[Array], list[Array], Array]:
-    """(8, B) weights of the window around l before they are normed, which of them are steep, 1 / sum."""
+def _weights(shape: AttentionShape, here, head: int, steep, flat, ratio) -> tuple[list[Array], list[Array], Array]:
+    """(8, B) weights of the window around here before they are normed, which of them are steep, 1 / sum."""
     rows = pl.ds(ROWS * head, ROWS)
-    weights, slopes, own = [], [], ratio[l, rows]
+    weights, slopes, own = [], [], ratio[here, rows]
     for o in range(2 * shape.reach + 1):
-        rising, falling = steep[l + o, rows], own * flat[l + o, rows]
+        rising, falling = steep[here + o, rows], own * flat[here + o, rows]
         weights.append(jnp.maximum(rising, falling))
         slopes.append(rising >= falling)
     return weights, slopes, 1 / sum(weights)
 
 
-def _values(shape: Shape, l, head: int, value) -> list[Array]:
+def _values(shape: AttentionShape, here, head: int, value) -> list[Array]:
     """(d / 8 H, 8, B) of each point of the window."""
     width = value.shape[1] // shape.heads
     part = pl.ds(head * width, width)
-    return [value[l + o, part].astype(jnp.float32).reshape(-1, ROWS, LANES) for o in range(2 * shape.reach + 1)]
+    return [value[here + o, part].astype(jnp.float32).reshape(-1, ROWS, LANES) for o in range(2 * shape.reach + 1)]
 
 
 def _mixed(weights: list[Array], inverse: Array, values: list[Array]) -> Array:
@@ -142,25 +142,25 @@ def _mixed(weights: list[Array], inverse: Array, values: list[Array]) -> Array:
     return sum(weight * each for weight, each in zip(weights, values, strict=True)) * inverse
 
 
-def _forward_kernel(shape: Shape, x, keep, *refs) -> None:
+def _forward_kernel(shape: AttentionShape, x, keep, *refs) -> None:
     f, (out, value, steep, flat, ratio) = Factors(*refs[:6]), refs[6:]
     _scores(shape, x, f, value, steep, flat, ratio, None)
     kept = keep[...]
 
-    def mix(l, _):
+    def mix(here, _):
         mixed = []
         for head in range(shape.heads):
-            weights, _, inverse = _weights(shape, l, head, steep, flat, ratio)
-            mixed.append(_mixed(weights, inverse, _values(shape, l, head, value)))
+            weights, _, inverse = _weights(shape, here, head, steep, flat, ratio)
+            mixed.append(_mixed(weights, inverse, _values(shape, here, head, value)))
         mixed = jnp.concatenate(mixed).reshape(kept.shape)
         update = dot(f.out[...], mixed) + f.out_bias[...]
-        out[l] = (x[l].astype(jnp.float32) + kept * update).astype(out.dtype)
+        out[here] = (x[here].astype(jnp.float32) + kept * update).astype(out.dtype)
         return 0
 
     over(shape.length, mix, 0, 2)
 
 
-def _backward_kernel(shape: Shape, x, keep, g, *refs) -> None:
+def _backward_kernel(shape: AttentionShape, x, keep, g, *refs) -> None:
     f, (all_back, out_back, dx), refs = Factors(*refs[:6]), refs[6:9], refs[9:]
     d, (unit_of, value, steep, flat, ratio, to_value, to_source, to_target) = Factors(*refs[:6]), refs[6:]
     length, reach, heads, dtype, width = shape.length, shape.reach, shape.heads, shape.dtype, x.shape[1]
@@ -174,19 +174,19 @@ def _backward_kernel(shape: Shape, x, keep, g, *refs) -> None:
     middle = _scores(shape, x, f, value, steep, flat, ratio, unit_of)
     kept = keep[...]
 
-    def clear(l, _):
-        to_value[l], to_source[l] = zero, jnp.zeros((ROWS * heads, LANES), jnp.float32)
+    def clear(here, _):
+        to_value[here], to_source[here] = zero, jnp.zeros((ROWS * heads, LANES), jnp.float32)
         return 0
 
     over(length + 2 * reach, clear, 0)
 
-    def unmix(l, to_bias):
-        to_update = kept * g[l].astype(jnp.float32)
+    def unmix(here, to_bias):
+        to_update = kept * g[here].astype(jnp.float32)
         to_mixed = dot(out_back[...], to_update).reshape(heads, -1, ROWS, LANES)
         mixed = []
         for head in range(heads):
-            weights, slopes, inverse = _weights(shape, l, head, steep, flat, ratio)
-            values = _values(shape, l, head, value)
+            weights, slopes, inverse = _weights(shape, here, head, steep, flat, ratio)
+            values = _values(shape, here, head, value)
             mixed.append(_mixed(weights, inverse, values))
             rows, part = pl.ds(ROWS * head, ROWS), pl.ds(head * (width // heads), width // heads)
             # Of eight rows each holds a part of the sum over a head's channels.
@@ -196,25 +196,27 @@ def _backward_kernel(shape: Shape, x, keep, g, *refs) -> None:
             for o, (weight, steeper, each) in enumerate(zip(weights, slopes, values, strict=True)):
                 change = weight * ((to_head * each).sum(axis=0) - constant)
                 sloped = jnp.where(steeper, change, SLOPE * change)
-                to_source[l + o, rows] += sloped
+                to_source[here + o, rows] += sloped
                 to_exponent, to_slope = to_exponent + change, to_slope + sloped
-                to_value[l + o, part] += (weight * to_head).reshape(-1, LANES)
-            to_target[l, rows] = to_slope - to_exponent
+                to_value[here + o, part] += (weight * to_head).reshape(-1, LANES)
+            to_target[here, rows] = to_slope - to_exponent
         mixed = jnp.concatenate(mixed).reshape(zero.shape)
         d.out[...] += dot(to_update.astype(dtype), mixed, (1, 1))
         return to_bias + to_update
 
     d.out_bias[...] += over(length, unmix, zero, 1)
 
-    def unproject(l, carry):
+    def unproject(here, carry):
         to_bias, to_scale, to_offset = carry
-        near = jnp.abs(jnp.log(steep[l + reach])) < FARTHEST
-        to_every = jnp.concatenate([to_value[l + reach], jnp.where(near, to_source[l + reach], 0), to_target[l]])
-        d.all[...] += dot(to_every.astype(dtype), unit_of[l], (1, 1))
+        near = jnp.abs(jnp.log(steep[here + reach])) < FARTHEST
+        to_every = jnp.concatenate(
+            [to_value[here + reach], jnp.where(near, to_source[here + reach], 0), to_target[here]]
+        )
+        d.all[...] += dot(to_every.astype(dtype), unit_of[here], (1, 1))
         to_unit = dot(all_back[...], to_every)
-        unit, factor = normalised(x[l].astype(jnp.float32))
+        unit, factor = normalised(x[here].astype(jnp.float32))
         to_x = norm_backward(unit, factor, f.scale[...], to_unit)
-        dx[l] = (g[l].astype(jnp.float32) + to_x).astype(dx.dtype)
+        dx[here] = (g[here].astype(jnp.float32) + to_x).astype(dx.dtype)
         return to_bias + to_every, to_scale + to_unit * unit, to_offset + to_unit
 
     start = (jnp.zeros((d.all.shape[0], LANES), jnp.float32), zero, zero)
@@ -224,21 +226,21 @@ def _backward_kernel(shape: Shape, x, keep, g, *refs) -> None:
     del middle
 
 
-def _scratch(shape: Shape, width: int) -> list[Any]:
+def _scratch(shape: AttentionShape, width: int) -> list[Any]:
     """Values, steep and flat exponentials with the window's reach around them, and the ratio of target scores."""
     slabs, rows = shape.length + 2 * shape.reach, ROWS * shape.heads
     sizes = ((slabs, width), (slabs, rows), (slabs, rows), (shape.length, rows))
     return [pltpu.VMEM((*size, LANES), jnp.float32) for size in sizes]
 
 
-def _forward(shape: Shape, x, keep, w):
+def _forward(shape: AttentionShape, x, keep, w):
     out = (jax.ShapeDtypeStruct(x.shape, x.dtype),)
     whole, scratch = tuple(Factors.of(w, shape.dtype)), _scratch(shape, x.shape[1])
     (found,) = run_tiles(partial(_forward_kernel, shape), (x, keep), whole, out, (), scratch)
     return found, (x, keep, w)
 
 
-def _backward(shape: Shape, saved, g):
+def _backward(shape: AttentionShape, saved, g):
     x, keep, w = saved
     factors, width = Factors.of(w, shape.dtype), x.shape[1]
     totals = tuple(jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in factors)
@@ -257,7 +259,7 @@ def _backward(shape: Shape, saved, g):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def attention_update(
-    shape: Shape, x: Float[Array, "L d B"], keep: Float[Array, "d B"], w: AttentionWeights
+    shape: AttentionShape, x: Float[Array, "L d B"], keep: Float[Array, "d B"], w: AttentionWeights
 ) -> Float[Array, "L d B"]:
     """x plus `keep` times what attention makes of it. B: a multiple of 128. keep has no gradient: it is dropout."""
     return _forward(shape, x, keep, w)[0]

@@ -7,6 +7,7 @@ from flax import nnx
 
 from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.model.tpu import attention, bands
+from spt_jax.model.tpu.folds import BandShape, BandWeights, Head
 from spt_jax.model.tpu.tile import LANES, SUBLANES
 from spt_jax.shapes import Array, Float, Int
 
@@ -14,7 +15,7 @@ from spt_jax.shapes import Array, Float, Int
 MOST_ARRAY_BYTES = 10 * 2**20
 
 
-def refusal(config: ModelConfig, length: int) -> str | None:
+def refusal(config: ModelConfig, execution: ExecutionConfig, length: int) -> str | None:
     """Why the kernels do not take a network; None where they do."""
     reasons = {
         "kernel is not 3": bool(config.bands) and config.kernel != 3,
@@ -38,14 +39,14 @@ def band_update(
     execution: ExecutionConfig,
 ) -> Float[Array, "L B d"]:
     """h plus `keep` times what a `BandBlock` makes of its norm."""
-    weights = bands.BandWeights(
+    weights = BandWeights(
         *_norm(norm),
         block.weights[...],
         _column(block.bias),
         *_linear(block.out),
-        bands.Head(_column(block.query), *_linear(block.context), *_linear(block.project), *_linear(block.key)),
+        Head(_column(block.query), *_linear(block.context), *_linear(block.project), *_linear(block.key)),
     )
-    shape = bands.Shape(len(h), block.config.highest_band, execution.dtype)
+    shape = BandShape(len(h), block.config.highest_band, execution.dtype)
     tiles, batch = _tiles(h, keep)
     chosen = jnp.pad(jnp.sort(chosen, axis=1), ((0, tiles[0].shape[-1] - batch), (0, 0))).T
     return bands.band_update(shape, tiles[0], chosen, tiles[1], weights)[..., :batch].swapaxes(1, 2)
@@ -58,7 +59,7 @@ def attention_update(
     weights = attention.AttentionWeights(
         *_norm(norm), *_linear(layer.value), *_linear(layer.source), layer.target.kernel[...].T, *_linear(layer.out)
     )
-    shape = attention.Shape(len(h), layer.heads, layer.reach, dtype)
+    shape = attention.AttentionShape(len(h), layer.heads, layer.reach, dtype)
     tiles, batch = _tiles(h, keep)
     return attention.attention_update(shape, *tiles, weights)[..., :batch].swapaxes(1, 2)
 
