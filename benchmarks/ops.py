@@ -85,11 +85,9 @@ def folding(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
             cost = in_dtype(form_cost(grid, form, options.batch, width), options.dtype)
             cases[f"fold p={grid.period} {form}"] = (function, cost, error, {"planned": "*" if planned else ""})
     if size <= 5:
-        rows = config.highest_band
-        shortest = -(-options.length // rows)
-        periods = jnp.asarray(rng.integers(shortest, options.length + 1, (options.batch, config.bands)), jnp.int32)
-        cost = in_dtype(tap_cost(options.length, size, config.bands, options.batch, width, rows), options.dtype)
-        taps = lambda h, w: jnp.stack(tap_convolutions(h, w, periods, rows))  # noqa: E731
+        periods = jnp.asarray(rng.integers(8, options.length + 1, (options.batch, config.bands)), jnp.int32)
+        cost = in_dtype(tap_cost(options.length, size, config.bands, options.batch, width), options.dtype)
+        taps = lambda h, w: jnp.stack(tap_convolutions(h, w, periods))  # noqa: E731
         found, error = np.asarray(jax.jit(taps)(h, weights), np.float64), 0.0
         for row in range(min(options.batch, 2)):
             for slot in range(config.bands):
@@ -98,7 +96,7 @@ def folding(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
                 error = max(error, float(np.abs(found[slot, :, row] - exact[:, 0]).max()))
         cases[f"fold any {config.bands} periods, taps"] = (taps, cost, error, {})
         shared = tuple(-(-options.length // frequency) for frequency in range(1, config.bands + 1))
-        cost = tap_cost(options.length, size, config.bands, options.batch, width, config.bands)
+        cost = tap_cost(options.length, size, config.bands, options.batch, width, fixed=True)
         cost = in_dtype(cost, options.dtype)
         taps = lambda h, w: jnp.stack(fixed_tap_convolutions(h, w, shared))  # noqa: E731
         found, error = np.asarray(jax.jit(taps)(h, weights), np.float64), 0.0

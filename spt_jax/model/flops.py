@@ -37,17 +37,13 @@ class Cost(NamedTuple):
         return self.flops + FLOPS_PER_BYTE.get(backend, FLOPS_PER_BYTE["gpu"]) * self.bytes
 
 
-def tap_cost(length: int, size: int, periods: int, batch: int, width: int, most_rows: int) -> Cost:
-    """All taps as one product, moved and added for every period, and what is taken back at the ends of `most_rows`."""
-    reach, points = size // 2, length * batch * width
-    padded = (length + 2 * reach) * batch * width
-    places = periods * most_rows * batch
-    beyond = sum(2 * places * size * (reach - column) for column in range(reach))
-    sums = periods * (size - 1) * points
-    flops = 2 * size**2 * padded * width + 2 * beyond * width**2 + sums
-    # Neighbours are written side by side and read, sums by rows are written, and read for each period.
-    moved = 3 * size * padded + periods * (size + 1) * points + 2 * beyond * width
-    return Cost(flops, 4 * moved, sums)
+def tap_cost(length: int, size: int, periods: int, batch: int, width: int, fixed: bool = False) -> Cost:
+    """One product per tap, then each is moved and added for every period: `tap_convolutions`, or the one for `fixed`."""
+    points, taps = length * batch * width, size * size
+    # Slices are added as they are read; gathered taps are written first.
+    moves = periods * (taps + 1) if fixed else 2 * periods * taps
+    sums = periods * taps * points
+    return Cost(2 * taps * points * width + sums, 4 * points * (taps + moves), sums)
 
 
 def form_cost(grid: Grid, form: Form, batch: int, width: int) -> Cost:

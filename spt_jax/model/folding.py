@@ -1,21 +1,19 @@
 """Folding a sequence at a period, and the 2-D convolution on the folded grid for periods that only the data know.
 
-A kernel tap (r, c) on the grid of period p is a shift of r p + c along the sequence. The taps of one row r are summed
-first, without regard to where rows of the grid end: S_r[q] = sum_c W_rc h[q + c] does not depend on p, so one product
-serves all periods, and a period only adds up S_r[l + r p]. What the column taps took from beyond the end of a row is
-taken back at the few points next to row ends. `spectral.py` is for periods that are known when the program is compiled.
+A kernel tap (r, c) on the grid of period p is a shift of r p + c along the sequence. The product of h
+with each tap's weights does not depend on p: it is computed once and shared by all periods,
+which then only shift and add. `spectral.py` is for periods that are known when the program is compiled.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spt_jax.shapes import Array, Float, Int
+from spt_jax.shapes import Array, Bool, Float, Int
 
 
 def fold(h: Float[Array, "L *rest"], period: int) -> Float[Array, "R p *rest"]:
@@ -31,110 +29,95 @@ def unfold(grid: Float[Array, "R p *rest"], length: int) -> Float[Array, "L *res
 
 
 def tap_convolutions(
-    h: Float[Array, "L B d"], weights: Float[Array, "K K d e"], periods: Int[Array, "B k"], most_rows: int
+    h: Float[Array, "L B d"], weights: Float[Array, "K K d e"], periods: Int[Array, "B k"]
 ) -> list[Float[Array, "L B e"]]:
     """unfold(conv2d(fold(h[:, b], p), weights)) for each period p of each spectrum b, zero padded ("same").
 
-    most_rows: of any of these grids. `tests/reference.py` spells it out. Arithmetic: K^2 L d e multiply-adds whatever
-    the number of periods, then K additions of a sequence for each.
+    `tests/reference.py` spells it out. Arithmetic: K^2 L d e multiply-adds whatever the number of periods, then
+    K^2 L e additions for each.
     """
-    sums = _row_sums(h, weights)
-    return _take_back([_moved_sum(sums, len(h), period) for period in periods.T], h, weights, periods, most_rows)
+    return shift_and_add(_products(h, weights), periods)
 
 
 def fixed_tap_convolutions(
     h: Float[Array, "L B d"], weights: Float[Array, "K K d e"], periods: tuple[int, ...]
 ) -> list[Float[Array, "L B e"]]:
-    """The same for periods that all spectra share: moves are slices then."""
-    sums = _row_sums(h, weights)
-    moved = [_moved_sum(sums, len(h), period) for period in periods]
-    return _take_back(moved, h, weights, np.array([periods]), -(-len(h) // min(periods)))
+    """The same for periods that all spectra share: moves are slices then, which one pass over memory adds up."""
+    taps = _products(h, weights)
+    return [_shifted_sum(taps, period) for period in periods]
 
 
-def _row_sums(h: Float[Array, "L B d"], weights: Float[Array, "K K d e"]) -> Float[Array, "Q K B e"]:
-    """S_r of the points -reach to L - 1 + reach: all taps as one product of matrices."""
-    size, _, width, out = weights.shape
-    reach = size // 2
-    padded = jnp.pad(h, ((2 * reach, 2 * reach), (0, 0), (0, 0)))
-    beside = jnp.concatenate([padded[c : c + len(h) + 2 * reach] for c in range(size)], axis=-1)
-    matrix = weights.astype(h.dtype).transpose(1, 2, 0, 3).reshape(size * width, size * out)
-    sums = (beside.reshape(-1, size * width) @ matrix).reshape(*beside.shape[:2], size, out)
-    return sums.swapaxes(1, 2)
+def _products(h: Float[Array, "L B d"], weights: Float[Array, "K K d e"]) -> tuple[Float[Array, "L B e"], ...]:
+    """The sequence under each kernel tap."""
+    width, out = weights.shape[2:]
+    rows = h.reshape(-1, width)
+    return tuple((rows @ w).reshape(*h.shape[:2], out) for w in weights.astype(h.dtype).reshape(-1, width, out))
 
 
-def _moved_sum(sums: Float[Array, "Q K B e"], length: int, period: Int[Array, "B"] | int) -> Float[Array, "L B e"]:
-    reach = sums.shape[1] // 2
-    total = sums[reach : reach + length, reach]
-    for r in (*range(-reach, 0), *range(1, reach + 1)):
-        move = _slice if isinstance(period, int) else _gather
-        total = total + move(sums[:, reach + r], r * period + reach, length)
+def _shifted_sum(taps: tuple[Float[Array, "L B e"], ...], period: int) -> Float[Array, "L B e"]:
+    length, total = len(taps[0]), jnp.zeros_like(taps[0])
+    for tap, (_, shift, inside) in zip(taps, _moves(np.array([period]), len(taps), length), strict=True):
+        step, kept = int(shift[0]), inside[:, 0]
+        if not kept.any():
+            continue
+        start, stop = max(0, -step), min(length, length - step)
+        moved, kept = tap[start + step : stop + step], kept[start:stop]
+        moved = moved if kept.all() else jnp.where(kept[:, None, None], moved, 0)
+        total = total + jnp.pad(moved, ((start, length - stop), (0, 0), (0, 0)))
     return total
 
 
-def _slice(x: Float[Array, "Q B e"], shift: int, length: int) -> Float[Array, "L B e"]:
-    """x[l + shift] of l = 0 to L - 1, zero where there is no such point."""
-    start, stop = max(0, -shift), max(min(length, len(x) - shift), max(0, -shift))
-    if start >= length or stop == start:
-        return jnp.zeros((length, *x.shape[1:]), x.dtype)
-    return jnp.pad(x[start + shift : stop + shift], ((start, length - stop), (0, 0), (0, 0)))
+@jax.custom_vjp
+def shift_and_add(taps: tuple[Float[Array, "L B e"], ...], periods: Int[Array, "B k"]) -> list[Float[Array, "L B e"]]:
+    """For each period, the sum of the K^2 taps, each moved to its place on the folded grid.
+
+    Linear, so its backward is the same sum with the moves reversed; XLA's own backward would scatter.
+    """
+    length = len(taps[0])
+    sums = []
+    for period in periods.T:
+        moved = (
+            _take(tap, place + shift, inside)
+            for tap, (place, shift, inside) in zip(taps, _moves(period, len(taps), length), strict=True)
+        )
+        sums.append(sum(moved))
+    return sums
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _gather(x: Float[Array, "Q B e"], shift: Int[Array, "B"], length: int) -> Float[Array, "L B e"]:
-    """The same for a shift of each spectrum. Its backward is the shift back; XLA's own would scatter."""
-    return _rows_at(x, np.arange(length)[:, None] + shift)
+def _forward(taps, periods):
+    return shift_and_add(taps, periods), (periods, len(taps))
 
 
-def _gather_forward(x, shift, length):
-    return _gather(x, shift, length), (shift, len(x))
+def _backward(residuals, cotangents):
+    periods, count = residuals
+    length = len(cotangents[0])
+    gradients = [0] * count
+    for period, cotangent in zip(periods.T, cotangents, strict=True):
+        for tap, (place, shift, inside) in enumerate(_moves(period, count, length, reverse=True)):
+            gradients[tap] = gradients[tap] + _take(cotangent, place - shift, inside)
+    return tuple(gradients), None
 
 
-def _gather_backward(length, residuals, cotangent):
-    shift, points = residuals
-    return _rows_at(cotangent, np.arange(points)[:, None] - shift), None
+shift_and_add.defvjp(_forward, _backward)
 
 
-_gather.defvjp(_gather_forward, _gather_backward)
+def _moves(period: Int[Array | np.ndarray, "B"], count: int, length: int, reverse: bool = False):
+    """For each kernel tap: (L, 1) places, (B,) shift along the sequence, and (L, B) whether the move stays on the grid.
+
+    A move must not leave the sequence, nor step over the end of a row into the next.
+    """
+    reach = math.isqrt(count) // 2
+    place = np.arange(length)[:, None]
+    column, direction = place % period, -1 if reverse else 1
+    for r in range(-reach, reach + 1):
+        for c in range(-reach, reach + 1):
+            shift = r * period + c
+            other, moved = place + direction * shift, column + direction * c
+            yield place, shift, (other >= 0) & (other < length) & (moved >= 0) & (moved < period)
 
 
-def _rows_at(x: Float[Array, "L B e"], index: Int[Array, "*N B"]) -> Float[Array, "*N B e"]:
-    """x[index[..., b], b], zero where there is no such point."""
-    inside = (index >= 0) & (index < len(x))
+def _take(x: Float[Array, "L B e"], index: Int[Array, "L B"], inside: Bool[Array, "L B"]) -> Float[Array, "L B e"]:
+    """x[index[l, b], b] where inside, else zero."""
+    safe = jnp.clip(index, 0, len(x) - 1)
     # Not take_along_axis: for a batch of one XLA:CPU makes it several times slower.
-    return jnp.where(inside[..., None], x[jnp.clip(index, 0, len(x) - 1), jnp.arange(x.shape[1])], 0)
-
-
-def _take_back(
-    found: list[Float[Array, "L B e"]],
-    h: Float[Array, "L B d"],
-    weights: Float[Array, "K K d e"],
-    periods: Int[Array, "#B k"] | np.ndarray,
-    most_rows: int,
-) -> list[Float[Array, "L B e"]]:
-    """What was found for each period, less what column taps took from beyond the ends of rows."""
-    (size, _, _, out), (length, batch, _) = weights.shape, h.shape
-    reach, k = size // 2, len(found)
-    if not reach:
-        return found
-    period = periods.T[:, None]  # (k, 1, B)
-    starts = np.arange(most_rows)[:, None] * period
-    places, sources, matrices = [], [], []
-    for column in range(reach):
-        # The taps beyond the start of a row at this column of it, and those beyond its end at the mirrored one.
-        for at, taps in (
-            (starts + column, range(-reach, -column)),
-            (starts + period - 1 - column, range(column + 1, reach + 1)),
-        ):
-            at = jnp.broadcast_to(at, (k, most_rows, batch))
-            sources.append([at + r * period + c for r in range(-reach, reach + 1) for c in taps])
-            matrices.append(weights[:, [reach + c for c in taps]].astype(h.dtype).reshape(-1, out))
-            # A place that is none is beyond the sequence, where nothing is written.
-            places.append(jnp.where(column < period, at, length))
-    # One gather for all of them, so that its gradient is one scatter.
-    rows = iter(_rows_at(h, jnp.stack([source for each in sources for source in each])))
-    taken = []
-    for each, matrix in zip(sources, matrices, strict=True):
-        beyond = jnp.concatenate([next(rows) for _ in each], axis=-1).reshape(-1, len(matrix))
-        taken.append((beyond @ matrix).reshape(k, most_rows, batch, out))
-    places, taken, here = jnp.concatenate(places, axis=1), jnp.concatenate(taken, axis=1), jnp.arange(batch)
-    return [y.at[place, here].add(-each, mode="drop") for y, place, each in zip(found, places, taken, strict=True)]
+    return jnp.where(inside[..., None], x[safe, jnp.arange(x.shape[1])], 0)

@@ -47,8 +47,7 @@ def make_plan(config: ModelConfig, length: int, folding: Folding = "auto", backe
 
 def taps_of(config: ModelConfig, length: int, batch: int) -> Cost:
     """The way of the taps."""
-    shortest = -(-length // candidates(config)[-1])
-    return tap_cost(length, config.kernel, config.bands, batch, config.width, -(-length // shortest))
+    return tap_cost(length, config.kernel, config.bands, batch, config.width, config.band_mode == "fixed")
 
 
 def plan_cost(plan: Plan, batch: int, width: int) -> Cost:

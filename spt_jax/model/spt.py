@@ -87,7 +87,7 @@ class BandBlock(nnx.Module):
             shared = tuple(-(-len(h) // frequency) for frequency in candidates(self.config))
             convolved, same = fixed_tap_convolutions(h, self.weights[...], shared), None
         elif self.plan is None:
-            convolved, same = tap_convolutions(h, self.weights[...], periods, self.config.highest_band), None
+            convolved, same = tap_convolutions(h, self.weights[...], periods), None
         else:
             convolved = [
                 direct(h, self.weights[...], grid)

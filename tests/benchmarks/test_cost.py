@@ -107,10 +107,10 @@ def test_taps_take_what_is_counted(fixed, rng):
     any_of = jnp.asarray(rng.integers(4, 24, (batch, periods)), jnp.int32)
 
     def taps(h, w):
-        return jnp.stack(fixed_tap_convolutions(h, w, (24, 12, 8)) if fixed else tap_convolutions(h, w, any_of, 6))
+        return jnp.stack(fixed_tap_convolutions(h, w, (24, 12, 8)) if fixed else tap_convolutions(h, w, any_of))
 
-    cost = tap_cost(length, size, periods, batch, width, 3 if fixed else 6)
-    sums = periods * (size - 1) * length * batch * width
+    cost = tap_cost(length, size, periods, batch, width, fixed)
+    sums = periods * size**2 * length * batch * width
     assert cost.flops == products(taps, h, w).flops + sums
     # A sum is its own gradient, once more.
     assert cost.training().flops == products(forward_and_backward(taps), h, w).flops + 2 * sums

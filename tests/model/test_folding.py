@@ -30,8 +30,8 @@ def test_taps_equal_the_reference_at_every_period(rng, size):
     length, width, out = 24, 3, 4
     periods = rng.integers(1, length + 1, size=(4, 2))
     h, weights = rng.normal(size=(length, 4, width)), rng.normal(size=(size, size, width, out)) / size
-    fast = jax.jit(tap_convolutions, static_argnums=3)(
-        jnp.asarray(h, jnp.float32), jnp.asarray(weights, jnp.float32), jnp.asarray(periods), length
+    fast = jax.jit(tap_convolutions)(
+        jnp.asarray(h, jnp.float32), jnp.asarray(weights, jnp.float32), jnp.asarray(periods)
     )
     for row in range(4):
         for slot in range(2):
@@ -48,7 +48,7 @@ def test_taps_of_fixed_periods_are_those_of_any(rng, size):
     pull = jnp.asarray(rng.normal(size=(len(periods), length, rows, 4)), jnp.float32)
     found, back = jax.vjp(lambda h, w: jnp.stack(fixed_tap_convolutions(h, w, periods)), h, weights)
     given = jnp.broadcast_to(jnp.array(periods), (rows, len(periods)))
-    expected, back_any = jax.vjp(lambda h, w: jnp.stack(tap_convolutions(h, w, given, length)), h, weights)
+    expected, back_any = jax.vjp(lambda h, w: jnp.stack(tap_convolutions(h, w, given)), h, weights)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     for one, other in zip(back(pull), back_any(pull), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
@@ -92,9 +92,7 @@ def test_gradients_of_the_taps(rng):
         rows = [[plain(h[:, b : b + 1], weights, p)[:, 0] for b, p in enumerate(slot)] for slot in periods.T.tolist()]
         return jnp.stack([jnp.stack(slot, axis=1) for slot in rows])
 
-    assert_equal_gradients(
-        lambda h, w: jnp.stack(tap_convolutions(h, w, jnp.asarray(periods), len(h))), slow, h, weights, pull
-    )
+    assert_equal_gradients(lambda h, w: jnp.stack(tap_convolutions(h, w, jnp.asarray(periods))), slow, h, weights, pull)
 
 
 @pytest.mark.parametrize("form", FORMS)

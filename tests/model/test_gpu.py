@@ -92,7 +92,7 @@ def test_bands(rng):
         return fuse_bands(tile, by_query, n, taps, bias, periods, given)
 
     def slow(n, taps, bias, given):
-        features = jnp.stack([jax.nn.gelu(each + bias) for each in tap_convolutions(n, taps, periods, len(n))])
+        features = jnp.stack([jax.nn.gelu(each + bias) for each in tap_convolutions(n, taps, periods)])
         share = by_query(given, features.mean(axis=1))
         return jnp.einsum("bk,klbd->lbd", share, features), share
 
