@@ -58,7 +58,21 @@ def built(line: dict) -> str:
     return f"{line['seconds'] / 60:.1f} min{memory}"
 
 
+def compiled(field: str, unit: str, scale: float = 1.0, each: bool = False) -> Callable[[dict], str | None]:
+    """A number of a program that was compiled for a chip that is not there; `each`: of a spectrum."""
+
+    def read(line: dict) -> str | None:
+        value = line.get(field)
+        if value is None:
+            return None
+        value = value * scale / (line["batch"] if each else 1)
+        return f"{value:,.0f}{unit}" if value >= 100 else f"{value:.3g}{unit}"
+
+    return read
+
+
 LARGE, NONE = ("inception", 100), ("base", None, None)
+CHIP = {"benchmark": "compile", "case": "step", "batch": 1024}
 EAGER, COMPILED, MERGED = map(ratio, measure.PEERS)
 TARGETS = (
     Target("train, fixed bands, 11 x 11 kernel / eager PyTorch", "4x", EAGER, "torch_peer", "train fixed L100 B64", *LARGE),
@@ -79,6 +93,13 @@ TARGETS = (
     Target("seven experts in one program / one after the other", "", lambda line: f"{line['ratio']:.2f}x", "ensemble", "7 experts, in turns, one program"),
     Target("labels of copper oxides, whole time / pymatgen asked anew for each", "5x", lambda line: f"{line['speedup']:.0f}x", "descriptors", "pymatgen, asked anew", *NONE),
     Target("labels of copper oxides, sites per second and core", "", lambda line: f"{line['sites_per_s']:.0f} sites/s", "descriptors", "shared", *NONE),
+    Target("base, train step: bytes moved, a spectrum", "2 MB", compiled("moved_bytes", " MB", 1e-6, True), **CHIP),
+    Target("base, train step: padding in what is moved", "10 %", compiled("padding_share", " %", 100), **CHIP),
+    Target("base, train step: thousand cycles, a spectrum", "6", compiled("cycles", "", 1e-3, True), **CHIP),
+    Target("base, train step: bound by cycles, memory and arithmetic", "", compiled("bound_spectra_per_s", " k spectra/s", 1e-3), **CHIP),
+    Target("base, train step: compilation", "90 s", compiled("compile_s", " s"), **CHIP),
+    Target("base, inference: bound", "", compiled("bound_spectra_per_s", " k spectra/s", 1e-3), **{**CHIP, "case": "inference"}),
+    Target("large, train step: bound", "", compiled("bound_spectra_per_s", " k spectra/s", 1e-3), **CHIP, preset="large"),
     Target("a dataset of a million spectra built, two cores", "10 min, 2 GiB", built, "build", "1,000,000 spectra", batch=1024),
 )  # fmt: skip
 

@@ -60,7 +60,7 @@ def step_cost(work: Workload, batch_size: int) -> Cost:
 
 def loss_error(work: Workload) -> float:
     """Largest difference of the outputs to those of the plain taps, in float32, on the workload's batch."""
-    plain = work.executed(ExecutionConfig(folding="taps"))
+    plain = work.executed(ExecutionConfig(folding="taps", kernels="off"))
     outputs = [
         jax.jit(w.apply)(work.params, work.batch.spectrum[:8], work.batch.atomic_number[:8]) for w in (work, plain)
     ]
@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--length", type=int, default=144, help="energies of a spectrum")
     parser.add_argument("--width", type=int, default=None, help="another width than the preset's")
     parser.add_argument("--mode", nargs="+", default=["fixed", "per_sample"], help="band modes")
+    parser.add_argument("--kernels", choices=("auto", "off"), default="auto", help="off: blocks as XLA programs alone")
     options = parser.parse_args(arguments)
     if options.small:
         options.batch, options.repeats, options.length = [4], 2, 24
@@ -90,15 +91,17 @@ def main(arguments: list[str] | None = None) -> list[dict]:
 
 def _one_batch(options: argparse.Namespace, batch: int, roofs: peaks.Roofs) -> list[dict]:
     cases, works = {}, {}
-    fields, wide = ({"width": options.width}, f" d={options.width}") if options.width else ({}, "")
+    fields, told = ({"width": options.width}, f" d={options.width}") if options.width else ({}, "")
+    told += "" if options.kernels == "auto" else " kernels off"
     for mode in options.mode:
         config = workload.config_of(options.preset, options.dtype, options.small, band_mode=mode, **fields)
+        config = replace(config, execution=replace(config.execution, kernels=options.kernels))
         steps = 2 if options.small else STEPS_PER_DISPATCH
         works[mode] = workload.make(config, batch * steps, options.length)
         one = replace(works[mode], batch=jax.tree.map(lambda x: x[:batch], works[mode].batch))
         try:
-            cases[f"{mode} B={batch}{wide}"] = (mode, our_step(one), 1)
-            cases[f"{mode} B={batch}{wide} epoch"] = (mode, our_epoch(works[mode], batch, steps), steps)
+            cases[f"{mode} B={batch}{told}"] = (mode, our_step(one), 1)
+            cases[f"{mode} B={batch}{told} epoch"] = (mode, our_epoch(works[mode], batch, steps), steps)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise

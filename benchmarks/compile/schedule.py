@@ -2,7 +2,7 @@
 
 A schedule is a list of bundles. The core issues one bundle a cycle, so cycles are bundles, those of a loop times its
 rounds. Beside it stands, for each bundle, how many slots of each unit it fills. Waiting (for memory, for a result) is
-in no schedule: the count is a lower bound. On a 4096-cube bfloat16 product it gives 0.85 of what the multipliers take.
+in no schedule: the count is a lower bound. On a 4096-cube bfloat16 product it gives 0.83 of what the multipliers take.
 
 A loop's rounds are in its exit test, `scmp.ge.s32.totalorder %counter, 38 /* loop exit test */`; where that names a
 register instead of a number the loop counts once, and `known` is false. A branch counts as taken.

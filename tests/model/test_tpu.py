@@ -17,7 +17,6 @@ from spt_jax.model.spt import SPT, BandBlock
 from spt_jax.model.tpu import block as tpu
 from spt_jax.model.tpu import tile
 
-
 # Interpreted kernels are long programs that run once.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
