@@ -11,12 +11,13 @@ from spt_jax.model.tpu.folds import BandShape, BandWeights, Head
 from spt_jax.model.tpu.tile import LANES, SUBLANES
 from spt_jax.shapes import Array, Float, Int
 
-# Of an (L, d, 128) array, what the backward pass of the bands may hold: a v5e has 128 MiB on the chip.
-MOST_ARRAY_BYTES = 10 * 2**20
+# On the chip of a v5p; a v5e has twice as much. The backward pass of k bands holds about k + 10 arrays (L, d, 128).
+CHIP_BYTES = 64 * 2**20
 
 
 def refusal(config: ModelConfig, execution: ExecutionConfig, length: int) -> str | None:
     """Why the kernels do not take a network; None where they do."""
+    size = length * config.width * LANES * jnp.dtype(execution.dtype).itemsize
     reasons = {
         "kernel is not 3": bool(config.bands) and config.kernel != 3,
         "fusion is not query": bool(config.bands) and config.fusion != "query",
@@ -24,7 +25,7 @@ def refusal(config: ModelConfig, execution: ExecutionConfig, length: int) -> str
         f"width is no multiple of {SUBLANES}": config.width % SUBLANES != 0,
         "channels of an attention head are no multiple of 8": config.attention != "none"
         and (config.width // config.attention_heads) % 8 != 0,
-        "length times width is too large for the chip's memory": 4 * length * config.width * LANES > MOST_ARRAY_BYTES,
+        "length times width is too large for the chip's memory": size * (config.bands + 10) > CHIP_BYTES,
     }
     found = [reason for reason, holds in reasons.items() if holds]
     return "; ".join(found) or None
