@@ -106,18 +106,8 @@ class BandedAttention(nnx.Module):
     order "gatv2": score = a . leaky(W_i h_i + W_j h_j), per head. order "gatv1": leaky(a_i . h_i + a_j . h_j).
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        reach: int,
-        order: str,
-        kernels: str | None = None,
-        *,
-        dtype: str,
-        rngs: nnx.Rngs,
-    ):
-        self.heads, self.reach, self.order, self.kernels = heads, reach, order, kernels
+    def __init__(self, width: int, heads: int, reach: int, order: str, *, dtype: str, rngs: nnx.Rngs):
+        self.heads, self.reach, self.order = heads, reach, order
         scores = width if order == "gatv2" else heads
         self.target = Linear(width, scores, use_bias=False, dtype=dtype, rngs=rngs)
         self.source = Linear(width, scores, dtype=dtype, rngs=rngs)
@@ -138,9 +128,11 @@ class BandedAttention(nnx.Module):
     def __call__(self, h: Float[Array, "L B d"]) -> Float[Array, "L B d"]:
         return self.attend(h)[0]
 
-    def attend(self, h: Float[Array, "L B d"]) -> tuple[Float[Array, "L B d"], Float[Array, "W L B H"]]:
+    def attend(
+        self, h: Float[Array, "L B d"], kernels: str | None = None
+    ) -> tuple[Float[Array, "L B d"], Float[Array, "W L B H"]]:
         """What attention makes of h, and its weights."""
-        if self.kernels == "gpu":
+        if kernels == "gpu":
             # The weights are for who looks inside: otherwise no one computes them.
             return self.out(gpu.mixed(self, h)), self.weights(h)
         value = self._by_head(self.value(h))

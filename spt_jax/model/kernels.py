@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 
@@ -11,16 +13,31 @@ from spt_jax.model.gpu import block as gpu
 from spt_jax.model.tpu import block as tpu
 
 PLATFORMS = {"tpu": tpu, "gpu": gpu}
+_meant: list[str] = []
 
 
-def kernels_for(config: ModelConfig, execution: ExecutionConfig, length: int) -> str | None:
-    """ "tpu" or "gpu"; None for the reference. A network that the kernels do not take says so, once."""
-    wanted = jax.default_backend() if execution.kernels == "auto" else execution.kernels
-    if wanted not in PLATFORMS:
+@contextmanager
+def meant_for(platform: str) -> Iterator[None]:
+    """What is traced within is for this platform ("cpu", "gpu", "cuda", "tpu"), whatever the process runs on."""
+    _meant.append({"cuda": "gpu"}.get(platform, platform))
+    try:
+        yield
+    finally:
+        _meant.pop()
+
+
+def kernels_for(config: ModelConfig, execution: ExecutionConfig, length: int, batch: object) -> str | None:
+    """ "tpu" or "gpu"; None for the reference. A network that the kernels do not take says so, once.
+
+    A program for a batch of any size, as an exported file holds it, is the reference's.
+    """
+    here = _meant[-1] if _meant else jax.default_backend()
+    wanted = here if execution.kernels == "auto" else execution.kernels
+    if wanted not in PLATFORMS or not isinstance(batch, int):
         return None
     if refused := PLATFORMS[wanted].refusal(config, execution, length):
         warnings.warn(
-            f"computed without {wanted.upper()} kernels, which do not take this network: {refused}", stacklevel=3
+            f"computed without {wanted.upper()} kernels, which do not take this network: {refused}", stacklevel=2
         )
         return None
     return wanted

@@ -53,16 +53,8 @@ class Inside(NamedTuple):
 class BandBlock(nnx.Module):
     """Fold at the chosen bands, convolve in 2-D, fuse by a query from the global context (paper, multi-scale bands)."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        length: int,
-        execution: ExecutionConfig,
-        kernels: str | None = None,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        self.config, self.kernels = config, kernels
+    def __init__(self, config: ModelConfig, length: int, execution: ExecutionConfig, *, rngs: nnx.Rngs):
+        self.config = config
         self.plan = make_plan(config, length, execution.folding)
         d, size, dtype = config.width, config.kernel, execution.dtype
         fan_in = size * size * d
@@ -76,11 +68,11 @@ class BandBlock(nnx.Module):
         self.out = Linear(d, d, dtype=dtype, rngs=rngs)
 
     def __call__(
-        self, h: Float[Array, "L B d"], bands: Int[Array, "B k"]
+        self, h: Float[Array, "L B d"], bands: Int[Array, "B k"], kernels: str | None = None
     ) -> tuple[Float[Array, "L B d"], Float[Array, "B k"]]:
         """What the bands add to the sequence, and the share of each in it."""
         periods = period(bands, len(h))
-        if self.kernels == "gpu":
+        if kernels == "gpu":
             fused, share = gpu.fused_bands(self, h, periods)
             return self.out(fused), share
         if self.plan is None and self.config.band_mode == "fixed":
@@ -154,7 +146,6 @@ class SPT(nnx.Module):
         if config.window >= length:
             raise RunError(f"window ({config.window}) is wider than the spectrum ({length} points)")
         self.config, self.execution = config, execution
-        self.kernels = kernels = kernels_for(config, execution, length)
         self.noise_filter = NoiseFilter(mean, covariance) if config.denoise else None
         linear, offset = band_input_map(config.band_input, energy, mean, np.sqrt(np.diag(covariance)))
         self.input_linear = Constant(jnp.asarray(linear, jnp.float32))
@@ -165,14 +156,12 @@ class SPT(nnx.Module):
         self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
         folds = config.blocks if config.bands else 0
         self.band_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(folds)])
-        self.band_blocks = nnx.List([BandBlock(config, length, execution, kernels, rngs=rngs) for _ in range(folds)])
+        self.band_blocks = nnx.List([BandBlock(config, length, execution, rngs=rngs) for _ in range(folds)])
         graph = config.blocks if config.attention != "none" else 0
         self.graph_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(graph)])
         self.graphs = nnx.List(
             [
-                BandedAttention(
-                    d, config.attention_heads, config.window, config.attention, kernels, dtype=dtype, rngs=rngs
-                )
+                BandedAttention(d, config.attention_heads, config.window, config.attention, dtype=dtype, rngs=rngs)
                 for _ in range(graph)
             ]
         )
@@ -223,7 +212,8 @@ class SPT(nnx.Module):
         h = self._embed(signal)
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
         fixed = (self.position[...][:, None] + self.element(atomic_number)).astype(h.dtype)
-        block = self._block_as_kernels if self.kernels == "tpu" and not look else self._block
+        kernels = None if look else kernels_for(self.config, self.execution, signal.shape[1], signal.shape[0])
+        block = self._block_as_kernels if kernels == "tpu" else partial(self._block, kernels)
         chosen, inside = [], []
         for i in range(self.config.blocks):
             bands = self._bands(i, signal, h) if given is None else given[:, i]
@@ -245,7 +235,7 @@ class SPT(nnx.Module):
     def _bands(self, i: int, signal: Float[Array, "B L"], h: Float[Array, "L B d"]) -> Int[Array, "B k"]:
         """The frequencies that each spectrum is folded at in block i. A choice has no gradient."""
         if not self.band_blocks:
-            return jnp.zeros((len(signal), 0), jnp.int32)
+            return jnp.zeros((signal.shape[0], 0), jnp.int32)
         highest, signal, h = self.config.highest_band, *jax.lax.stop_gradient((signal, h))
         if i == 0:
             strength = filtered_strength(signal.T, jax.lax.stop_gradient(self.embed.kernel[...]), highest)
@@ -253,15 +243,15 @@ class SPT(nnx.Module):
             strength = band_strength(h, highest)
         return select_bands(strength, self.config.bands, self.config.band_mode)
 
-    def _block(self, i: int, h, bands, keys) -> tuple[Float[Array, "L B d"], Inside]:
+    def _block(self, kernels: str | None, i: int, h, bands, keys) -> tuple[Float[Array, "L B d"], Inside]:
         """Folding, then attention, each added to what it was given."""
         shares = jnp.zeros(bands.shape)
         if self.band_blocks:
-            update, shares = self.band_blocks[i](self.band_norms[i](h), bands)
+            update, shares = self.band_blocks[i](self.band_norms[i](h), bands, kernels)
             h = h + drop_channels(update, self.config.dropout, keys, 2 * i)
         if not self.graphs:
             return h, Inside(shares, None)
-        update, attention = self.graphs[i].attend(self.graph_norms[i](h))
+        update, attention = self.graphs[i].attend(self.graph_norms[i](h), kernels)
         return h + drop_channels(update, self.config.dropout, keys, 2 * i + 1), Inside(shares, attention)
 
     def _block_as_kernels(self, i: int, h, bands, keys) -> tuple[Float[Array, "L B d"], None]:

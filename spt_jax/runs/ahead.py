@@ -24,6 +24,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
 from data_pipelines.errors import CheckpointError
+from spt_jax.model.kernels import meant_for
 from spt_jax.runs.blueprint import Network
 from spt_jax.runs.sources import Sourceless, without_sources
 
@@ -95,7 +96,7 @@ def compile_ahead(network: Network, batch: int, length: int, device: jax.Device)
         jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=place),
     )
     machine = Machine.of(device)
-    with _compiling_anew(), without_sources():
+    with _compiling_anew(), without_sources(), meant_for(device.platform):
         compiled = jax.jit(Sourceless(side_by_side(network)), keep_unused=True).lower(*shapes).compile()
     try:
         content, *_ = serialize_executable.serialize(compiled)

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax import export
 
 from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.model.attention import BandedAttention
 from spt_jax.model.heads import HeadSpec
-from spt_jax.model.kernels import kernels_for
+from spt_jax.model.kernels import kernels_for, meant_for
 from spt_jax.model.spt import SPT, BandBlock
 from spt_jax.model.tpu import block as tpu
 from spt_jax.model.tpu import tile
@@ -154,14 +155,22 @@ def test_members_side_by_side(rng):
 
 
 def test_what_kernels_do_not_take_says_so_and_runs_as_the_reference():
+    spectra, numbers = jnp.ones((2, 24)), jnp.full(2, 29)
     with pytest.warns(UserWarning, match="kernel is not 3; width is no multiple of 16"):
-        model = network("tpu", width=12, kernel=5)
-    assert model.kernels is None
+        found = network("tpu", width=12, kernel=5)(spectra, numbers)
+    np.testing.assert_array_equal(found["CN"], network("off", width=12, kernel=5)(spectra, numbers)["CN"])
 
 
-def test_a_cpu_and_who_asks_for_none_get_none():
-    config = ModelConfig()
+def test_a_cpu_an_unknown_batch_and_who_asks_for_none_get_none():
+    config, execution = ModelConfig(), ExecutionConfig()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert kernels_for(config, ExecutionConfig(), 144) is None
-        assert kernels_for(replace(config, kernel=5), ExecutionConfig(kernels="off"), 144) is None
+        assert kernels_for(config, execution, 144, 8) is None
+        assert kernels_for(replace(config, kernel=5), ExecutionConfig(kernels="off"), 144, 8) is None
+        with meant_for("tpu"):
+            assert kernels_for(config, execution, 144, 8) == "tpu"
+            (batch,) = export.symbolic_shape("batch")
+            assert kernels_for(config, execution, 144, batch) is None
+        with meant_for("cuda"):
+            assert kernels_for(config, ExecutionConfig(dtype="bfloat16"), 144, 8) == "gpu"
+        assert kernels_for(config, execution, 144, 8) is None
