@@ -88,6 +88,7 @@ def test_every_library_is_in_its_room(path):
             "dataclasses",
             "collections",
             "typing",
+            "contextlib",
             "warnings",
             "__future__",
         )
