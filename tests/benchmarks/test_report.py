@@ -9,7 +9,7 @@ import pytest
 from benchmarks import history, measure, report
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "cpu.jsonl"
+RESULTS = [ROOT / "benchmarks" / "results" / name for name in ("cpu.jsonl", "accelerators.jsonl")]
 CPU, GPU = "Xeon x2", "NVIDIA H100 80GB HBM3"
 RATIOS = {"torch_eager": 2.0, "torch_compile": None, "torch_merged": 1.1}
 
@@ -106,12 +106,12 @@ def test_readme_is_what_the_results_say(tmp_path, capsys):
     before = (ROOT / "README.md").read_text()
     readme = tmp_path / "README.md"
     readme.write_text(before)
-    report.main([str(RESULTS), "--readme", str(readme)])
+    report.main([*map(str, RESULTS), "--readme", str(readme)])
     assert without_ages(readme.read_text()) == without_ages(before)
     assert capsys.readouterr().out.strip() in readme.read_text()
     readme.write_text("no markers\n")
     with pytest.raises(SystemExit, match="no lines <!-- benchmarks: begin -->"):
-        report.main([str(RESULTS), "--readme", str(readme)])
+        report.main([*map(str, RESULTS), "--readme", str(readme)])
     assert readme.read_text() == "no markers\n"
 
 
