@@ -24,7 +24,6 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
 from data_pipelines.errors import CheckpointError
-from spt_jax.model.kernels import meant_for
 from spt_jax.runs.blueprint import Network
 from spt_jax.runs.sources import Sourceless, without_sources
 
@@ -96,6 +95,8 @@ def compile_ahead(network: Network, batch: int, length: int, device: jax.Device)
         jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=place),
     )
     machine = Machine.of(device)
+    from spt_jax.model.kernels import meant_for  # loads flax, which who only reads such a file does not have
+
     with _compiling_anew(), without_sources(), meant_for(device.platform):
         compiled = jax.jit(Sourceless(side_by_side(network)), keep_unused=True).lower(*shapes).compile()
     try:
