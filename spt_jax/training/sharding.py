@@ -123,7 +123,8 @@ class Layout:
     def sum_over_rows(self, function: Callable, pieces: int, params: jax.Array, whole: tuple, rows: Any) -> jax.Array:
         """Mean over devices and pieces of function(params, *whole, part of the rows), an array laid out as parameters.
 
-        whole: what is the same on every device. A sharded array must come so, and not with `function`. Each device adds up its own pieces one after the other; only their sum crosses between devices.
+        whole: what is the same on every device. A sharded array must come so, and not with `function`. Each device
+        adds up its own pieces one after the other; only their sum crosses between devices.
         """
 
         def on_device(params: jax.Array, whole: tuple, rows: Any) -> jax.Array:

@@ -28,9 +28,6 @@ from spt_jax.cli import main
 from spt_jax.inference import bulk
 from spt_jax.inference.answer_file import AnswerFile
 from spt_jax.inference.bulk import predict_dataset
-from spt_jax.runs.export import export
-from spt_jax.scoring.decide import class_priors
-from spt_jax.scoring.decisions import Decisions
 from tests.runs.formats import EXPORT_1
 from tests.test_cli import fails
 
@@ -63,24 +60,6 @@ def arguments(file, out, *more: str) -> list[str]:
 
 def columns(path) -> dict[str, list]:
     return pq.read_table(path).to_pydict()
-
-
-@pytest.fixture(scope="module")
-def model():
-    """With decisions, as training leaves one; the powers are far from 0, so that one that is left out shows."""
-    old, dataset = spt_jax.load(EXPORT_1), Dataset(LIBRARY)
-    batch, materials = dataset.split("validation").batch, dataset.split("validation").materials
-    answers, priors = old.answers(batch.spectrum, batch.atomic_number), class_priors(dataset.split("train").batch)
-    fitted = Decisions.fit(answers, batch, materials, priors)
-    fitted = replace(fitted, power=dict.fromkeys(fitted.power, 1.0))
-    return spt_jax.Model(replace(old.blueprint, decisions=fitted), old.network)
-
-
-@pytest.fixture(scope="module")
-def file(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("bulk") / "model.spt"
-    export(model.blueprint, model.network, path)
-    return path
 
 
 @pytest.fixture(autouse=True)

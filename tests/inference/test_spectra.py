@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,29 +17,7 @@ from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import main
 from spt_jax.inference.predict import CHUNK, symbol_of
 from spt_jax.inference.spectra import files_of, predict_files
-from spt_jax.runs.export import export
-from spt_jax.scoring.decide import class_priors
-from spt_jax.scoring.decisions import Decisions
 from tests.runs.formats import EXPORT_1
-
-
-@pytest.fixture(scope="module")
-def model():
-    """A model with decisions, as training leaves one; that of the oldest format has none."""
-    old, dataset = spt_jax.load(EXPORT_1), Dataset(LIBRARY)
-    batch, materials = dataset.split("validation").batch, dataset.split("validation").materials
-    answers, priors = old.answers(batch.spectrum, batch.atomic_number), class_priors(dataset.split("train").batch)
-    fitted = Decisions.fit(answers, batch, materials, priors)
-    # A power far from 0, so that a decision that is left out somewhere shows.
-    fitted = replace(fitted, power=dict.fromkeys(fitted.power, 1.0))
-    return spt_jax.Model(replace(old.blueprint, decisions=fitted), old.network)
-
-
-@pytest.fixture(scope="module")
-def file(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("export") / "model.spt"
-    export(model.blueprint, model.network, path)
-    return path
 
 
 @pytest.fixture(scope="module")

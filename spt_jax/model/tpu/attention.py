@@ -16,11 +16,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from spt_jax.model.attention import FARTHEST, SLOPE
 from spt_jax.model.tpu.tile import LANES, dot, norm_backward, normalised, over, run_tiles
 from spt_jax.shapes import Array, Float
 
-SLOPE = 0.2
-FARTHEST = 80.0
 ROWS = 8  # of a register
 
 
@@ -81,11 +80,8 @@ class AttentionShape:
     dtype: str
 
 
-def _scores(shape: AttentionShape, x, f: Factors, value, steep, flat, ratio, unit_of) -> Array:
-    """Fill value (with zeros around) and the exponentials; `unit_of` with the normed sequence where it is asked for.
-
-    Returns the middle of each spectrum's range of source scores.
-    """
+def _scores(shape: AttentionShape, x, f: Factors, value, steep, flat, ratio, unit_of) -> None:
+    """Fill value (with zeros around) and the exponentials; `unit_of` with the normed sequence where it is asked for."""
     length, reach, width, rows = shape.length, shape.reach, x.shape[1], ROWS * shape.heads
     for ref, size in ((value, width), (steep, rows), (flat, rows)):
         for slab in (*range(reach), *range(length + reach, length + 2 * reach)):
@@ -116,7 +112,6 @@ def _scores(shape: AttentionShape, x, f: Factors, value, steep, flat, ratio, uni
         return 0
 
     over(length, exponentials, 0)
-    return middle
 
 
 def _weights(shape: AttentionShape, here, head: int, steep, flat, ratio) -> tuple[list[Array], list[Array], Array]:
@@ -171,7 +166,7 @@ def _backward_kernel(shape: AttentionShape, x, keep, g, *refs) -> None:
         for each in d:
             each[...] = jnp.zeros(each.shape, jnp.float32)
 
-    middle = _scores(shape, x, f, value, steep, flat, ratio, unit_of)
+    _scores(shape, x, f, value, steep, flat, ratio, unit_of)
     kept = keep[...]
 
     def clear(here, _):
@@ -223,7 +218,6 @@ def _backward_kernel(shape: AttentionShape, x, keep, g, *refs) -> None:
     totals = over(length, unproject, start, 2)
     for ref, total in zip((d.all_bias, d.scale, d.offset), totals, strict=True):
         ref[...] += total
-    del middle
 
 
 def _scratch(shape: AttentionShape, width: int) -> list[Any]:
