@@ -78,7 +78,7 @@ class Predict:
     split: tuple[str, ...] = ()
     """With --data, these splits of it; all where not given."""
     batch_size: Annotated[int, Range(least=0)] = 0
-    """With --data, spectra on each device at a time; 0 means 256 on a CPU and 4096 elsewhere."""
+    """With --data, spectra on each device at a time; 0 means 64 on a CPU and 4096 elsewhere."""
     compiled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the machine code that the file holds, which can do anything: only of people whose programs you would run."""
 
@@ -155,7 +155,7 @@ class Export:
     `spt-jax predict --compiled` a process that finds one answers without compiling, any other compiles and says so.
     They are machine code, and only those who would run your programs should use them; the file serves all others too.
 
-      spt-jax export run --out model.spt --compiled-batch 1 256
+      spt-jax export run --out model.spt --compiled-batch 1 64
       spt-jax export run --out model.spt --compiled-batch 4096 --chip h200
     """
 
@@ -164,14 +164,14 @@ class Export:
     out: Path
     """File to write, for instance model.spt."""
     compiled_batch: Annotated[tuple[int, ...], Range(least=1), tyro.conf.arg(metavar="B...")] = ()
-    """Sizes of batches to compile ahead of time: 1 is what one spectrum asks for, 256 what several do."""
+    """Sizes of batches to compile ahead of time: 1 is what one spectrum asks for, 64 what several do."""
     chip: Annotated[str, tyro.conf.arg(metavar="CHIP")] = ""
     """Chip they are compiled for, which need not be here: v5e, v5p, v6e, h100, h200; this machine where not given."""
 
     def __post_init__(self) -> None:
         check(self)
         if self.chip and not self.compiled_batch:
-            raise UserError("--chip says for which chip; say for which batches with --compiled-batch 1 256")
+            raise UserError("--chip says for which chip; say for which batches with --compiled-batch 1 64")
 
     def run(self) -> None:
         import jax

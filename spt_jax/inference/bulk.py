@@ -59,7 +59,7 @@ def predict_dataset(
 
     After a kill, the same call goes on where it was, to the same rows; a file that is whole is left alone.
 
-    splits: of the dataset, all where not given. batch_size: spectra on each device at a time; 256 on a CPU and 4096
+    splits: of the dataset, all where not given. batch_size: spectra on each device at a time; 64 on a CPU and 4096
     elsewhere where not given. devices: that rows are cut over, the first one where not given. report: gets the rows
     that are done, and of how many. compiled: as of `load`; programs compiled ahead are for one device. Columns are
     those of `columns.schema_of`. Raises UserError for a dataset that does not fit the model, where `out` holds something

@@ -27,8 +27,9 @@ from spt_jax.tasks import Answers, answers_of
 Element = str | int
 """Symbol, in any case, or atomic number."""
 
-# Evaluation runs in pieces of one size, so that one program is compiled whatever the number of spectra.
-CHUNK = 256
+# Spectra are answered in pieces of one size, so that one program is compiled whatever their number; of this size,
+# because a core's cache then holds what a step of the network passes to the next (benchmarks/NOTES.md).
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ def load(path: Path | str, compiled: bool = False) -> Model:
     if compiled and Path(path).is_dir():
         raise CheckpointError(
             f"{path}: a folder has no programs compiled ahead; leave --compiled (compiled=True) out, or make a file "
-            "with `spt-jax export RUN --out FILE --compiled-batch 1 256`"
+            "with `spt-jax export RUN --out FILE --compiled-batch 1 64`"
         )
     from spt_jax.inference.load import load_folder
 

@@ -65,7 +65,7 @@ def predict_files(
 ) -> Iterator[Prediction]:
     """A Prediction for each file, in order; `element` and `edge` where a file does not name its own.
 
-    Files are read some hundreds at a time, as the predictions are asked for: however many there are, memory is not.
+    Files are read some dozens at a time, as the predictions are asked for: however many there are, memory is not.
     """
     symbol = None if element is None else symbol_of(element)
     for start in range(0, len(files), CHUNK):

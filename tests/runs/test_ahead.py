@@ -30,7 +30,7 @@ def model():
 @pytest.fixture(scope="module")
 def file(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("ahead") / "model.spt"
-    programs = [compile_ahead(model.network, size, model.blueprint.grid.points, jax.devices()[0]) for size in (1, 256)]
+    programs = [compile_ahead(model.network, size, model.blueprint.grid.points, jax.devices()[0]) for size in (1, 64)]
     export(model.blueprint, model.network, path, programs=programs)
     return path
 
