@@ -29,6 +29,7 @@ from spt_jax.commands.screen import STOPPED, answering, errors
 from spt_jax.commands.structures import Structures
 from spt_jax.commands.study import Study
 from spt_jax.commands.training import Ensemble, Quickstart, Train
+from spt_jax.commands.zoo import Models, Pack
 from spt_jax.config import PRESETS
 
 COMMANDS = {
@@ -46,6 +47,8 @@ COMMANDS = {
     "explain": Explain,
     "predict": Predict,
     "export": Export,
+    "models": Models,
+    "pack": Pack,
 }
 WITH_PRESET = ("train", "ensemble")
 [_POSITIONAL] = tyro.conf.Positional[int].__metadata__

@@ -160,7 +160,8 @@ class TrainConfig:
     """Validations without improvement before training stops; 0 never stops early."""
     seed: Annotated[int, Range(least=0, below=2**31)] = 0
     init: str = ""
-    """Run folder whose parameters this one begins with, wherever name and shape agree; what was not taken is told."""
+    """Run folder, packed file or model of the zoo whose parameters this one begins with, wherever name and shape agree;
+    what was not taken is told."""
     freeze: tuple[str, ...] = ()
     """Parameters that stay as they are: patterns of their names, such as 'band_blocks/*' or '*/bias'."""
 

@@ -24,6 +24,7 @@ FLOORS = (
     ("spt_jax.model", "spt_jax.scoring"),
     ("spt_jax.objectives", "spt_jax.peers"),
     ("spt_jax.runs",),
+    ("spt_jax.zoo",),
     ("spt_jax.training", "spt_jax.inference"),
     ("spt_jax.robustness", "spt_jax.reports"),
     ("spt_jax.explain", "spt_jax.study"),
@@ -39,6 +40,7 @@ OWNERS = {
     "larch": "data_pipelines/readers/spectrum.py",
     "parsl": "data_pipelines/feff/campaign.py",
     "orbax": "spt_jax/runs/checkpoint.py",
+    "safetensors": "spt_jax/runs/packed.py",
     "tensorflow_datasets": "data_pipelines/dataset/tfds.py",
 }
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))

@@ -26,7 +26,8 @@ class Evaluate:
     """Score a trained model on a split: a table on the screen, and RUN/metrics.json where it is a folder."""
 
     model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, or file made by `spt-jax export`."""
+    """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax export` or `spt-jax pack`, or a
+    name of `spt-jax models`."""
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...")]
     """Dataset folders, as of `spt-jax train`; of several, all spectra are scored together, without weights."""
     split: Annotated[Literal["train", "validation", "test"], tyro.conf.arg(metavar="SPLIT")] = "test"
@@ -49,10 +50,11 @@ class Evaluate:
 @dataclass(frozen=True)
 class Predict:
     """Descriptors of spectra: FEFF's xmu.dat, text of two columns (energy in eV, mu in any scale), XDI or Athena files;
-    or with --data of a whole dataset.
+    or with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
 
     A file that cannot be used costs a line on stderr, and exit status 1 at the end; the others are answered.
 
+      spt-jax predict xmu.dat
       spt-jax predict run xmu.dat
       spt-jax predict run --data dataset --out answers.parquet
 
@@ -61,9 +63,10 @@ class Predict:
     and error. After a stop the same command goes on where it was; until it is through, what is done lies in OUT.parts.
     """
 
-    model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, or file made by `spt-jax export`."""
-    files: tyro.conf.Positional[tuple[Path, ...]]
+    model: tyro.conf.Positional[str] = ""
+    """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax export` or `spt-jax pack`, or
+    a name of `spt-jax models`."""
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Spectrum files, or folders of them."""
     element: str | None = None
     """Absorbing element where the file does not name it; not needed for a model of one element."""
@@ -91,6 +94,17 @@ class Predict:
         if not self.data and (self.out or self.split):
             raise UserError("--out and --split are of a dataset; give --data DATASET")
 
+    @property
+    def _named(self) -> tuple[str, tuple[Path, ...]]:
+        """The model, "" for the default one, and the spectra: who gives no model gives spectra first."""
+        from spt_jax.zoo.shelf import is_model
+
+        first = Path(self.model)
+        spectra = first.is_file() or (first.is_dir() and not self.files and not self.data)
+        if self.model and spectra and not is_model(self.model):
+            return "", (first, *self.files)
+        return self.model, self.files
+
     def run(self) -> None:
         if self.data:
             self._predict_dataset()
@@ -101,13 +115,21 @@ class Predict:
         from data_pipelines.dataset.opening import open_data
         from spt_jax.inference.bulk import predict_dataset
         from spt_jax.training.sharding import Layout, make_mesh
+        from spt_jax.zoo.shelf import place_of
 
         if self.out.is_dir():
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'answers.parquet'}")
         dataset = open_data(self.data)
         with Throughput() as report:
             done = predict_dataset(
-                self.model, dataset, self.out, self.split, self.batch_size, Layout(make_mesh()), report, self.compiled
+                place_of(self.model),
+                dataset,
+                self.out,
+                self.split,
+                self.batch_size,
+                Layout(make_mesh()),
+                report,
+                self.compiled,
             )
         if done.model.blueprint.decisions is None:
             _note_undecided()
@@ -122,10 +144,11 @@ class Predict:
         from spt_jax.inference.predict import load
         from spt_jax.inference.spectra import files_of, predict_files
 
-        if not self.files:
+        name, given = self._named
+        if not given:
             raise UserError("no FILE given; name xmu.dat or two-column text files, or a folder of them")
-        files = files_of(self.files)
-        model = load(self.model, self.compiled)
+        files = files_of(given)
+        model = load(name, self.compiled)
         bad: list[str] = []
         # Progress takes stdout over while it is on a terminal; tables there are progress enough.
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()

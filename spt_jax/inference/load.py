@@ -1,7 +1,8 @@
-"""A run folder -> its best model; an ensemble's folder -> its members as one. The part of inference that needs flax and orbax."""
+"""A run folder -> its best model; an ensemble's folder, or a packed file -> its members as one. What needs flax."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from flax import nnx
@@ -12,6 +13,7 @@ from spt_jax.inference.predict import Model
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.checkpoint import MODEL, load_model
 from spt_jax.runs.folder import CONFIG, read_config
+from spt_jax.runs.packed import read_packed
 
 
 def load_folder(folder: Path) -> Model:
@@ -28,6 +30,16 @@ def load_folder(folder: Path) -> Model:
         return together(list(members.values()))
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}; train the ensemble again") from None
+
+
+def load_packed(path: Path) -> Model:
+    """The members of a packed file as one. Raises CheckpointError where it is none, or not whole."""
+    packed = read_packed(path)
+    members = [Model(member.blueprint, member.network()) for member in packed.members]
+    model = together(members) if len(members) > 1 else members[0]
+    if packed.decisions is None:
+        return model
+    return Model(replace(model.blueprint, decisions=packed.decisions), model.network)
 
 
 def load_members(folder: Path) -> dict[str, Model]:

@@ -23,6 +23,7 @@ from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Answers, answers_of
+from spt_jax.zoo.shelf import SUFFIX, place_of
 
 Element = str | int
 """Symbol, in any case, or atomic number."""
@@ -245,24 +246,25 @@ def _unpickled(content: bytes) -> Model:
     return Model(*read_exported(content, "pickled model"))
 
 
-def load(path: Path | str, compiled: bool = False) -> Model:
-    """The best model of a run folder, the members of an ensemble's folder as one model, or the model in a file of
-    `spt-jax export`.
+def load(path: Path | str = "", compiled: bool = False) -> Model:
+    """A model by its name in the zoo (the zoo's default where none is given), or from where it lies: the best of a run
+    folder, the members of an ensemble's folder as one, a file of `spt-jax export` or of `spt-jax pack`.
 
-    compiled: run the programs that such a file holds compiled ahead of time, where they are for this machine. They are
-    machine code and pickles, which can do anything: only for files of people whose programs you would run. Without it
-    nothing of them is read. Raises CheckpointError where there is no model, or of another version.
+    compiled: run the programs that an exported file holds compiled ahead of time, where they are for this machine. They
+    are machine code and pickles, which can do anything: only for files of people whose programs you would run. Without
+    it nothing of them is read. Raises CheckpointError where there is no model, or of another version.
     """
+    place = place_of(path)
     # Each brings only the libraries that it needs.
-    if Path(path).is_file():
+    if place.is_file() and place.suffix != SUFFIX:
         from spt_jax.runs.export import load_exported
 
-        return Model(*load_exported(Path(path), compiled))
-    if compiled and Path(path).is_dir():
+        return Model(*load_exported(place, compiled))
+    if compiled and place.exists():
         raise CheckpointError(
-            f"{path}: a folder has no programs compiled ahead; leave --compiled (compiled=True) out, or make a file "
-            "with `spt-jax export RUN --out FILE --compiled-batch 1 64`"
+            f"{path or place}: only an exported file has programs compiled ahead; leave --compiled (compiled=True) out, "
+            "or make one with `spt-jax export RUN --out FILE --compiled-batch 1 64`"
         )
-    from spt_jax.inference.load import load_folder
+    from spt_jax.inference.load import load_folder, load_packed
 
-    return load_folder(Path(path))
+    return load_packed(place) if place.suffix == SUFFIX else load_folder(place)

@@ -135,3 +135,8 @@ def network_class(model: ModelConfig | PeerConfig) -> type[nnx.Module]:
     from spt_jax.peers.transformers import AMFormer, FTTransformer
 
     return {"mlp": MLP, "cnn": CNN, "ft_transformer": FTTransformer, "amformer": AMFormer}[model.kind]
+
+
+def path_name(path: tuple) -> str:
+    """Where a parameter stands in its tree, "band_blocks/0/weights"; the variable's own value has no name."""
+    return "/".join(str(step.key) for step in path if hasattr(step, "key"))

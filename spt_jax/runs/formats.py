@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-CHECKPOINT, EXPORT = 4, 2
+CHECKPOINT, EXPORT, PACKED = 4, 2, 1
 
 
 def _third(document: dict) -> dict:
@@ -22,6 +22,7 @@ def _third(document: dict) -> dict:
 
 _CHECKPOINTS: dict[int, Callable[[dict], dict]] = {3: _third}
 _EXPORTS: dict[int, Callable[[dict], dict]] = {1: lambda document: {**_third(document), "format": 2}}
+_PACKED: dict[int, Callable[[dict], dict]] = {}
 
 
 def checkpoint_of_today(document: dict) -> dict:
@@ -32,6 +33,11 @@ def checkpoint_of_today(document: dict) -> dict:
 def export_of_today(document: dict) -> dict:
     """The same of the document in an exported file."""
     return _migrated(document, _EXPORTS, EXPORT)
+
+
+def packed_of_today(document: dict) -> dict:
+    """The same of the document in a packed model."""
+    return _migrated(document, _PACKED, PACKED)
 
 
 def _migrated(document: dict, steps: dict[int, Callable[[dict], dict]], today: int) -> dict:

@@ -84,9 +84,10 @@ def difference(whole: Sequence[float], resampled: Sequence[np.ndarray]) -> Diffe
     ahead = resampled[0] - resampled[1]
     ahead = ahead[np.isfinite(ahead)]
     share = float((ahead > 0).mean() + (ahead == 0).mean() / 2)
-    return Difference(whole[0] - whole[1], *_middle(ahead), share)
+    return Difference(whole[0] - whole[1], *middle(ahead), share)
 
 
-def _middle(values: np.ndarray) -> tuple[float, float]:
+def middle(values: np.ndarray) -> tuple[float, float]:
+    """The ends of the middle 95 % of (R,) values, of those that exist."""
     low, high = np.nanquantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)

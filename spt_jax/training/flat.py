@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from spt_jax.runs.blueprint import path_name
+
 
 class Flat:
     """The layout of a parameter tree in a vector of P float32 numbers.
@@ -56,8 +58,3 @@ class Flat:
             return jnp.concatenate([*parts, jnp.zeros(self.size - self.used)])
 
         return make
-
-
-def path_name(path: tuple) -> str:
-    """Where a leaf stands in its tree, "band_blocks/0/weights"; the variable's own value has no name."""
-    return "/".join(str(step.key) for step in path if hasattr(step, "key"))

@@ -47,7 +47,7 @@ def train(
     layout.check_batch(settings.batch_size, config.execution.accumulate, config.model.whole_batch)
     steps = steps_per_epoch(statistics.count, settings.batch_size)
     made = assemble(config, statistics, dataset.grid, dataset.fingerprint, steps, layout)
-    began_with = begin_with(Path(settings.init), made) if settings.init else None
+    began_with = begin_with(settings.init, made) if settings.init else None
     validation = dataset.split("validation", JUDGED)
     for text in [*claim(out, config, dataset.fingerprint), *(began_with.told if began_with else ())]:
         tell(text)

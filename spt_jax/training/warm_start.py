@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 
-from spt_jax.runs.blueprint import Blueprint
+from spt_jax.runs.blueprint import Blueprint, path_name
 from spt_jax.runs.checkpoint import load_model
+from spt_jax.runs.packed import read_packed
 from spt_jax.training.assemble import Assembly
-from spt_jax.training.flat import path_name
+from spt_jax.zoo.shelf import SUFFIX, place_of
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,13 @@ class Beginning:
     told: tuple[str, ...]
 
 
-def begin_with(run: Path, made: Assembly) -> Beginning:
-    """The best model of `run` as a beginning. Raises CheckpointError where there is none.
+def begin_with(named: str | Path, made: Assembly) -> Beginning:
+    """The best model of a run folder as a beginning, or the first member of its kind in a packed file or in a model of
+    the zoo. Raises CheckpointError where there is none.
 
     Heads are taken where both models answer the same questions; a head of other classes would be taken for noise.
     """
-    document, read = load_model(run)
-    other = Blueprint.from_json(document)
-    _, params, constants = other.abstract()
-    theirs = read({"params": params, "constants": constants})["params"]
+    other, theirs = _parameters(named, made)
     found = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(theirs)}
     same_heads = [(t.name, t.classes) for t in other.tasks] == [(t.name, t.classes) for t in made.blueprint.tasks]
     leaves, structure = jax.tree.flatten_with_path(made.params)
@@ -45,9 +44,23 @@ def begin_with(run: Path, made: Assembly) -> Beginning:
             left.append(name)
             fresh.append(leaf)
     unused = sorted(found.keys() - set(taken) - set(left))
-    told = [f"begins with {len(taken)} of {len(leaves)} parameters of {run}"]
+    told = [f"begins with {len(taken)} of {len(leaves)} parameters of {named}"]
     told += [f"not taken, of another shape or not there: {', '.join(left)}"] if left else []
-    told += [f"not used of {run}: {', '.join(unused)}"] if unused else []
+    told += [f"not used of {named}: {', '.join(unused)}"] if unused else []
     if [(t.mean, t.std) for t in other.tasks] != [(t.mean, t.std) for t in made.blueprint.tasks] and same_heads:
         told.append("values are standardised by the labels of this training set, which differ from those of that run")
     return Beginning(jax.tree.unflatten(structure, fresh), tuple(told))
+
+
+def _parameters(named: str | Path, made: Assembly) -> tuple[Blueprint, Any]:
+    """Of what model, and its parameters."""
+    place = place_of(named)
+    if place.suffix == SUFFIX:
+        members = read_packed(place).members
+        alike = (each for each in members if type(each.blueprint.model) is type(made.blueprint.model))
+        chosen = next(alike, members[0])
+        return chosen.blueprint, chosen.params
+    document, read = load_model(place)
+    blueprint = Blueprint.from_json(document)
+    _, params, constants = blueprint.abstract()
+    return blueprint, read({"params": params, "constants": constants})["params"]

@@ -1,0 +1,81 @@
+"""The models that come with the package, and how one is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from data_pipelines.errors import UserError
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that come with the package: `predict`, `evaluate` and `--train.init` take them by name.
+
+    With a name, the card of one: what it was trained on, how well it answers for which element, and its licence.
+    """
+
+    name: tyro.conf.Positional[str] = ""
+    """One of them, or a file of `spt-jax pack`."""
+
+    def run(self) -> None:
+        from spt_jax.reports.model_card import as_text
+        from spt_jax.runs.packed import read_card
+        from spt_jax.zoo.shelf import Shelf, place_of
+
+        if self.name:
+            print(as_text(read_card(place_of(self.name))), end="")
+            return
+        shelf = Shelf.of()
+        for name in shelf.pinned:
+            card = read_card(shelf.checked(name))
+            default = " (default)" if name == shelf.default else ""
+            print(f"{name}{default}: {card['about']}")
+            print(f"  {', '.join(card['training_spectra'])}; {shelf.path(name).stat().st_size / 1e6:.1f} MB")
+        if not shelf.pinned:
+            print("This package has no models.")
+        else:
+            print(f"Next: spt-jax models {shelf.default or name}")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Put trained models into one file of weights that can be shipped, with a card.
+
+    Of several runs of one dataset, whatever their networks, the file answers with their mean. Probabilities, classes and
+    intervals of the mean are fitted anew on the validation split, and the card's scores are of the test split. Weights
+    are in half precision, nothing in the file is a pickle, and a changed byte is found when it is read.
+
+      spt-jax pack run1 run2 --data dataset --out mine.safetensors --about "Fe K of our minerals"
+      spt-jax predict mine.safetensors xmu.dat
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders made by `spt-jax train`, or folders of `spt-jax ensemble`."""
+    data: Path
+    """Dataset folder that they were trained on."""
+    out: Path
+    """File to write, NAME.safetensors; NAME is what the card calls it."""
+    about: str = ""
+    """One sentence on what it is for."""
+    licence: str = "not stated"
+    """Under which it may be used."""
+    attribution: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT...")] = ()
+    """Whom its data are owed to, a line each."""
+
+    def run(self) -> None:
+        from data_pipelines.dataset.loading import Dataset
+        from spt_jax.reports.packing import pack_runs
+        from spt_jax.zoo.shelf import SUFFIX
+
+        if not self.runs:
+            raise UserError("no RUN given; name run folders made by `spt-jax train`")
+        if self.out.suffix != SUFFIX:
+            raise UserError(f"{self.out}: name a file that ends in {SUFFIX}")
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        pack_runs(self.runs, Dataset(self.data), self.out, self.about, self.licence, self.attribution)
+        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+        print(f"Next: spt-jax models {self.out}")

@@ -1,0 +1,128 @@
+"""What people must know of a model before they trust it, as a JSON document and as text.
+
+From the dataset it was trained on come its sources with their checksums, its elements and its splits; from its answers on
+the test split come the scores, element by element, with intervals over materials.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.dataset.loading import Dataset
+from data_pipelines.schema import SYMBOLS, descriptor
+from spt_jax import __version__
+from spt_jax.config import PeerConfig
+from spt_jax.inference.evaluate import evaluate
+from spt_jax.inference.predict import Model
+from spt_jax.scoring.intervals import draws, middle, resampled_scores
+from spt_jax.scoring.metrics import main_score, score
+
+# Test sites and materials of an element below which a score is noise and is left out.
+FEWEST_SITES, FEWEST_MATERIALS = 10, 5
+CALLS = 50
+
+
+def make_card(
+    name: str,
+    about: str,
+    licence: str,
+    attribution: Sequence[str],
+    model: Model,
+    members: Sequence[Model],
+    dataset: Dataset,
+) -> dict[str, Any]:
+    """The card of a model that is the mean of `members`, which were trained on `dataset`."""
+    grid, card = model.blueprint.grid, dataset.card
+    return {
+        "name": name,
+        "about": about,
+        "licence": licence,
+        "attribution": list(attribution),
+        "made_with": f"spt_jax {__version__}",
+        "members": [_kind(member) for member in members],
+        "data": {
+            "fingerprint": dataset.fingerprint,
+            "sources": [{key: each[key] for key in ("name", "sha256", "records")} for each in card["sources"]],
+            "grid": {"start": grid.start, "step": grid.step, "points": grid.points},
+            "splits": card["splits"],
+            "rule": "by material: no material, and no near duplicate of one, in two splits",
+        },
+        "training_spectra": dataset.statistics("train").absorbers,
+        "scores": _scores(model, dataset),
+        "latency": _latency(model),
+    }
+
+
+def _kind(member: Model) -> str:
+    model = member.blueprint.model
+    return model.kind if isinstance(model, PeerConfig) else "spt"
+
+
+def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:
+    """Absorber -> descriptor -> the main score on its test sites, the middle 95 % over materials, and how many sites."""
+    found = evaluate(model, dataset, "test")
+    absorbers, materials = np.array(found.split.absorbers), np.array(found.split.materials)
+    batch, scores = found.split.batch, {}
+    for absorber in sorted(set(found.split.absorbers)):
+        own = {}
+        for task in model.blueprint.learnt_tasks:
+            d, rows = descriptor(task.name), (absorbers == absorber) & batch.mask[:, task.column]
+            group = materials[rows]
+            if len(group) < FEWEST_SITES or len(set(group)) < FEWEST_MATERIALS:
+                continue
+            truth, said = batch.labels[rows, task.column], found.decided[task.name][rows]
+            whole = main_score(score(d, truth, said))
+            if whole is None:
+                continue
+            low, high = middle(resampled_scores(d, truth, said, group, draws(group)))
+            own[d.name] = {"score": whole, "low": low, "high": high, "sites": int(rows.sum())}
+        if own:
+            scores[absorber] = own
+    return scores
+
+
+def _latency(model: Model) -> dict[str, Any]:
+    """Of one spectrum on the grid, after the first."""
+    spectrum = np.linspace(0, 1, model.blueprint.grid.points, dtype=np.float32)[None]
+    number = np.array([SYMBOLS.index(model.blueprint.absorbers[0].split()[0])], np.int32)
+    times = []
+    for _ in range(CALLS + 2):
+        began = time.perf_counter()
+        model.outputs(spectrum, number)
+        times.append(time.perf_counter() - began)
+    return {"median_ms": 1e3 * statistics.median(times[2:]), "processor": platform.machine()}
+
+
+def as_text(card: dict[str, Any]) -> str:
+    """For a terminal of 80 columns."""
+    grid, splits = card["data"]["grid"], card["data"]["splits"]
+    end = grid["start"] + grid["step"] * (grid["points"] - 1)
+    sizes = ", ".join(f"{own['examples']} {split}" for split, own in splits.items())
+    names = list(dict.fromkeys(name for own in card["scores"].values() for name in own))
+    lines = [
+        f"{card['name']}: {card['about']}",
+        "",
+        f"members   {', '.join(card['members'])}; made with {card['made_with']}",
+        f"range     {grid['start']:g} to {end:g} eV above the reference energy, in steps of {grid['step']:g} eV",
+        f"latency   {card['latency']['median_ms']:.1f} ms a spectrum ({card['latency']['processor']})",
+        f"split     {sizes} spectra,",
+        f"          {card['data']['rule']}",
+        *(f"source    {each['name']}, {each['records']} records" for each in card["data"]["sources"]),
+        f"licence   {card['licence']}",
+        *(f"          {each}" for each in card["attribution"]),
+        "",
+        "Scores on the test split: weighted F1 of classes, R2 of values",
+        "          trained" + "".join(f"{name:>7}" for name in names),
+    ]
+    for absorber, trained in card["training_spectra"].items():
+        own = card["scores"].get(absorber, {})
+        cells = (f"{own[name]['score']:.2f}" if name in own else "" for name in names)
+        lines.append(f"{absorber:<10}{trained:>7}" + "".join(f"{cell:>7}" for cell in cells))
+    lines.append(f"Empty: fewer than {FEWEST_SITES} test sites or {FEWEST_MATERIALS} materials, so not known.")
+    return "\n".join(lines) + "\n"

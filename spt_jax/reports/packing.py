@@ -1,0 +1,52 @@
+"""Runs of one dataset -> one packed file that answers with their mean, decided by what the validation split says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from data_pipelines.dataset.loading import Dataset
+from data_pipelines.errors import RunError
+from spt_jax.inference.ensemble import together
+from spt_jax.inference.load import load_members, load_packed, load_run
+from spt_jax.inference.predict import Model
+from spt_jax.reports.model_card import make_card
+from spt_jax.runs.packed import Packed, PackedMember, pack
+from spt_jax.scoring.decisions import Decisions
+
+
+def pack_runs(
+    runs: Sequence[Path], dataset: Dataset, out: Path, about: str, licence: str, attribution: Sequence[str]
+) -> None:
+    """Write the file `out`. Raises RunError where the runs are not all of this dataset, or do not fit each other."""
+    members = [model for run in runs for model in (*load_members(run).values(),) or (load_run(run),)]
+    for run, model in zip(runs, members, strict=False):
+        if model.blueprint.dataset != dataset.fingerprint:
+            raise RunError(
+                f"{run} was not trained on {dataset.name}, whose validation and test splits it may have seen"
+            )
+    try:
+        model = together(members) if len(members) > 1 else members[0]
+    except ValueError as error:
+        raise RunError(f"these runs cannot answer together: {error}") from None
+    packed = tuple(PackedMember.of(each.blueprint, each.network) for each in members)
+    decisions = _decisions(model, dataset)
+    with TemporaryDirectory() as scratch:
+        # The card is of what is shipped: of the weights in half precision.
+        trial = Path(scratch) / out.name
+        pack(Packed(packed, decisions, {}), trial)
+        card = make_card(out.stem, about, licence, attribution, load_packed(trial), members, dataset)
+    pack(Packed(packed, decisions, card), out)
+
+
+def _decisions(model: Model, dataset: Dataset) -> Decisions:
+    """Of the mean, from the validation materials."""
+    validation, train = dataset.split("validation"), dataset.statistics("train")
+    priors = {
+        task.name: train.labels[task.name].counts / train.labels[task.name].count
+        for task in model.blueprint.learnt_tasks
+        if task.classes
+    }
+    answers = model.answers(validation.batch.spectrum, validation.batch.atomic_number)
+    return Decisions.fit(answers, validation.batch, validation.materials, priors)

@@ -1,0 +1,153 @@
+"""Models of one training set as one file of weights that can be shipped: safetensors, never pickle.
+
+In the file's header stands, as JSON, what a checkpoint says of each member, how the mean of all is decided, and a card:
+what people must know of the model. A checksum over both and over all numbers stands beside them, so a changed byte anywhere is found when it is read.
+Parameters lie there in half precision, what is not trained (the noise filter, the input map) in full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from data_pipelines.errors import CheckpointError
+from data_pipelines.files import write_atomic
+from spt_jax.runs.blueprint import Blueprint, Network, path_name
+from spt_jax.runs.formats import PACKED, packed_of_today
+from spt_jax.scoring.decisions import Decisions
+
+DOCUMENT, CHECKSUM = "spt_jax", "sha256"
+DAMAGED = "damaged or altered; get it again"
+
+
+@dataclass(frozen=True)
+class PackedMember:
+    """One network: its blueprint, and its numbers as `nnx.split` parts them."""
+
+    blueprint: Blueprint
+    params: Any
+    constants: Any
+
+    @classmethod
+    def of(cls, blueprint: Blueprint, network: nnx.Module) -> PackedMember:
+        """Of a model as it was loaded from a run."""
+        _, params, constants = nnx.split(network, nnx.Param, ...)
+        return cls(blueprint, params, constants)
+
+    def network(self) -> Network:
+        """To be called with spectra."""
+        return nnx.merge(self.blueprint.abstract()[0], self.params, self.constants)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What such a file holds. decisions: of the members' mean; None leaves each to its own."""
+
+    members: tuple[PackedMember, ...]
+    decisions: Decisions | None
+    card: dict
+
+
+def pack(packed: Packed, path: Path) -> None:
+    """Write the file `path`, whole or not at all.
+
+    Raises CheckpointError where a parameter has no half-precision number near it.
+    """
+    arrays = {}
+    for number, member in enumerate(packed.members):
+        for kind, tree, dtype in (("params", member.params, np.float16), ("constants", member.constants, np.float32)):
+            for name, leaf in _named(tree).items():
+                with np.errstate(over="ignore"):
+                    arrays[f"{number}/{kind}/{name}"] = stored = np.asarray(leaf).astype(dtype)
+                if not np.isfinite(stored).all():
+                    raise CheckpointError(f"parameter {name} of member {number} does not fit into half precision")
+    members = [member.blueprint.to_json() for member in packed.members]
+    decisions = packed.decisions and packed.decisions.to_json()
+    document = json.dumps({"format": PACKED, "members": members, "decisions": decisions, "card": packed.card})
+    write_atomic(path, save(arrays, {DOCUMENT: document, CHECKSUM: _checksum(document, arrays)}))
+
+
+def read_card(path: Path) -> dict:
+    """The card alone, without the weights."""
+    return _document(path)[0]["card"]
+
+
+def read_packed(path: Path) -> Packed:
+    """Raises CheckpointError where `path` is not such a file, is damaged or of another version."""
+    document, text, checksum = _document(path)
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: {DAMAGED} ({_line(error)})") from None
+    if _checksum(text, arrays) != checksum:
+        raise CheckpointError(f"{path}: {DAMAGED} (its numbers are not those that its checksum is of)")
+    members = []
+    try:
+        for number, each in enumerate(document["members"]):
+            blueprint = Blueprint.from_json(each)
+            _, params, constants = blueprint.abstract()
+            filled = (
+                _filled(tree, arrays, f"{number}/{kind}/")
+                for kind, tree in (("params", params), ("constants", constants))
+            )
+            members.append(PackedMember(blueprint, *filled))
+        decisions = document["decisions"] and Decisions.from_json(document["decisions"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: a model of another version of spt-jax ({error!r})") from None
+    return Packed(tuple(members), decisions, document["card"])
+
+
+def _document(path: Path) -> tuple[dict, str, str]:
+    """What the header says, as it is meant today and as it stands there, and the checksum."""
+    try:
+        with safe_open(path, "numpy") as file:
+            said = file.metadata() or {}
+        text, checksum = said[DOCUMENT], said[CHECKSUM]
+        document = json.loads(text)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a packed model, or {DAMAGED} ({_line(error)})") from None
+    try:
+        return packed_of_today(document), text, checksum
+    except ValueError as error:
+        raise CheckpointError(f"{path}: packed model of {error}") from None
+
+
+def _checksum(document: str, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(document.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    return {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _filled(like: Any, arrays: Mapping[str, np.ndarray], prefix: str) -> Any:
+    """The tree of shapes with the numbers in it. Raises ValueError where one is missing or of another shape."""
+    leaves, structure = jax.tree.flatten_with_path(like)
+    found = []
+    for path, leaf in leaves:
+        name = prefix + path_name(path)
+        if name not in arrays or arrays[name].shape != leaf.shape:
+            raise ValueError(f"{name}: missing, or of another shape")
+        found.append(jax.numpy.asarray(arrays[name], leaf.dtype))
+    return jax.tree.unflatten(structure, found)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

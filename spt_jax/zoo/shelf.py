@@ -1,0 +1,72 @@
+"""Models by name: which there are, which one answers where none is named, and the file of each, pinned by its checksum."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_pipelines.errors import CheckpointError
+from data_pipelines.files import file_sha256
+
+CATALOGUE, SUFFIX = "catalogue.json", ".safetensors"
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A folder of packed models with a catalogue. default: "" where no model is one. pinned: name -> SHA-256."""
+
+    folder: Path
+    default: str
+    pinned: dict[str, str]
+
+    @classmethod
+    def of(cls, folder: Path | None = None) -> Shelf:
+        """Of the package, where no other is given."""
+        folder = folder or FOLDER
+        document = json.loads((folder / CATALOGUE).read_text(encoding="utf-8"))
+        return cls(folder, document["default"], document["models"])
+
+    def path(self, name: str) -> Path:
+        """The file of a model, as it is: not yet checked."""
+        return self.folder / f"{name}{SUFFIX}"
+
+    def checked(self, name: str) -> Path:
+        """The file of a model. Raises CheckpointError for a name that is not here, and for a file that is not the one pinned."""
+        if name not in self.pinned:
+            known = ", ".join(self.pinned) or "none"
+            raise CheckpointError(f"{name}: neither a file or folder nor a model of the zoo; its models: {known}")
+        path = self.path(name)
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing; install spt_jax again")
+        if (found := file_sha256(path)) != self.pinned[name]:
+            raise CheckpointError(
+                f"{path}: not the {name} of the catalogue (SHA-256 {found[:12]}, not {self.pinned[name][:12]}); "
+                "install spt_jax again"
+            )
+        return path
+
+
+def is_model(given: Path | str) -> bool:
+    """Whether this names a model rather than spectra: what is not there, and a folder without any mark, is none."""
+    place = Path(given)
+    if place.is_dir():
+        return (place / "model").is_dir() or (place / "config.json").is_file()
+    if place.is_file():
+        return place.suffix == SUFFIX or zipfile.is_zipfile(place)
+    return str(given) in Shelf.of().pinned
+
+
+def place_of(model: Path | str) -> Path:
+    """Where a model lies that is named by its place or by its name in the zoo; without a name, the zoo's default.
+
+    What is there comes before a model of the zoo of the same name. Raises CheckpointError for what is neither.
+    """
+    if str(model) and Path(model).exists():
+        return Path(model)
+    shelf = Shelf.of()
+    if not str(model) and not shelf.default:
+        raise CheckpointError("no model is named, and the zoo has no default; name a run folder or a file")
+    return shelf.checked(str(model) or shelf.default)

@@ -1,0 +1,143 @@
+"""Models as one file of weights: packed, shipped, found by name, refused where a byte was changed."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import spt_jax
+from data_pipelines.dataset.loading import Dataset
+from data_pipelines.errors import CheckpointError, RunError
+from data_pipelines.files import file_sha256
+from data_pipelines.library import EXAMPLE, LIBRARY
+from spt_jax.cli import main
+from spt_jax.config import PeerConfig
+from spt_jax.inference.ensemble import together
+from spt_jax.inference.load import load_run
+from spt_jax.reports.packing import pack_runs
+from spt_jax.runs.packed import read_card, read_packed
+from spt_jax.training.loop import train
+from spt_jax.zoo import shelf
+from tests.training.test_warm_start import config, fresh
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """An SPT and an MLP, each of its own seed."""
+    folder, dataset = tmp_path_factory.mktemp("zoo"), Dataset(LIBRARY)
+    train(config(), dataset, folder / "spt")
+    train(replace(config(seed=1), model=PeerConfig("mlp", width=8, depth=1)), dataset, folder / "mlp")
+    return folder / "spt", folder / "mlp"
+
+
+@pytest.fixture(scope="module")
+def packed(runs):
+    out = runs[0].parent / "both.safetensors"
+    pack_runs(runs, Dataset(LIBRARY), out, "of two networks", "CC0", ["data of nobody"])
+    return out
+
+
+@pytest.fixture
+def shop(packed, tmp_path, monkeypatch):
+    """A zoo that has this model alone."""
+    shutil.copy(packed, tmp_path / "both.safetensors")
+    catalogue = {"default": "both", "models": {"both": file_sha256(packed)}}
+    (tmp_path / shelf.CATALOGUE).write_text(json.dumps(catalogue))
+    monkeypatch.setattr(shelf, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_it_answers_as_the_mean_of_its_runs(runs, packed):
+    batch = Dataset(LIBRARY).split("test").batch
+    whole, model = together([load_run(run) for run in runs]), spt_jax.load(packed)
+    exact, found = (each.answers(batch.spectrum, batch.atomic_number) for each in (whole, model))
+    for name, values in exact.items():
+        # Half precision of the weights.
+        np.testing.assert_allclose(found[name], values, atol=3e-3, err_msg=name)
+
+
+def test_its_decisions_are_fitted_on_the_mean(packed):
+    split, model = Dataset(LIBRARY).split("validation"), spt_jax.load(packed)
+    answers = model.answers(split.batch.spectrum, split.batch.atomic_number)
+    wrong = np.abs(answers["MBL"] - split.batch.labels[:, 8])[split.batch.mask[:, 8]]
+    assert (wrong <= model.decisions.halfwidth["MBL"]).mean() > 0.8
+
+
+def test_the_card_says_where_it_is_from(packed, capsys):
+    card = read_card(packed)
+    assert card["members"] == ["spt", "mlp"] and card["attribution"] == ["data of nobody"]
+    assert card["data"]["fingerprint"] == Dataset(LIBRARY).fingerprint
+    assert sum(card["training_spectra"].values()) == Dataset(LIBRARY).count("train")
+    scores = [each for own in card["scores"].values() for each in own.values()]
+    assert scores and all(each["low"] <= each["score"] <= each["high"] and each["sites"] >= 10 for each in scores)
+    main(["models", str(packed)])
+    said = capsys.readouterr().out
+    assert "data of nobody" in said and "CC0" in said and max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("where", (0.001, 0.02, 0.3, 0.6, 0.999))
+def test_one_byte_changed_is_found(packed, tmp_path, where):
+    content = bytearray(packed.read_bytes())
+    content[int(where * len(content))] ^= 1
+    altered = tmp_path / "altered.safetensors"
+    altered.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"altered\.safetensors"):
+        read_packed(altered)
+
+
+def test_what_is_no_packed_model(tmp_path):
+    for content in (b"", b"text", bytes(100)):
+        (tmp_path / "x.safetensors").write_bytes(content)
+        with pytest.raises(CheckpointError, match="not a packed model"):
+            spt_jax.load(tmp_path / "x.safetensors")
+
+
+def test_runs_of_another_dataset_are_refused(runs, tmp_path):
+    other = Dataset(LIBRARY)
+    other.fingerprint = "of something else"
+    with pytest.raises(RunError, match="was not trained on"):
+        pack_runs(runs, other, tmp_path / "x.safetensors", "", "", [])
+
+
+def test_a_name_is_enough_and_no_name_too(shop, capsys):
+    by_name, by_default = spt_jax.load("both"), spt_jax.load()
+    batch = Dataset(LIBRARY).split("test").batch
+    first, second = (each.answers(batch.spectrum[:3], batch.atomic_number[:3]) for each in (by_name, by_default))
+    np.testing.assert_array_equal(first["MBL"], second["MBL"])
+    main(["predict", str(EXAMPLE)])
+    alone = capsys.readouterr().out
+    main(["predict", "both", str(EXAMPLE)])
+    assert capsys.readouterr().out == alone and "MBL" in alone
+    main(["models"])
+    assert "both (default)" in capsys.readouterr().out
+
+
+def test_a_wrong_name_or_file_costs_one_line(shop, capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "nobody", str(EXAMPLE)])
+    assert capsys.readouterr().err.splitlines() == [
+        "spt-jax: error: nobody: neither a file or folder nor a model of the zoo; its models: both"
+    ]
+    file = shop / "both.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(CheckpointError, match="not the both of the catalogue"):
+        spt_jax.load("both")
+
+
+def test_training_begins_with_the_member_of_its_kind(shop, runs):
+    from spt_jax.training.warm_start import begin_with
+
+    made = fresh(config(seed=5))
+    begun = begin_with("both", made)
+    assert begun.told[0].endswith("parameters of both") and len(begun.told) == 1
+
+
+def test_what_ships_is_what_the_catalogue_says():
+    shipped = shelf.Shelf.of()
+    assert shipped.default in ("", *shipped.pinned)
+    assert sum(shipped.checked(name).stat().st_size for name in shipped.pinned) < 10e6
+    for name in shipped.pinned:
+        card = read_card(shipped.path(name))
+        assert card["name"] == name and card["licence"] and card["attribution"] and card["scores"]
