@@ -22,6 +22,13 @@ from jaxtyping import install_import_hook
 
 install_import_hook(["spt_jax.model", "spt_jax.peers"], "beartype.beartype")
 
+# For a jit: as XLA compiles for a user, where something is claimed to the bit.
+AS_USERS = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+    "xla_cpu_use_fusion_emitters": True,
+}
+
 # As arguments of the command: a network that learns in seconds.
 SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()
 

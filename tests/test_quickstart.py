@@ -25,6 +25,8 @@ import io, json, sys
 from dataclasses import replace
 from pathlib import Path
 from rich.console import Console
+from spt_jax.config import PRESETS
+from spt_jax.quickstart import quickstart
 tiny, said = PRESETS["tiny"](), []
 for _ in range(2):
     text = io.StringIO()
