@@ -12,6 +12,7 @@ from data_pipelines.schema import DESCRIPTORS, NAMES
 BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
 BandMode = Literal["per_sample", "batch", "fixed"]
 Folding = Literal["auto", "taps", "direct", "spectral", "separable"]
+SLOPE = 0.2  # of the leaky ReLU in graph attention, as in its paper
 
 
 Count = Annotated[int, Range(least=1)]
