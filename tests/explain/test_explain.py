@@ -80,9 +80,9 @@ def test_explaining_changes_no_bit_of_the_outputs(rng):
 
 def test_shares_are_the_same_whichever_way_the_folding_is_computed(rng):
     seed, given, found = int(rng.integers(1000)), some(rng, 5), []
-    # 4 and 5 fold 16 points at the same period, so the planned forms compute them as one.
+    # 4 and 5 fold 16 points at the same period, so the plan computes them as one.
     bands = jnp.array([[[4, 5]], [[5, 3]], [[1, 4]], [[5, 2]], [[1, 2]]])
-    for folding in ("taps", "direct"):
+    for folding in ("taps", "spectral"):
         network = make(np.random.default_rng(seed), folding=folding, attention="none").network
         found.append(jax.jit(network.explained)(*given, bands)[1])
     for one, other in zip(*found, strict=True):
