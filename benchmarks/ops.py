@@ -1,7 +1,6 @@
-"""Single operations, forward and backward: each form of the folded convolution per period, attention, one block.
+"""Single operations, forward and backward: the folded convolution by DFT for each period and by taps, and attention.
 
-Beside each time stand its error against a plain float64 computation and its shares of the measured roofs; the last
-line compares the planner's choice with the fastest form measured.
+Beside each time stand its error against a plain float64 computation and its shares of the measured roofs.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,9 @@ from flax import nnx
 from benchmarks import measure, peaks, workload
 from benchmarks.cost import attention_cost, in_dtype
 from spt_jax.model.attention import BandedAttention
-from spt_jax.model.flops import Cost, form_cost, tap_cost
+from spt_jax.model.flops import Cost, spectral_cost, tap_cost
 from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
-from spt_jax.model.plan import cheapest
-from spt_jax.model.spectral import Grid, direct, spectral, weight_spectra
-
-MOST_TAPS = 64  # direct form beyond: minutes to compile on some machines, and never the cheapest
+from spt_jax.model.spectral import Grid, spectral
 
 
 def forward_and_backward(function: Callable) -> Callable:
@@ -59,7 +56,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     print(f"roofs: {roofs.flops / 1e9:,.0f} GFLOP/s, {roofs.bandwidth / 1e9:,.1f} GB/s, {ratio:.0f} FLOP per byte")
     lines = folding(options, roofs) + attention(options, roofs)
     columns = {"median_ms": "ms", "share_of_matmul_peak": "matmul", "share_of_memory_roof": "memory"}
-    measure.show(lines, columns | {"max_error": "error", "compile_s": "compile s", "planned": "planned"})
+    measure.show(lines, columns | {"max_error": "error", "compile_s": "compile s"})
     return lines
 
 
@@ -68,22 +65,15 @@ def folding(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
     rng, width, size = np.random.default_rng(), config.width, config.kernel
     h = jnp.asarray(rng.normal(size=(options.length, options.batch, width)), options.dtype)
     weights = jnp.asarray(rng.normal(size=(size, size, width, width)) / size / width**0.5, jnp.float32)
-    cases: dict[str, tuple[Callable, Cost, float, dict]] = {}
+    cases: dict[str, tuple[Callable, Cost, float]] = {}
     for frequency in options.frequencies:
         grid = Grid(options.length, -(-options.length // frequency), size)
-        forms = {
-            "direct": lambda h, w, grid=grid: direct(h, w, grid),
-            "spectral": lambda h, w, grid=grid: spectral(h, weight_spectra(w, grid), grid, "spectral"),
-            "separable": lambda h, w, grid=grid: spectral(h, weight_spectra(w, grid), grid, "separable"),
-        }
         exact = exact_convolution(np.asarray(h, np.float64), np.asarray(weights, np.float64), grid)
-        for form, function in forms.items():
-            if form == "direct" and grid.taps > MOST_TAPS:
-                continue
-            error = float(np.abs(np.asarray(jax.jit(function)(h, weights), np.float64) - exact).max())
-            planned = cheapest(grid, width, options.batch) == form
-            cost = in_dtype(form_cost(grid, form, options.batch, width), options.dtype)
-            cases[f"fold p={grid.period} {form}"] = (function, cost, error, {"planned": "*" if planned else ""})
+        for name, way in {"one DFT": grid._replace(apart=False), "DFT apart": grid._replace(apart=True)}.items():
+            convolve = partial(spectral, grid=way)
+            error = float(np.abs(np.asarray(jax.jit(convolve)(h, weights), np.float64) - exact).max())
+            cost = in_dtype(spectral_cost(way, options.batch, width), options.dtype)
+            cases[f"fold p={grid.period}, {name}"] = (convolve, cost, error)
     if size <= 5:
         periods = jnp.asarray(rng.integers(8, options.length + 1, (options.batch, config.bands)), jnp.int32)
         cost = in_dtype(tap_cost(options.length, size, config.bands, options.batch, width), options.dtype)
@@ -94,7 +84,7 @@ def folding(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
                 grid = Grid(options.length, int(periods[row, slot]), size)
                 exact = exact_convolution(np.asarray(h[:, row : row + 1], np.float64), np.asarray(weights), grid)
                 error = max(error, float(np.abs(found[slot, :, row] - exact[:, 0]).max()))
-        cases[f"fold any {config.bands} periods, taps"] = (taps, cost, error, {})
+        cases[f"fold any {config.bands} periods, taps"] = (taps, cost, error)
         shared = tuple(-(-options.length // frequency) for frequency in range(1, config.bands + 1))
         cost = tap_cost(options.length, size, config.bands, options.batch, width, fixed=True)
         cost = in_dtype(cost, options.dtype)
@@ -104,7 +94,7 @@ def folding(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
             grid = Grid(options.length, period, size)
             exact = exact_convolution(np.asarray(h, np.float64), np.asarray(weights, np.float64), grid)
             error = max(error, float(np.abs(found[slot] - exact).max()))
-        cases[f"fold {config.bands} fixed periods, taps"] = (taps, cost, error, {})
+        cases[f"fold {config.bands} fixed periods, taps"] = (taps, cost, error)
     return _timed(options, roofs, "folding", cases, h, weights)
 
 
@@ -123,10 +113,10 @@ def attention(options: argparse.Namespace, roofs: peaks.Roofs) -> list[dict]:
 
         exact = jax.jit(run)(h.astype(jnp.float32), params)
         error = float(jnp.abs(jax.jit(run)(h[:, :1], params).astype(jnp.float32) - exact[:, :1]).max())
-        cases[f"attention {order}"] = (run, cost, error, {"params": params})
+        cases[f"attention {order}"] = (run, cost, error), params
     lines = []
-    for name, (run, cost, error, extra) in cases.items():
-        lines += _timed(options, roofs, "attention", {name: (run, cost, error, {})}, h, extra["params"])
+    for name, (case, params) in cases.items():
+        lines += _timed(options, roofs, "attention", {name: case}, h, params)
     return lines
 
 
@@ -136,7 +126,7 @@ def _timed(options: argparse.Namespace, roofs: peaks.Roofs, kind: str, cases: di
     calls = {name: (lambda program=program: program(*inputs)) for name, (program, _, _) in programs.items()}
     timings = measure.interleaved(calls, options.repeats, options.trace)
     lines = []
-    for name, (_, cost, error, extra) in cases.items():
+    for name, (_, cost, error) in cases.items():
         seconds = timings[name].median_ms / 1e3
         lines.append(
             measure.record(
@@ -152,7 +142,6 @@ def _timed(options: argparse.Namespace, roofs: peaks.Roofs, kind: str, cases: di
                 kind=kind,
                 batch=options.batch,
                 length=options.length,
-                **extra,
             )
         )
     return lines

@@ -129,7 +129,7 @@ def _one_batch(options: argparse.Namespace, batch: int, roofs: peaks.Roofs) -> l
                 length=options.length,
                 width=works[mode].config.model.width,
                 batch=batch,
-                folding="taps" if plan is None else [form for _, form in plan],
+                folding="spectral" if plan else "taps",
                 flops_per_spectrum=cost.flops / batch,
             )
         )

@@ -16,7 +16,7 @@ from spt_jax.tasks import Task
 from spt_jax.training.assemble import Assembly, assemble
 from spt_jax.training.sharding import Layout
 
-SMALL = {"width": 8, "hidden": 16, "blocks": 1}
+SMALL = {"width": 8, "hidden": 16, "blocks": 1, "bands": 2, "highest_band": 4}
 
 
 def config_of(preset: str, dtype: str, small: bool = False, **model: Any) -> Config:

@@ -11,7 +11,8 @@ from data_pipelines.schema import DESCRIPTORS, NAMES
 
 BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
 BandMode = Literal["per_sample", "batch", "fixed"]
-Folding = Literal["auto", "taps", "direct", "spectral", "separable"]
+Folding = Literal["auto", "taps", "spectral"]
+SLOPE = 0.2  # of the leaky ReLU in graph attention, as in its paper
 
 
 Count = Annotated[int, Range(least=1)]
@@ -184,7 +185,7 @@ class ExecutionConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of SPT; parameters and losses stay float32, and so do the networks it is compared with."""
     folding: Folding = "auto"
-    """How SPT folds: counted out by `model/plan.py`, or forced."""
+    """How SPT folds: tap by tap, by DFT, or whichever `model/plan.py` counts as cheaper."""
     kernels: Literal["auto", "off", "tpu", "gpu"] = "auto"
     """Blocks as kernels of this accelerator: `auto` where the process has one, `off` as XLA programs everywhere."""
 

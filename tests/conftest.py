@@ -2,18 +2,35 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 # Inherited by pytest's workers and the processes that tests start; a program compiled by one is read by the next.
 if not {"PYTEST_XDIST_WORKER", "JAX_COMPILATION_CACHE_DIR"} & os.environ.keys():
     _cache = tempfile.TemporaryDirectory(prefix="spt-jax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Most of the tests' time is XLA's, and what it compiles here runs for moments. Whoever sets XLA_FLAGS, if to nothing,
+# has the programs of a user.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
+)
 
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(["spt_jax.model", "spt_jax.peers"], "beartype.beartype")
+
+# For a jit: as XLA compiles for a user, where something is claimed to the bit.
+AS_USERS = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+    "xla_cpu_use_fusion_emitters": True,
+}
+
+# As arguments of the command: a network that learns in seconds.
+SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,3 +45,15 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     print(f"the same again: --rng-seed {seed}")
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder for all who ask a model and do not care which."""
+    # Not above: the network is to be read after the hook is there.
+    from data_pipelines.library import LIBRARY
+    from spt_jax.cli import main
+
+    out = tmp_path_factory.mktemp("trained") / "run"
+    main(["train", "tiny", "--data", str(LIBRARY), "--out", str(out), *SMALL])
+    return out

@@ -16,15 +16,7 @@ from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import COMMANDS, main
 from spt_jax.runs.formats import CHECKPOINT
-
-SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("cli") / "run"
-    main(["train", "tiny", "--data", str(LIBRARY), "--out", str(out), *SMALL])
-    return out
+from tests.conftest import SMALL
 
 
 def fails(capsys, *arguments: str, status: int = 1) -> str:
@@ -42,9 +34,9 @@ def test_entry_point_is_installed():
     assert any(e.value == "spt_jax.launch:main" for e in entry_points(group="console_scripts", name="spt-jax"))
 
 
-def test_evaluate_writes_every_descriptor_of_the_library(run, capsys):
-    main(["evaluate", str(run), "--data", str(LIBRARY), "--split", "test"])
-    metrics = json.loads((run / "metrics.json").read_text())
+def test_evaluate_writes_every_descriptor_of_the_library(trained, capsys):
+    main(["evaluate", str(trained), "--data", str(LIBRARY), "--split", "test"])
+    metrics = json.loads((trained / "metrics.json").read_text())
     split = Dataset(LIBRARY).split("test")
     assert (metrics["split"], metrics["n"]) == ("test", len(split.ids))
     keys = {"class": {"f1_macro", "f1_weighted", "accuracy"}, "regression": {"r2", "rmse", "mae"}}
@@ -55,9 +47,9 @@ def test_evaluate_writes_every_descriptor_of_the_library(run, capsys):
 
 
 @pytest.mark.parametrize("format", ["json", "csv", "table"])
-def test_predict_prints_every_format(run, capsys, format):
+def test_predict_prints_every_format(trained, capsys, format):
     capsys.readouterr()
-    main(["predict", str(run), str(EXAMPLE), "--format", format])
+    main(["predict", str(trained), str(EXAMPLE), "--format", format])
     text = capsys.readouterr().out
     if format == "json":
         [result] = json.loads(text)
@@ -70,20 +62,20 @@ def test_predict_prints_every_format(run, capsys, format):
         assert "Å" in text
 
 
-def test_two_columns_and_python_agree_with_xmu(run, tmp_path, capsys):
+def test_two_columns_and_python_agree_with_xmu(trained, tmp_path, capsys):
     found = read_spectrum(EXAMPLE)
     path = tmp_path / "Spektrum Ö.txt"
     np.savetxt(path, np.column_stack([found.energy, 3.7 * found.mu]), header="energy mu")
     capsys.readouterr()
-    main(["predict", str(run), str(EXAMPLE), str(path), "--element", "Co", "--format", "json"])
+    main(["predict", str(trained), str(EXAMPLE), str(path), "--element", "Co", "--format", "json"])
     first, second = json.loads(capsys.readouterr().out)
-    values = spt_jax.load(run).predict(found.energy, found.mu, element="Co")
+    values = spt_jax.load(trained).predict(found.energy, found.mu, element="Co")
     for name, value in values.items():
         assert first["descriptors"][name]["value"] == pytest.approx(second["descriptors"][name]["value"], abs=1e-4)
         assert value.value == pytest.approx(first["descriptors"][name]["value"], abs=1e-4)
 
 
-def test_wrong_spectra_get_one_line(run, tmp_path, capsys):
+def test_wrong_spectra_get_one_line(trained, tmp_path, capsys):
     found = read_spectrum(EXAMPLE)
     table = np.column_stack([found.energy, found.mu])
     wrong = {
@@ -97,32 +89,32 @@ def test_wrong_spectra_get_one_line(run, tmp_path, capsys):
     for reason, rows in wrong.items():
         path = tmp_path / "wrong.txt"
         np.savetxt(path, rows)
-        message = fails(capsys, "predict", str(run), str(path), "--element", "Co")
+        message = fails(capsys, "predict", str(trained), str(path), "--element", "Co")
         assert reason in message and "wrong.txt" in message
     (tmp_path / "cut.dat").write_text(EXAMPLE.read_text()[:-40])
-    assert "truncated" in fails(capsys, "predict", str(run), str(tmp_path / "cut.dat"))
+    assert "truncated" in fails(capsys, "predict", str(trained), str(tmp_path / "cut.dat"))
     (tmp_path / "junk.dat").write_bytes(bytes(range(256)))
-    assert "not a text file" in fails(capsys, "predict", str(run), str(tmp_path / "junk.dat"))
+    assert "not a text file" in fails(capsys, "predict", str(trained), str(tmp_path / "junk.dat"))
     (tmp_path / "empty.dat").touch()
-    assert "no numbers" in fails(capsys, "predict", str(run), str(tmp_path / "empty.dat"))
+    assert "no numbers" in fails(capsys, "predict", str(trained), str(tmp_path / "empty.dat"))
 
 
-def test_wrong_element_edge_and_files_get_one_line(run, tmp_path, capsys):
-    assert "not Cu" in fails(capsys, "predict", str(run), str(EXAMPLE), "--element", "Cu")
+def test_wrong_element_edge_and_files_get_one_line(trained, tmp_path, capsys):
+    assert "not Cu" in fails(capsys, "predict", str(trained), str(EXAMPLE), "--element", "Cu")
     path = tmp_path / "two.txt"
     np.savetxt(path, np.column_stack(read_spectrum(EXAMPLE)[:2]))
-    assert "say which element" in fails(capsys, "predict", str(run), str(path))
-    assert "trained on" in fails(capsys, "predict", str(run), str(path), "--element", "Cu")
-    assert "trained on" in fails(capsys, "predict", str(run), str(path), "--element", "Co", "--edge", "L3")
-    assert "no such file" in fails(capsys, "predict", str(run), "nowhere.dat")
-    assert "no FILE" in fails(capsys, "predict", str(run))
+    assert "say which element" in fails(capsys, "predict", str(trained), str(path))
+    assert "trained on" in fails(capsys, "predict", str(trained), str(path), "--element", "Cu")
+    assert "trained on" in fails(capsys, "predict", str(trained), str(path), "--element", "Co", "--edge", "L3")
+    assert "no such file" in fails(capsys, "predict", str(trained), "nowhere.dat")
+    assert "no FILE" in fails(capsys, "predict", str(trained))
 
 
-def test_wrong_runs_and_datasets_get_one_line(run, tmp_path, capsys):
+def test_wrong_runs_and_datasets_get_one_line(trained, tmp_path, capsys):
     assert "spt-jax train" in fails(capsys, "predict", str(tmp_path), str(EXAMPLE))
-    assert "spt-jax prepare" in fails(capsys, "evaluate", str(run), "--data", str(tmp_path))
+    assert "spt-jax prepare" in fails(capsys, "evaluate", str(trained), "--data", str(tmp_path))
     assert "another train.seed" in fails(
-        capsys, "train", "tiny", "--data", str(LIBRARY), "--out", str(run), *SMALL, "--train.seed", "5"
+        capsys, "train", "tiny", "--data", str(LIBRARY), "--out", str(trained), *SMALL, "--train.seed", "5"
     )
 
 
@@ -159,10 +151,10 @@ def test_wrong_usage_is_one_line_that_names_what_the_user_wrote(line, capsys):
     assert WRONG_USAGE[line] in fails(capsys, *line.split(), status=2)
 
 
-def test_checkpoint_of_another_version_or_damaged_is_refused(run, tmp_path, capsys):
+def test_checkpoint_of_another_version_or_damaged_is_refused(trained, tmp_path, capsys):
     for damage in ("format", "truncate"):
         copy = tmp_path / damage
-        shutil.copytree(run, copy)
+        shutil.copytree(trained, copy)
         [document] = [p for p in copy.glob("model/*/blueprint/metadata") if p.is_file()]
         text = document.read_text()
         document.write_text(
@@ -181,9 +173,9 @@ def test_prepare_refuses_what_holds_no_spectra(tmp_path, capsys):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_full_disk_gets_one_line(run, tmp_path, capsys, monkeypatch):
+def test_full_disk_gets_one_line(trained, tmp_path, capsys, monkeypatch):
     copy = tmp_path / "run"
-    shutil.copytree(run, copy)
+    shutil.copytree(trained, copy)
     (copy / ".metrics.json.partial").symlink_to("/dev/full")
     assert "No space left" in fails(capsys, "evaluate", str(copy), "--data", str(LIBRARY))
 

@@ -15,7 +15,7 @@ from data_pipelines.library import LIBRARY
 from spt_jax.commands import screen
 from spt_jax.training import progress
 from spt_jax.training.progress import Live, TrainingLine
-from tests.test_cli import SMALL
+from tests.conftest import SMALL
 
 LINE = {"loss": 1.25, "spectra_per_s": 640.0, "epochs": 9}
 

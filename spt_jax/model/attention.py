@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from spt_jax.config import SLOPE
 from spt_jax.model.gpu import block as gpu
 from spt_jax.model.linear import Linear
 from spt_jax.shapes import Array, Float
 
-SLOPE = 0.2
 # Scores of one spectrum are taken relative to the middle of their range, and this far from it at most: e^80 is finite.
 FARTHEST = 80.0
 

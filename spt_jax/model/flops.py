@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from spt_jax.model.spectral import Form, Grid
+from spt_jax.model.spectral import Grid
 
 # FLOPs that take as long as one byte from memory (matrix peak / bandwidth), by backend. Only a choice between equal
 # results hangs on it; `python -m benchmarks.ops` measures the ratio of a machine.
@@ -46,19 +46,16 @@ def tap_cost(length: int, size: int, periods: int, batch: int, width: int, fixed
     return Cost(2 * taps * points * width + sums, 4 * points * (taps + moves), sums)
 
 
-def form_cost(grid: Grid, form: Form, batch: int, width: int) -> Cost:
-    """One period in one static form, kernel spectra included."""
-    channels, taps = batch * width, grid.taps
-    if form == "direct":
-        points = grid.rows * grid.period * channels
-        return Cost(2 * taps * points * width, 4 * (2 * taps * points + points + taps * width**2))
-    frequencies, (rows, columns) = grid.frequencies, grid.padded
-    # Gauss's three real factors of each frequency: written by the DFT, read and written by the mixing, read by the way back.
+def spectral_cost(grid: Grid, batch: int, width: int) -> Cost:
+    """One period by `spectral`, the kernel's DFT included."""
+    channels, rows = batch * width, grid.padded[0]
+    frequencies = rows * grid.half
+    # Three real factors of each frequency: written by the DFT, read and written by the mixing, read by the way back.
     mixing = Cost(6 * frequencies * channels * width, 4 * 4 * 3 * frequencies * channels)
-    kernel, waves = 6 * frequencies * taps * width**2, 12 * frequencies * grid.length * channels
+    kernel, waves = 6 * frequencies * grid.taps * width**2, 12 * frequencies * grid.length * channels
     moved = 4 * (2 * 3 * frequencies * width**2 + 2 * grid.length * channels)
-    if form == "separable":
-        between = 2 * grid.rows * (columns // 2 + 1) * channels
+    if grid.apart:
+        between = 2 * grid.rows * grid.half * channels
         waves = 4 * between * (grid.period + 3 * rows)
         moved += 4 * 4 * between
     # The waves are constants: of the kernel and of the sequence alike.

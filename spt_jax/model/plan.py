@@ -1,7 +1,7 @@
 """How the folded convolutions of one block are computed: chosen when the program is built, by counting.
 
-There are two exact ways: the taps (`folding.py`), whose cost grows with the kernel, and every period that could be
-chosen, each in its cheapest static form, the unchosen ones then weighted with zero; with fixed bands none is unchosen.
+There are two exact ways: the taps (`folding.py`), whose cost grows with the kernel, and the DFT (`spectral.py`) of every
+period that could be chosen, the unchosen ones then weighted with zero; with fixed bands none is unchosen.
 """
 
 from __future__ import annotations
@@ -9,20 +9,13 @@ from __future__ import annotations
 import jax
 
 from spt_jax.config import Folding, ModelConfig
-from spt_jax.model.flops import Cost, form_cost, tap_cost
-from spt_jax.model.spectral import Form, Grid
+from spt_jax.model.flops import Cost, spectral_cost, tap_cost
+from spt_jax.model.spectral import Grid
 
 # Rows of a batch that the counting assumes, so that a single spectrum and a batch of them take the same way.
 ROWS = 64
 
-Plan = tuple[tuple[Grid, Form], ...]
-
-
-def cheapest(grid: Grid, width: int, batch: int = ROWS, backend: str | None = None) -> Form:
-    """The static form with the least counted time."""
-    backend = backend or jax.default_backend()
-    forms: tuple[Form, ...] = ("direct", "spectral", "separable")
-    return min(forms, key=lambda form: form_cost(grid, form, batch, width).weight(backend))
+Plan = tuple[Grid, ...]
 
 
 def candidates(config: ModelConfig) -> range:
@@ -31,18 +24,15 @@ def candidates(config: ModelConfig) -> range:
 
 
 def make_plan(config: ModelConfig, length: int, folding: Folding = "auto", backend: str | None = None) -> Plan | None:
-    """The static form of each distinct candidate period, longest first; None for the taps. `folding` may force it."""
+    """The grid of each distinct candidate period, longest first; None for the taps. `folding` may force either."""
     backend = backend or jax.default_backend()
     if folding == "taps":
         return None
     periods = sorted({-(-length // f) for f in candidates(config)}, reverse=True)
-    grids = [Grid(length, period, config.kernel) for period in periods]
-    forced = None if folding == "auto" else folding
-    plan = tuple((grid, forced or cheapest(grid, config.width, backend=backend)) for grid in grids)
-    if forced:
-        return plan
+    plan = tuple(Grid(length, period, config.kernel, apart=backend == "cpu") for period in periods)
     taps = taps_of(config, length, ROWS)
-    return plan if plan_cost(plan, ROWS, config.width).weight(backend) < taps.weight(backend) else None
+    cheaper = plan_cost(plan, ROWS, config.width).weight(backend) < taps.weight(backend)
+    return plan if cheaper or folding == "spectral" else None
 
 
 def taps_of(config: ModelConfig, length: int, batch: int) -> Cost:
@@ -52,7 +42,7 @@ def taps_of(config: ModelConfig, length: int, batch: int) -> Cost:
 
 def plan_cost(plan: Plan, batch: int, width: int) -> Cost:
     """All periods of a plan."""
-    return sum((form_cost(grid, form, batch, width) for grid, form in plan), Cost(0, 0))
+    return sum((spectral_cost(grid, batch, width) for grid in plan), Cost(0, 0))
 
 
 def folding_cost(config: ModelConfig, length: int, batch: int, folding: Folding = "auto") -> Cost:

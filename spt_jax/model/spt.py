@@ -31,7 +31,7 @@ from spt_jax.model.heads import Heads, HeadSpec
 from spt_jax.model.kernels import kernels_for
 from spt_jax.model.linear import Linear
 from spt_jax.model.plan import candidates, make_plan
-from spt_jax.model.spectral import direct, spectral, weight_spectra
+from spt_jax.model.spectral import spectral
 from spt_jax.model.tpu import block as tpu
 from spt_jax.shapes import Array, Float, Int
 
@@ -81,13 +81,8 @@ class BandBlock(nnx.Module):
         elif self.plan is None:
             convolved, same = tap_convolutions(h, self.weights[...], periods), None
         else:
-            convolved = [
-                direct(h, self.weights[...], grid)
-                if form == "direct"
-                else spectral(h, weight_spectra(self.weights[...], grid), grid, form)
-                for grid, form in self.plan
-            ]
-            planned = np.array([grid.period for grid, _ in self.plan])
+            convolved = [spectral(h, self.weights[...], grid) for grid in self.plan]
+            planned = np.array([grid.period for grid in self.plan])
             same = periods[:, :, None] == planned
         features = [jax.nn.gelu(each + self.bias[...].astype(h.dtype)) for each in convolved]
         score = self._score(h, features, bands, same)

@@ -122,7 +122,7 @@ def test_the_roofline_has_a_panel_for_each_machine_and_a_mark_for_each_key(path)
             add(path, "train_step", f"fixed B={batch}", batch=batch, device=device, **shares)
     add(path, "train_step", "fixed B=1", batch=1, **shares)
     add(path, "train_step", "fixed B=1 epoch", batch=1, **shares)
-    add(path, "ops", "fold p=144 direct", kind="folding", **shares | {"share_of_memory_roof": 1.6})
+    add(path, "ops", "fold p=144, one DFT", kind="folding", **shares | {"share_of_memory_roof": 1.6})
     picture = path.with_name("roofline.svg")
     report.main([str(path), "--picture", str(picture)])
     texts = ["".join(t.itertext()) for t in ElementTree.parse(picture).iter() if t.tag.endswith("}text")]

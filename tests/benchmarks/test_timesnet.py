@@ -74,7 +74,7 @@ def test_small_run_measures_training_and_inference(timesnet, source, tmp_path, c
 
 
 def test_its_outputs_are_those_of_our_heads(timesnet, source):
-    work = make(config_of("base", "float32", small=True, bands=2, highest_band=4), 8, 24)
+    work = make(config_of("base", "float32", small=True), 8, 24)
     network = timesnet.network_of(source)
     outputs = timesnet.inference(timesnet.build(network, work, 2), work)()
     for task in work.tasks:

@@ -29,7 +29,6 @@ def peer() -> ModuleType:
 
 def workload(rng, **fields) -> Workload:
     """A small model with random values everywhere, biases and input map too: from shapes alone, without compilation."""
-    fields = {"bands": 2, "highest_band": 5, **fields}  # each candidate costs compilation
     config, grid = config_of("base", "float32", small=True, **fields), EnergyGrid(points=40)
     batch = batch_of(rng, 8, grid)
     statistics = Statistics.of(batch, {"Cu K": 8})

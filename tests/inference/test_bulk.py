@@ -30,6 +30,7 @@ from spt_jax.inference.answer_file import AnswerFile
 from spt_jax.inference.bulk import predict_dataset
 from tests.runs.formats import EXPORT_1
 from tests.test_cli import fails
+from tests.training.test_train import flags
 
 # The command in a process of its own, with parts so small that there are some, and time between them to stop it.
 COMMAND = """
@@ -110,7 +111,7 @@ def test_every_example_gets_the_answers_of_predict(model, whole):
 
 
 def test_eight_devices_answer_as_one(file, whole, tmp_path):
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = {**os.environ, "XLA_FLAGS": flags(8)}
     line = [*in_a_process(0), *arguments(file, tmp_path / "answers.parquet", "--batch-size", "8")]
     subprocess.run(line, env=environment, check=True, capture_output=True)
     first, second = columns(whole), columns(tmp_path / "answers.parquet")

@@ -35,7 +35,7 @@ def test_weights_sum_to_one_and_vanish_beyond_the_ends(layer, rng):
 
 def test_no_gradient_from_outside_the_window(layer, rng):
     h = jnp.asarray(rng.normal(size=(20, 1, WIDTH)), jnp.float32)
-    gradient = jax.grad(lambda h: layer(h)[10].sum())(h)
+    gradient = jax.jit(jax.grad(lambda h: layer(h)[10].sum()))(h)
     touched = np.abs(gradient).sum(axis=(1, 2)) > 0
     assert touched.tolist() == [abs(j - 10) <= REACH for j in range(20)]
 
@@ -61,6 +61,8 @@ def test_backward_of_the_banded_sum_is_xlas_own(rng, channels):
     def plain(weights, value):
         return sum(w[..., None] * v for w, v in zip(weights, windows(value, REACH), strict=True))
 
-    gradients = [jax.grad(lambda *xs, f=f: (f(*xs) * pull).sum(), (0, 1))(weights, value) for f in (banded_sum, plain)]
+    gradients = [
+        jax.jit(jax.grad(lambda *xs, f=f: (f(*xs) * pull).sum(), (0, 1)))(weights, value) for f in (banded_sum, plain)
+    ]
     for ours, theirs in zip(*gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)

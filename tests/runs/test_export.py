@@ -19,7 +19,6 @@ from spt_jax.cli import main
 from spt_jax.runs.export import export, load_exported
 from tests.runs.formats import EXPORT_1, HERE
 
-SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()
 COUNTS = (1, 3, 300)
 PLACES = (Path(spt_jax.__file__).parent.parent, Path(jax.__file__).parent.parent, Path.home(), sys.prefix)
 ELSEWHERE = """
@@ -40,20 +39,13 @@ assert not loaded, loaded
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("export") / "run"
-    main(["train", "tiny", "--data", str(LIBRARY), "--out", str(out), *SMALL])
-    return out
-
-
-@pytest.fixture(scope="module")
-def file(run):
-    path = run.parent / "new folder" / "model.spt"
-    main(["export", str(run), "--out", str(path)])
+def file(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "new folder" / "model.spt"
+    main(["export", str(trained), "--out", str(path)])
     return path
 
 
-def test_another_process_without_flax_computes_the_same(run, file, tmp_path):
+def test_another_process_without_flax_computes_the_same(trained, file, tmp_path):
     batch, example = Dataset(LIBRARY).split("train").batch, read_spectrum(EXAMPLE)
     spectrum, atomic_number = np.resize(batch.spectrum, (300, 144)), np.resize(batch.atomic_number, 300)
     given = {"spectrum": spectrum, "atomic_number": atomic_number, "energy": example.energy, "mu": example.mu}
@@ -61,7 +53,7 @@ def test_another_process_without_flax_computes_the_same(run, file, tmp_path):
     arguments = [str(file), str(tmp_path / "given.npz"), str(tmp_path / "found.npz"), json.dumps(COUNTS)]
     ended = subprocess.run([sys.executable, "-c", ELSEWHERE, *arguments], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    model, found = spt_jax.load(run), np.load(tmp_path / "found.npz")
+    model, found = spt_jax.load(trained), np.load(tmp_path / "found.npz")
     for count in COUNTS:
         for name, expected in model.outputs(spectrum[:count], atomic_number[:count]).items():
             value = found[f"{count} {name}"]
@@ -71,26 +63,26 @@ def test_another_process_without_flax_computes_the_same(run, file, tmp_path):
     assert json.loads(ended.stdout) == pytest.approx(values, abs=1e-6)
 
 
-def test_the_commands_hand_over(run, file, capsys):
+def test_the_commands_hand_over(trained, file, capsys):
     capsys.readouterr()
-    main(["export", str(run), "--out", str(file)])
+    main(["export", str(trained), "--out", str(file)])
     size, following = capsys.readouterr().out.splitlines()
     assert "MB" in size and following == f"Next: spt-jax predict {file} xmu.dat"
-    for model in (run, file):
+    for model in (trained, file):
         main(["predict", str(model), str(EXAMPLE), "--format", "json"])
     first, second = capsys.readouterr().out.split("]\n[")
     assert json.loads(first + "]") == json.loads("[" + second)
-    for model in (run, file):
+    for model in (trained, file):
         main(["evaluate", str(model), "--data", str(LIBRARY)])
     said = capsys.readouterr().out
     assert said[: len(said) // 2] == said[len(said) // 2 :] and not (file.parent / "metrics.json").exists()
     with pytest.raises(SystemExit):
-        main(["export", str(run), "--out", str(run)])
+        main(["export", str(trained), "--out", str(trained)])
     assert "is a folder" in capsys.readouterr().err
 
 
-def test_the_command_puts_programs_into_the_file(run, file, tmp_path, capsys):
-    main(["export", str(run), "--out", str(tmp_path / "ready.spt"), "--compiled-batch", "1", "1"])
+def test_the_command_puts_programs_into_the_file(trained, file, tmp_path, capsys):
+    main(["export", str(trained), "--out", str(tmp_path / "ready.spt"), "--compiled-batch", "1", "1"])
     with zipfile.ZipFile(tmp_path / "ready.spt") as archive:
         assert archive.namelist() == ["model.json", "network.bin", "ahead-0.bin"]
         assert [each["batch"] for each in json.loads(archive.read("model.json"))["ahead"]] == [1]
@@ -145,8 +137,8 @@ def test_files_that_cannot_serve_are_refused_in_one_line(file, tmp_path):
     refused("another version of spt-jax")
 
 
-def test_platforms_and_an_absent_file(run, tmp_path):
-    model = spt_jax.load(run)
+def test_platforms_and_an_absent_file(trained, tmp_path):
+    model = spt_jax.load(trained)
     export(model.blueprint, model.network, tmp_path / "cpu.spt", platforms=("cpu",))
     with zipfile.ZipFile(tmp_path / "cpu.spt") as archive:
         assert json.loads(archive.read("model.json"))["platforms"] == ["cpu"]

@@ -15,18 +15,33 @@ from spt_jax.runs import formats
 HERE = Path(__file__).parent / "formats"
 
 
-@pytest.mark.parametrize("number", [3])
-def test_a_checkpoint_of_an_older_format_answers_as_it_did(number, tmp_path):
-    with tarfile.open(HERE / f"checkpoint_{number}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    [expected] = json.loads((HERE / f"checkpoint_{number}.json").read_text())
+def check_answers(model, name):
+    [expected] = json.loads((HERE / f"{name}.json").read_text())
     found = read_spectrum(EXAMPLE)
-    values = spt_jax.load(tmp_path).predict(found.energy, found.mu, element="Co")
+    values = model.predict(found.energy, found.mu, element="Co")
     assert values.keys() == expected["descriptors"].keys()
     for name, was in expected["descriptors"].items():
         assert values[name].value == pytest.approx(was["value"], abs=1e-5)
         chances = {str(value): p for value, p in values[name].probabilities.items()}
         assert chances == pytest.approx(was.get("probabilities", {}), abs=2e-6)
+        assert values[name].interval == (pytest.approx(was["interval"], abs=1e-5) if "interval" in was else None)
+
+
+@pytest.mark.parametrize(("number", "folding"), [(3, "auto"), (4, "spectral")])
+def test_a_checkpoint_of_an_older_format_answers_as_it_did(number, folding, tmp_path):
+    """That of format 4 was written with folding "direct"."""
+    with tarfile.open(HERE / f"checkpoint_{number}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    model = spt_jax.load(tmp_path)
+    assert model.blueprint.execution.folding == folding
+    check_answers(model, f"checkpoint_{number}")
+
+
+def test_an_exported_file_of_format_2_answers_as_it_did():
+    """Written with folding "separable"; format 1 is in `test_export.py`."""
+    model = spt_jax.load(HERE / "export_2.spt")
+    assert model.blueprint.execution.folding == "spectral"
+    check_answers(model, "export_2")
 
 
 def test_every_format_that_is_read_has_an_example():
@@ -36,7 +51,7 @@ def test_every_format_that_is_read_has_an_example():
 
 
 def test_a_format_of_the_future_is_named():
-    with pytest.raises(ValueError, match=r"format 99, this version of spt-jax reads 3, 4"):
+    with pytest.raises(ValueError, match=r"format 99, this version of spt-jax reads 3, 4, 5"):
         formats.checkpoint_of_today({"format": 99})
     with pytest.raises(CheckpointError, match="spt-jax train"):
         spt_jax.load(HERE)

@@ -1,4 +1,4 @@
-"""What a compiled step exchanges between devices, and real runs over several devices and processes."""
+"""What a compiled step exchanges between devices, and real runs over several processes."""
 
 import json
 import os
@@ -12,59 +12,50 @@ import pytest
 from data_pipelines.errors import RunError
 from data_pipelines.library import LIBRARY
 from spt_jax.training.sharding import Layout
-from tests.training.test_train import losses, run, uninterrupted  # noqa: F401
+from tests.training.test_train import flags, losses
 
 COMPILE = """
-import json, sys
+import json
 import jax
 from benchmarks import workload
 from benchmarks.scaling import collectives
 from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig
 from spt_jax.training.sharding import Layout, make_mesh
-shared, pieces = json.loads(sys.argv[1])
-model = ModelConfig(width=8, blocks=1, hidden=32, highest_band=4)
-config = Config(model, LabelsConfig(mixup=0.4), execution=ExecutionConfig(accumulate=pieces))
-layout = Layout(make_mesh(), shared)
-made, batch = workload.make(config, 32, 24, layout=layout).made, workload.make(config, 32, 24).batch
-arguments = made.state(), layout.place_rows(batch)
-text = jax.jit(made.step, donate_argnums=0).lower(*arguments).compile().as_text()
-print(json.dumps([made.flat.size, collectives(text)]))
+model, found = ModelConfig(width=8, blocks=1, hidden=32, highest_band=4), []
+for shared, pieces in ((False, 2), (True, 1)):
+    config = Config(model, LabelsConfig(mixup=0.4), execution=ExecutionConfig(accumulate=pieces))
+    layout = Layout(make_mesh(), shared)
+    made, batch = workload.make(config, 32, 24, layout=layout).made, workload.make(config, 32, 24).batch
+    arguments = made.state(), layout.place_rows(batch)
+    text = jax.jit(made.step, donate_argnums=0).lower(*arguments).compile().as_text()
+    found.append([made.flat.size, collectives(text)])
+print(json.dumps(found))
 """
 
 
-def compiled_exchanges(shared: bool, pieces: int) -> tuple[int, list]:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "NPROC": "16"}
-    command = [sys.executable, "-c", COMPILE, json.dumps([shared, pieces])]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def exchanges() -> dict[str, tuple[int, list]]:
+    """Parameters and exchanges of a step on eight devices: whole parameters and two pieces, and shared parameters."""
+    environment = {**os.environ, "XLA_FLAGS": flags(8), "NPROC": "16"}
+    line = [sys.executable, "-c", COMPILE]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=600, check=True)
+    return dict(zip(("whole", "shared"), json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-def test_one_all_reduce_of_the_gradient_and_no_gather():
-    size, found = compiled_exchanges(False, 2)
+def test_one_all_reduce_of_the_gradient_and_no_gather(exchanges):
+    size, found = exchanges["whole"]
     assert [each for each in found if each[0] == "all-reduce"] == [["all-reduce", 4 * size]]
     assert not [each for each in found if each[0] in ("all-gather", "all-to-all")]
     # Mixup's neighbour: a row crosses to the next device, nothing larger.
     assert all(nbytes <= 4 * 24 for kind, nbytes in found if kind == "collective-permute")
 
 
-def test_shared_parameters_are_gathered_once_and_their_gradient_reduced_once():
-    size, found = compiled_exchanges(True, 1)
+def test_shared_parameters_are_gathered_once_and_their_gradient_reduced_once(exchanges):
+    size, found = exchanges["shared"]
     assert [each for each in found if each[0] == "all-gather"] == [["all-gather", 4 * size]]
     reduced = [nbytes for kind, nbytes in found if kind in ("all-reduce", "reduce-scatter")]
     assert sorted(reduced)[-1] in (4 * size, 4 * size // 8)
     assert sum(nbytes > 4 * 64 for nbytes in reduced) == 1
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"devices": 1, "execution": {"accumulate": 4}},
-        {"devices": 8, "execution": {"share_parameters": True}},
-    ],
-)
-def test_pieces_and_shares_train_as_the_whole(uninterrupted, tmp_path, settings):  # noqa: F811
-    assert run(tmp_path / "run", **settings) == 0
-    np.testing.assert_allclose(losses(tmp_path / "run"), losses(uninterrupted["resident"]), rtol=1e-4)
 
 
 @pytest.fixture
@@ -86,7 +77,7 @@ def test_two_processes_train_one_model(address, tmp_path, mode):
     processes = []
     for i in range(2):
         place = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)}
-        environment = {**os.environ, **place, "XLA_FLAGS": "", "NPROC": "16"}
+        environment = {**os.environ, **place, "NPROC": "16"}
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     output = [process.communicate(timeout=600)[0].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(output)

@@ -40,6 +40,11 @@ train(config, open_data(data), Path(out), report)
 """
 
 
+def flags(devices: int) -> str:
+    """XLA's, for a process of so many virtual devices."""
+    return f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+
+
 def run(
     out: Path,
     devices: int = 1,
@@ -51,7 +56,7 @@ def run(
 ) -> int:
     """A training process on virtual CPU devices, sent `event` when `epoch` is reported; returns its exit status."""
     arguments = json.dumps([str(out), data, MODEL, {**SETTINGS, **settings}, execution or {}, event, epoch])
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "NPROC": "16"}
+    environment = {**os.environ, "XLA_FLAGS": flags(devices), "NPROC": "16"}
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, arguments], env=environment, timeout=600, check=False
     ).returncode
@@ -88,6 +93,18 @@ def test_resume_after_kill_is_bit_for_bit_the_uninterrupted_run(mode, uninterrup
 
 def test_eight_devices_train_as_one(uninterrupted, tmp_path):
     assert run(tmp_path / "run", devices=8) == 0
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(uninterrupted["resident"]), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"devices": 1, "execution": {"accumulate": 4}},
+        {"devices": 8, "execution": {"share_parameters": True}},
+    ],
+)
+def test_pieces_and_shares_train_as_the_whole(uninterrupted, tmp_path, settings):
+    assert run(tmp_path / "run", **settings) == 0
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(uninterrupted["resident"]), rtol=1e-4)
 
 

@@ -17,9 +17,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
+from spt_jax.config import SLOPE
 from spt_jax.shapes import Array, Float
-
-SLOPE = 0.2
 
 
 @dataclass(frozen=True)

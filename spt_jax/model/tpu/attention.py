@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from spt_jax.model.attention import FARTHEST, SLOPE
+from spt_jax.config import SLOPE
+from spt_jax.model.attention import FARTHEST
 from spt_jax.model.tpu.tile import LANES, dot, norm_backward, normalised, over, run_tiles
 from spt_jax.shapes import Array, Float
 
