@@ -15,18 +15,30 @@ from spt_jax.runs import formats
 HERE = Path(__file__).parent / "formats"
 
 
-@pytest.mark.parametrize("number", [3])
+@pytest.mark.parametrize("number", [3, 4])
 def test_a_checkpoint_of_an_older_format_answers_as_it_did(number, tmp_path):
     with tarfile.open(HERE / f"checkpoint_{number}.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
-    [expected] = json.loads((HERE / f"checkpoint_{number}.json").read_text())
+    agrees(spt_jax.load(tmp_path), HERE / f"checkpoint_{number}.json")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_exported_file_of_an_older_format_answers_as_it_did(number):
+    agrees(spt_jax.load(HERE / f"export_{number}.spt"), HERE / f"export_{number}.json")
+
+
+def agrees(model, answers):
+    """With the answers that it gave then. What its scores of the validation split were is not known in today's."""
+    assert model.blueprint.validation == {}
+    [expected] = json.loads(answers.read_text())
     found = read_spectrum(EXAMPLE)
-    values = spt_jax.load(tmp_path).predict(found.energy, found.mu, element="Co")
+    values = model.predict(found.energy, found.mu, element="Co")
     assert values.keys() == expected["descriptors"].keys()
     for name, was in expected["descriptors"].items():
         assert values[name].value == pytest.approx(was["value"], abs=1e-5)
         chances = {str(value): p for value, p in values[name].probabilities.items()}
         assert chances == pytest.approx(was.get("probabilities", {}), abs=2e-6)
+        assert (values[name].interval or ()) == pytest.approx(tuple(was.get("interval", ())), abs=1e-5)
 
 
 def test_every_format_that_is_read_has_an_example():
@@ -36,7 +48,7 @@ def test_every_format_that_is_read_has_an_example():
 
 
 def test_a_format_of_the_future_is_named():
-    with pytest.raises(ValueError, match=r"format 99, this version of spt-jax reads 3, 4"):
+    with pytest.raises(ValueError, match=r"format 99, this version of spt-jax reads 3, 4, 5"):
         formats.checkpoint_of_today({"format": 99})
     with pytest.raises(CheckpointError, match="spt-jax train"):
         spt_jax.load(HERE)
