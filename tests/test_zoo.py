@@ -16,6 +16,7 @@ from spt_jax.cli import main
 from spt_jax.config import PeerConfig
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.load import load_run
+from spt_jax.reports.model_card import Words
 from spt_jax.reports.packing import pack_runs
 from spt_jax.runs.packed import read_card, read_packed
 from spt_jax.training.loop import train
@@ -35,7 +36,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def packed(runs):
     out = runs[0].parent / "both.safetensors"
-    pack_runs(runs, Dataset(LIBRARY), out, "of two networks", "CC0", ["data of nobody"])
+    pack_runs(runs, Dataset(LIBRARY), out, Words("both", "of two networks", "CC0", ("data of nobody",), "a test"))
     return out
 
 
@@ -71,7 +72,7 @@ def test_the_card_says_where_it_is_from(packed, capsys):
     assert card["data"]["fingerprint"] == Dataset(LIBRARY).fingerprint
     assert sum(card["training_spectra"].values()) == Dataset(LIBRARY).count("train")
     scores = [each for own in card["scores"].values() for each in own.values()]
-    assert scores and all(each["low"] <= each["score"] <= each["high"] and each["sites"] >= 10 for each in scores)
+    assert scores and all(each["low"] <= each["main"] <= each["high"] and each["n"] >= 10 for each in scores)
     main(["models", str(packed)])
     said = capsys.readouterr().out
     assert "data of nobody" in said and "CC0" in said and max(map(len, said.splitlines())) <= 80
@@ -98,7 +99,7 @@ def test_runs_of_another_dataset_are_refused(runs, tmp_path):
     other = Dataset(LIBRARY)
     other.fingerprint = "of something else"
     with pytest.raises(RunError, match="was not trained on"):
-        pack_runs(runs, other, tmp_path / "x.safetensors", "", "", [])
+        pack_runs(runs, other, tmp_path / "x.safetensors", Words("x", "", "", (), ""))
 
 
 def test_a_name_is_enough_and_no_name_too(shop, capsys):

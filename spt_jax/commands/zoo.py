@@ -68,6 +68,8 @@ class Pack:
 
     def run(self) -> None:
         from data_pipelines.dataset.loading import Dataset
+        from spt_jax import __version__
+        from spt_jax.reports.model_card import Words
         from spt_jax.reports.packing import pack_runs
         from spt_jax.zoo.shelf import SUFFIX
 
@@ -76,6 +78,8 @@ class Pack:
         if self.out.suffix != SUFFIX:
             raise UserError(f"{self.out}: name a file that ends in {SUFFIX}")
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        pack_runs(self.runs, Dataset(self.data), self.out, self.about, self.licence, self.attribution)
+        made_with = f"spt_jax {__version__}"
+        words = Words(self.out.stem, self.about, self.licence, self.attribution, made_with)
+        pack_runs(self.runs, Dataset(self.data), self.out, words)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         print(f"Next: spt-jax models {self.out}")

@@ -17,6 +17,7 @@ from spt_jax.config import LabelsConfig
 from spt_jax.objectives.augment import augment, mix_share
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.metrics import main_score, score_outputs
+from spt_jax.scoring.names import COMMON
 from spt_jax.tasks import Task, answers_of, make_tasks
 
 
@@ -72,8 +73,13 @@ class Labels:
         return task_losses(outputs, labelled, self.tasks, self.config.label_smoothing)
 
     def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
-        """The main scores: weighted F1 of the most likely classes, R2 of values."""
-        return {name: main_score(each) for name, each in score_outputs(outputs, batch, self.tasks).items()}
+        """The main scores: weighted F1 of the most likely classes, R2 of values.
+
+        None for a descriptor with a few labels, unless all are so: by its chance the best epoch would be chosen.
+        """
+        found = score_outputs(outputs, batch, self.tasks)
+        judged = [name for name, each in found.items() if each["n"] >= COMMON] or list(found)
+        return {name: main_score(each) if name in judged else None for name, each in found.items()}
 
     def decisions(
         self, outputs: dict[str, np.ndarray], batch: Batch, materials: tuple[str, ...], names: tuple[str, ...]

@@ -10,29 +10,39 @@ import platform
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.dataset.loading import Dataset
-from data_pipelines.schema import SYMBOLS, descriptor
-from spt_jax import __version__
+from data_pipelines.schema import NAMES, SYMBOLS, Batch, descriptor
 from spt_jax.config import PeerConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.predict import Model
 from spt_jax.scoring.intervals import draws, middle, resampled_scores
-from spt_jax.scoring.metrics import main_score, score
+from spt_jax.scoring.metrics import main_score, score_answers
+from spt_jax.scoring.names import MAIN_WORDS
+from spt_jax.tasks import answers_of
 
 # Test sites and materials of an element below which a score is noise and is left out.
 FEWEST_SITES, FEWEST_MATERIALS = 10, 5
 CALLS = 50
 
 
+@dataclass(frozen=True)
+class Words:
+    """What only its makers know. licence: under which it may be used. attribution: whom its data are owed to."""
+
+    name: str
+    about: str
+    licence: str
+    attribution: tuple[str, ...]
+    made_with: str
+
+
 def make_card(
-    name: str,
-    about: str,
-    licence: str,
-    attribution: Sequence[str],
+    words: Words,
     model: Model,
     members: Sequence[Model],
     dataset: Dataset,
@@ -40,11 +50,7 @@ def make_card(
     """The card of a model that is the mean of `members`, which were trained on `dataset`."""
     grid, card = model.blueprint.grid, dataset.card
     return {
-        "name": name,
-        "about": about,
-        "licence": licence,
-        "attribution": list(attribution),
-        "made_with": f"spt_jax {__version__}",
+        **asdict(words),
         "members": [_kind(member) for member in members],
         "data": {
             "fingerprint": dataset.fingerprint,
@@ -65,23 +71,22 @@ def _kind(member: Model) -> str:
 
 
 def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:
-    """Absorber -> descriptor -> the main score on its test sites, the middle 95 % over materials, and how many sites."""
+    """Absorber -> descriptor -> its scores on the test sites, and low and high, the middle 95 % of the main one."""
     found = evaluate(model, dataset, "test")
     absorbers, materials = np.array(found.split.absorbers), np.array(found.split.materials)
-    batch, scores = found.split.batch, {}
+    answers, scores = answers_of(found.outputs, model.blueprint.learnt_tasks), {}
     for absorber in sorted(set(found.split.absorbers)):
+        rows = absorbers == absorber
+        batch = Batch(*(each[rows] for each in found.split.batch))
         own = {}
-        for task in model.blueprint.learnt_tasks:
-            d, rows = descriptor(task.name), (absorbers == absorber) & batch.mask[:, task.column]
-            group = materials[rows]
-            if len(group) < FEWEST_SITES or len(set(group)) < FEWEST_MATERIALS:
+        for name, each in score_answers({n: a[rows] for n, a in answers.items()}, batch, model.decisions).items():
+            d, known = descriptor(name), batch.mask[:, NAMES.index(name)]
+            group = materials[rows][known]
+            if len(group) < FEWEST_SITES or len(set(group)) < FEWEST_MATERIALS or main_score(each) is None:
                 continue
-            truth, said = batch.labels[rows, task.column], found.decided[task.name][rows]
-            whole = main_score(score(d, truth, said))
-            if whole is None:
-                continue
+            truth, said = batch.labels[known, NAMES.index(name)], found.decided[name][rows][known]
             low, high = middle(resampled_scores(d, truth, said, group, draws(group)))
-            own[d.name] = {"score": whole, "low": low, "high": high, "sites": int(rows.sum())}
+            own[name] = {"main": main_score(each), "low": low, "high": high, **each}
         if own:
             scores[absorber] = own
     return scores
@@ -117,12 +122,12 @@ def as_text(card: dict[str, Any]) -> str:
         f"licence   {card['licence']}",
         *(f"          {each}" for each in card["attribution"]),
         "",
-        "Scores on the test split: weighted F1 of classes, R2 of values",
+        f"Scores on the test split: {MAIN_WORDS}",
         "          trained" + "".join(f"{name:>7}" for name in names),
     ]
     for absorber, trained in card["training_spectra"].items():
         own = card["scores"].get(absorber, {})
-        cells = (f"{own[name]['score']:.2f}" if name in own else "" for name in names)
+        cells = (f"{own[name]['main']:.2f}" if name in own else "" for name in names)
         lines.append(f"{absorber:<10}{trained:>7}" + "".join(f"{cell:>7}" for cell in cells))
     lines.append(f"Empty: fewer than {FEWEST_SITES} test sites or {FEWEST_MATERIALS} materials, so not known.")
     return "\n".join(lines) + "\n"

@@ -11,14 +11,12 @@ from data_pipelines.errors import RunError
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.load import load_members, load_packed, load_run
 from spt_jax.inference.predict import Model
-from spt_jax.reports.model_card import make_card
+from spt_jax.reports.model_card import Words, make_card
 from spt_jax.runs.packed import Packed, PackedMember, pack
 from spt_jax.scoring.decisions import Decisions
 
 
-def pack_runs(
-    runs: Sequence[Path], dataset: Dataset, out: Path, about: str, licence: str, attribution: Sequence[str]
-) -> None:
+def pack_runs(runs: Sequence[Path], dataset: Dataset, out: Path, words: Words) -> None:
     """Write the file `out`. Raises RunError where the runs are not all of this dataset, or do not fit each other."""
     members = [model for run in runs for model in (*load_members(run).values(),) or (load_run(run),)]
     for run, model in zip(runs, members, strict=False):
@@ -36,7 +34,7 @@ def pack_runs(
         # The card is of what is shipped: of the weights in half precision.
         trial = Path(scratch) / out.name
         pack(Packed(packed, decisions, {}), trial)
-        card = make_card(out.stem, about, licence, attribution, load_packed(trial), members, dataset)
+        card = make_card(words, load_packed(trial), members, dataset)
     pack(Packed(packed, decisions, card), out)
 
 

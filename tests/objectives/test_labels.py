@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from data_pipelines.dataset.statistics import Statistics
-from data_pipelines.schema import DESCRIPTORS, Batch
-from spt_jax.objectives.labels import task_losses
+from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid
+from spt_jax.config import LabelsConfig
+from spt_jax.objectives.labels import Labels, task_losses
 from spt_jax.tasks import make_tasks, units
 
 NAMES = tuple(d.name for d in DESCRIPTORS)
@@ -90,3 +91,17 @@ def test_units_are_probabilities_and_physical_values(train, rng):
             np.testing.assert_allclose(
                 values, np.clip(output * task.std + task.mean, *DESCRIPTORS[task.column].plausible)
             )
+
+
+def test_a_descriptor_with_a_few_labels_does_not_choose_the_epoch(train):
+    objective = Labels.of(LabelsConfig(), Statistics.of(train, {"Cu K": len(train.labels)}), EnergyGrid(points=20))
+    outputs = {name: np.asarray(each) for name, each in constant_outputs(train, objective.tasks).items()}
+    few = train.mask.copy()
+    column = NAMES.index("MBL")
+    few[np.flatnonzero(few[:, column])[9:], column] = False
+    scores = objective.score(outputs, train._replace(mask=few))
+    assert [name for name, score in scores.items() if score is None] == ["MBL"]
+    rows = slice(0, 9)  # of which there are a few of everything
+    assert (
+        None not in objective.score({n: o[rows] for n, o in outputs.items()}, Batch(*(x[rows] for x in train))).values()
+    )
