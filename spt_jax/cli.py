@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -195,7 +196,8 @@ def _about(name: str) -> str:
     for field in fields(kind):
         hint = hints[field.name]
         if _POSITIONAL in getattr(hint, "__metadata__", ()):
-            words.append(field.name.upper().replace("SOURCES", "SOURCE...").replace("FILES", "FILE..."))
+            word = re.sub("(SOURCE|FILE|RUN)S", r"\1...", field.name.upper())
+            words.append(word if field.default is MISSING else f"[{word}]")
         elif field.default is MISSING and field.default_factory is MISSING and not is_dataclass(hint):
             words.append(f"--{field.name} {field.name.upper()}")
     about, *_ = kind.__doc__.split("\n\n")

@@ -63,10 +63,10 @@ class Predict:
     and error. After a stop the same command goes on where it was; until it is through, what is done lies in OUT.parts.
     """
 
-    model: tyro.conf.Positional[str] = ""
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = ""
     """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax export` or `spt-jax pack`, or
     a name of `spt-jax models`."""
-    files: tyro.conf.Positional[tuple[Path, ...]] = ()
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")] = ()
     """Spectrum files, or folders of them."""
     element: str | None = None
     """Absorbing element where the file does not name it; not needed for a model of one element."""

@@ -18,7 +18,7 @@ class Models:
     With a name, the card of one: what it was trained on, how well it answers for which element, and its licence.
     """
 
-    name: tyro.conf.Positional[str] = ""
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""
     """One of them, or a file of `spt-jax pack`."""
 
     def run(self) -> None:
@@ -43,17 +43,18 @@ class Models:
 
 @dataclass(frozen=True)
 class Pack:
-    """Put trained models into one file of weights that can be shipped, with a card.
+    r"""Put trained models into one file of weights that can be shipped, with a card.
 
     Of several runs of one dataset, whatever their networks, the file answers with their mean. Probabilities, classes and
     intervals of the mean are fitted anew on the validation split, and the card's scores are of the test split. Weights
     are in half precision, nothing in the file is a pickle, and a changed byte is found when it is read.
 
-      spt-jax pack run1 run2 --data dataset --out mine.safetensors --about "Fe K of our minerals"
+      spt-jax pack run1 run2 --data dataset --out mine.safetensors \
+          --about "Fe K of our minerals"
       spt-jax predict mine.safetensors xmu.dat
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
     """Run folders made by `spt-jax train`, or folders of `spt-jax ensemble`."""
     data: Path
     """Dataset folder that they were trained on."""
