@@ -111,8 +111,21 @@ def test_a_name_is_enough_and_no_name_too(shop, capsys):
     alone = capsys.readouterr().out
     main(["predict", "both", str(EXAMPLE)])
     assert capsys.readouterr().out == alone and "MBL" in alone
+    folder = shop / "spectra"
+    folder.mkdir()
+    shutil.copy(EXAMPLE, folder / "xmu.dat")
+    main(["predict", str(folder)])
+    assert "MBL" in capsys.readouterr().out
     main(["models"])
     assert "both (default)" in capsys.readouterr().out
+
+
+def test_without_a_default_a_model_must_be_named(tmp_path, monkeypatch):
+    (tmp_path / shelf.CATALOGUE).write_text('{"default": "", "models": {}}')
+    monkeypatch.setattr(shelf, "FOLDER", tmp_path)
+    with pytest.raises(CheckpointError, match="no model is named"):
+        spt_jax.load()
+    assert not shelf.is_model(EXAMPLE) and not shelf.is_model("nobody") and not shelf.is_model(tmp_path)
 
 
 def test_a_wrong_name_or_file_costs_one_line(shop, capsys):
