@@ -10,8 +10,8 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.config import PRESETS, Config
-from spt_jax.inference.evaluate import as_table, evaluate
-from spt_jax.inference.output import as_table as values_table
+from spt_jax.inference.evaluate import as_tables, evaluate
+from spt_jax.inference.output import as_table
 from spt_jax.inference.predict import Prediction, load
 from spt_jax.reports.report import write_report
 from spt_jax.runs.folder import REPORT, write_metrics
@@ -32,13 +32,13 @@ def quickstart(out: Path, console: Console, config: Config | None = None) -> Non
     model = load(out)
     evaluation = evaluate(model, dataset, "test")
     write_metrics(out, evaluation.metrics)
-    console.print(as_table(evaluation.metrics))
+    console.print(as_tables(evaluation.metrics), highlight=False)
     write_report(out, evaluation, model.blueprint, dataset)
 
     example = read_spectrum(EXAMPLE)
     values = model.predict(example.energy, example.mu, element=example.element)
     predicted = Prediction(EXAMPLE.name, f"{example.element} {example.edge}", values)
-    console.print(values_table(predicted, model.decisions.coverage))
+    console.print(as_table(predicted, model.decisions.coverage))
     console.print(
         f"Report: {out / REPORT}\n"
         f"Next:   spt-jax predict {out} {EXAMPLE}\n"

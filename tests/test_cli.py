@@ -16,6 +16,7 @@ from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import COMMANDS, main
 from spt_jax.runs.formats import CHECKPOINT
+from spt_jax.scoring.names import CLASS_SCORES, VALUE_SCORES
 from tests.conftest import SMALL
 
 
@@ -39,11 +40,16 @@ def test_evaluate_writes_every_descriptor_of_the_library(trained, capsys):
     metrics = json.loads((trained / "metrics.json").read_text())
     split = Dataset(LIBRARY).split("test")
     assert (metrics["split"], metrics["n"]) == ("test", len(split.ids))
-    keys = {"class": {"f1_macro", "f1_weighted", "accuracy"}, "regression": {"r2", "rmse", "mae"}}
+    keys = {"class": CLASS_SCORES, "regression": VALUE_SCORES}
     for scores in metrics["descriptors"].values():
-        assert set(scores) == {"kind", "n"} | keys[scores["kind"]]
+        assert list(scores) == ["kind", "n", *keys[scores["kind"]]]
+    assert metrics["main_score"] == {"class": "f1_weighted", "regression": "r2"}
     assert set(metrics["sites"]) == {"non-O", "O"}
-    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
+    said = capsys.readouterr().out
+    assert max(len(line) for line in said.splitlines()) <= 80
+    [told] = [line.split()[3:] for line in said.splitlines() if line.split()[:2] == ["non-O", "CN"]]
+    scores = metrics["sites"]["non-O"]["descriptors"]["CN"]
+    assert told == [f"{scores[name]:.3f}" for name in CLASS_SCORES]
 
 
 @pytest.mark.parametrize("format", ["json", "csv", "table"])

@@ -36,14 +36,14 @@ class Evaluate:
 
     def run(self) -> None:
         from data_pipelines.dataset.opening import open_data
-        from spt_jax.inference.evaluate import as_table, evaluate
+        from spt_jax.inference.evaluate import as_tables, evaluate
         from spt_jax.inference.predict import load
         from spt_jax.runs.folder import write_metrics
 
         metrics = evaluate(load(self.model, self.compiled), open_data(self.data), self.split).metrics
         if self.model.is_dir():
             write_metrics(self.model, metrics)
-        console.print(as_table(metrics))
+        console.print(as_tables(metrics), highlight=False)
 
 
 @dataclass(frozen=True)

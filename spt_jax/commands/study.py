@@ -14,6 +14,7 @@ from rich.table import Table
 from data_pipelines.errors import MissingExtra, UserError
 from spt_jax.commands.screen import console, errors
 from spt_jax.config import PRESETS
+from spt_jax.scoring.names import MAIN_WORDS
 from spt_jax.training.progress import Live
 
 
@@ -73,7 +74,7 @@ class JobsLine(Live):
 
 def _table(kind: str, of_kind: dict, models: list[str]) -> Table:
     """Mean score over seeds, a model to a row."""
-    title = f"{kind} sites, {of_kind['n']} test spectra: macro-F1 of classes, R² of values, mean over seeds"
+    title = f"{kind} sites, {of_kind['n']} test spectra: {MAIN_WORDS}, mean over seeds"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     names = list(dict.fromkeys(name for scores in of_kind["scores"].values() for name in scores))
     table.add_column("")

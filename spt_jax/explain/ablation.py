@@ -41,7 +41,7 @@ def windows(points: int, size: int) -> list[slice]:
 def losses(
     answer: Predictor, batch: Batch, ablated: Iterable[np.ndarray], count: int, report: Report
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """The main score (macro-F1, R2) of each descriptor, and how much of it each of `count` ablated spectra costs.
+    """The main score (weighted F1, R2) of each descriptor, and how much of it each of `count` ablated spectra costs.
 
     ablated: (N, L) versions of batch.spectrum, made as they are needed. A descriptor without a score is left out.
     """

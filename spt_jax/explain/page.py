@@ -42,7 +42,7 @@ _BANDS = (
     "largest of the picture. Number: per cent of the sites that chose it. Frequency f folds the spectrum at its length / f."
 )
 _LOST_BANDS = (
-    "Score (macro-F1 or R²) lost when one frequency is projected out of the standardised spectrum, which is what the "
+    "Score (weighted F1 or R²) lost when one frequency is projected out of the standardised spectrum, which is what the "
     "network folds by default: in raw mu each frequency would be one of the edge step. Below zero the score rose. Such "
     "spectra are unlike any of training, so part of a loss may be that of an odd input."
 )

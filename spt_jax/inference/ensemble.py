@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from spt_jax.inference.predict import Model
 from spt_jax.runs.blueprint import Blueprint
-from spt_jax.scoring.calibration import FLOOR
 from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.probabilities import FLOOR
 from spt_jax.tasks import Task
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 
 from data_pipelines.dataset.data import Data, Split
@@ -15,6 +16,7 @@ from data_pipelines.schema import SITE_KINDS, Batch, descriptor, site_kind
 from spt_jax.inference.output import legend
 from spt_jax.inference.predict import Model, load
 from spt_jax.scoring.metrics import score_answers
+from spt_jax.scoring.names import CLASS_SCORES, COMMON, MAIN_SCORE, MAIN_WORDS, VALUE_SCORES
 from spt_jax.tasks import Answers, answers_of
 
 FITTED, MOST_LIKELY = "by the rule fitted on the validation materials", "the most likely"
@@ -57,27 +59,35 @@ def evaluate(model: Model | Path | str, dataset: Data | Path | str, name: str = 
     everything = scores(np.ones(len(kinds), bool))
     sites = {kind: scores(kinds == kind) for kind in SITE_KINDS if (kinds == kind).any()}
     rule = FITTED if model.blueprint.decisions else MOST_LIKELY
-    metrics = {"split": name, "classes": rule, **everything, "sites": sites}
+    metrics = {"split": name, "main_score": MAIN_SCORE, "classes": rule, **everything, "sites": sites}
     return Evaluation(split, outputs, decisions.probabilities(answers), decisions.decided(answers), metrics)
 
 
-def as_table(metrics: dict) -> Table:
-    """The metrics document as a table, one block per site kind, and what its words mean; F1 is macro-averaged."""
-    about = f"classes: {metrics['classes']}\n{legend(metrics['descriptors'])}"
-    title = f"{metrics['split']} split, {metrics['n']} spectra"
-    table = Table(title=title, title_justify="left", caption=about, caption_justify="left", box=SIMPLE_HEAD)
-    for column in ("sites", "descriptor"):
-        table.add_column(column)
-    for column in ("n", "F1", "F1 wtd", "acc", "R2", "RMSE", "MAE"):
-        table.add_column(column, justify="right")
-    for kind, part in metrics["sites"].items():
+def as_tables(metrics: dict) -> Group:
+    """The metrics document as a table of classes and one of values, the main score first, and what the words mean."""
+    title = f"{metrics['split']} split, {metrics['n']} spectra; main scores: {MAIN_WORDS}"
+    about = (
+        f"classes: {metrics['classes']}\n"
+        f"common: classes of {COMMON} sites or more, - where there is none\n"
+        "NLL, Brier, calibration error: of the probabilities, less is better\n"
+        f"{legend(metrics['descriptors'])}"
+    )
+    tables = _table(metrics, "class", CLASS_SCORES), _table(metrics, "regression", VALUE_SCORES)
+    return Group(title, *(table for table in tables if table.row_count), about)
+
+
+def _table(metrics: dict, kind: str, names: dict[str, str]) -> Table:
+    """One block per kind of site; names: of the scores that are its columns."""
+    table = Table(box=SIMPLE_HEAD, padding=0)
+    for column in ("sites", ""):
+        table.add_column(column, vertical="bottom")
+    for column in ("n", *names.values()):
+        table.add_column(column.replace(" ", "\n"), justify="right", vertical="bottom")
+    for sites, part in metrics["sites"].items():
         for name, s in part["descriptors"].items():
-            if s["kind"] == "class":
-                cells = [f"{s[key]:.3f}" for key in ("f1_macro", "f1_weighted", "accuracy")] + [""] * 3
-            else:
-                r2 = "-" if s["r2"] is None else f"{s['r2']:.3f}"
-                cells = [""] * 3 + [r2] + [f"{s[key]:.3f}" for key in ("rmse", "mae")]
-            unit = descriptor(name).unit
-            table.add_row(kind, f"{name} ({unit})" if unit else name, str(s["n"]), *cells)
+            if s["kind"] == kind:
+                unit = descriptor(name).unit
+                cells = ("-" if s[key] is None else f"{s[key]:.3f}" for key in names)
+                table.add_row(sites, f"{name} ({unit})" if unit else name, str(s["n"]), *cells)
         table.add_section()
     return table

@@ -72,7 +72,7 @@ class Labels:
         return task_losses(outputs, labelled, self.tasks, self.config.label_smoothing)
 
     def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
-        """Macro-F1 of classes, R2 of values."""
+        """The main scores: weighted F1 of the most likely classes, R2 of values."""
         return {name: main_score(each) for name, each in score_outputs(outputs, batch, self.tasks).items()}
 
     def decisions(

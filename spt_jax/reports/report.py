@@ -22,19 +22,18 @@ from spt_jax.reports.trivial import trivial_answers
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.folder import REPORT, read_log
 from spt_jax.scoring.metrics import main_score, score_answers
+from spt_jax.scoring.names import CLASS_SCORES, VALUE_SCORES, WORDS
 
 _SCORES = (
-    "On the {split} split, whose materials training never saw. Classes: {classes}. Trivial, beside each score: what one "
-    "would say from the element alone, the most frequent class or the mean of its training sites. Green: better than "
-    "that; red: not. Macro-F1 gives every class the same weight, accuracy every site; R² is 1 where all is right and 0 "
-    "for the mean of these labels; MAE and RMSE are the mean and the root mean square error in the descriptor's unit."
+    "On the {split} split, whose materials training never saw. Classes: {classes}. Small, beside each score: what one "
+    "would say from the element alone, by the frequencies of the classes or the mean of its training sites. Green: "
+    "better than that; red: not. " + WORDS
 )
 _CURVES = (
-    "Training loss: 1 (grey) is what a constant guess costs. Validation score: mean over the descriptors of macro-F1 of "
-    "the most likely classes and R² of values; the model that is kept is that of its maximum (dot)."
+    "Training loss: 1 (grey) is what a constant guess costs. Validation score: mean over the descriptors of "
+    "weighted F1 of the most likely classes and R² of values; the model that is kept is that of its maximum (dot)."
 )
-CLASS_KEYS = {"macro-F1": "f1_macro", "accuracy": "accuracy"}
-VALUE_KEYS = {"R²": "r2", "MAE": "mae", "RMSE": "rmse"}
+LESS_IS_BETTER = ("nll", "brier", "rmse", "mae")
 MOST = 100_000
 """Training spectra, from all over the split, that say what is usual."""
 
@@ -82,34 +81,34 @@ def _trivial(evaluation: Evaluation, train: Batch) -> dict[str, dict[str, dict]]
 
 def _scores(metrics: dict, trivial: dict) -> str:
     tables = ""
-    for of, keys in (("class", CLASS_KEYS), ("regression", VALUE_KEYS)):
+    for of, names in (("class", CLASS_SCORES), ("regression", VALUE_SCORES)):
         rows = []
         for kind, part in metrics["sites"].items():
             for name, found in part["descriptors"].items():
                 if found["kind"] == of:
                     bar = trivial[kind].get(name, {})
-                    pairs = [cell for key in keys.values() for cell in _pair(found, bar, key)]
+                    pairs = [_pair(found, bar, key) for key in names]
                     unit = f" <small>{descriptor(name).unit}</small>"
                     rows.append([f'<span class="{kind}">{kind}</span>', f"{name}{unit}", found["n"], *pairs])
-        heads = [head for name in keys for head in (name, "<small>trivial</small>")]
-        tables += html.table(["sites", "descriptor", "n", *heads], rows)
+        tables += html.table(["sites", "descriptor", "n", *names.values()], rows)
     meanings = (f"<b>{name}</b> {descriptor(name).meaning}" for name in metrics["descriptors"])
     return f'{tables}<p class="note">{"; ".join(meanings)}.</p>'
 
 
-def _pair(found: dict, bar: dict, key: str) -> tuple[str, str]:
+def _pair(found: dict, bar: dict, key: str) -> str:
     """A score in the colour of its comparison, and the trivial one."""
     score, other = found[key], bar.get(key)
-    if score is None or other is None:
-        return "" if score is None else f"{score:.3f}", ""
-    told = f"{score:.3f}"
+    told = "" if score is None else f"{score:.3f}"
+    # Frequencies of the training sites are well calibrated, and know nothing.
+    if score is None or other is None or key == "ece":
+        return told
     if score != other:
-        told = html.judged((score > other) != (key in ("mae", "rmse")), told)
-    return told, f"<small>{other:.3f}</small>"
+        told = html.judged((score > other) != (key in LESS_IS_BETTER), told)
+    return f"{told} <small>{other:.3f}</small>"
 
 
 def _better(metrics: dict, trivial: dict) -> str:
-    """How many main scores, macro-F1 or R2, are above those of the trivial answer."""
+    """How many main scores, weighted F1 or R2, are above those of the trivial answer."""
     pairs = [
         (main_score(found), main_score(trivial[kind][name]))
         for kind, part in metrics["sites"].items()
@@ -119,7 +118,7 @@ def _better(metrics: dict, trivial: dict) -> str:
     pairs = [pair for pair in pairs if None not in pair]
     better = sum(score > other for score, other in pairs)
     words = html.judged(better > len(pairs) / 2, f"{better} of {len(pairs)}")
-    return f"{words}<small>macro-F1 or R² of a descriptor, O and other sites apart</small>"
+    return f"{words}<small>weighted F1 or R² of a descriptor, O and other sites apart</small>"
 
 
 @matplotlib.rc_context(RC)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipelines.schema import DESCRIPTORS, Batch
+from data_pipelines.schema import DESCRIPTORS, Batch, Descriptor
+from spt_jax.scoring.decide import class_prior
 from spt_jax.tasks import Answers
 
 
 def trivial_answers(train: Batch, batch: Batch) -> Answers:
-    """For each row of `batch` the most frequent class, or the mean, of the training labels of its element.
+    """For each row of `batch` the frequencies of the classes, or the mean, of the training labels of its element.
 
     Of all elements where its own has no label; a descriptor without any training label has no answer.
     """
@@ -19,13 +20,12 @@ def trivial_answers(train: Batch, batch: Batch) -> Answers:
         labels, elements = train.labels[known, column], train.atomic_number[known]
         if not len(labels):
             continue
-        usual = _most_frequent if d.kind == "class" else np.mean
-        found = np.full(len(batch.labels), usual(labels))
+        found = np.repeat(_usual(d, labels)[None], len(batch.labels), axis=0)
         for element in np.unique(elements):
-            found[batch.atomic_number == element] = usual(labels[elements == element])
-        answers[d.name] = np.eye(len(d.classes))[found.astype(int)] if d.kind == "class" else found
+            found[batch.atomic_number == element] = _usual(d, labels[elements == element])
+        answers[d.name] = found
     return answers
 
 
-def _most_frequent(labels: np.ndarray) -> float:
-    return float(np.bincount(labels.astype(int)).argmax())
+def _usual(d: Descriptor, labels: np.ndarray) -> np.ndarray:
+    return class_prior(labels, len(d.classes)) if d.kind == "class" else np.asarray(labels.mean())

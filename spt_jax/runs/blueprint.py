@@ -41,6 +41,7 @@ class Blueprint:
     dataset: str
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     validation: dict[str, float | None] = field(default_factory=dict)
+    """Main scores on the validation split, by which it was chosen; empty where they are not known."""
     learnt: tuple[str, ...] = ()
     """Descriptors it was trained on, where these are not all its heads: an expert of an ensemble."""
     decisions: Decisions | None = None

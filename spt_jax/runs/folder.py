@@ -18,6 +18,7 @@ import jax
 from data_pipelines.errors import RunError
 from data_pipelines.files import write_atomic
 from spt_jax.config import Config
+from spt_jax.scoring.names import MAIN_SCORE
 
 CONFIG = "config.json"
 LOG = "train_log.jsonl"
@@ -32,9 +33,10 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
     """Make `out` the folder of this configuration, of one dataset by its fingerprint, and of the members of an ensemble.
 
     A folder that is one already stays, if nothing that defines the run differs. How it is executed may change, and so
-    may its length: the changes are recorded in the folder, and returned in words. Raises RunError for any other.
+    may its length: the changes are recorded in the folder, and returned in words. Raises RunError for any other, and
+    for a run whose best model was chosen by another score: what is the best so far could not be compared.
     """
-    wanted = {**asdict(config), "dataset": {"fingerprint": dataset}}
+    wanted = {**asdict(config), "dataset": {"fingerprint": dataset}, "main_score": MAIN_SCORE}
     wanted |= {"ensemble": {"members": members}} if members else {}
     wanted = json.loads(json.dumps(wanted))
     if jax.process_index() > 0:
@@ -46,6 +48,11 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
         return []
     found = read_config(out)
     history = found.pop(CHANGES, [])
+    if found.get("main_score") != wanted["main_score"]:
+        raise RunError(
+            f"{out} holds a run of an older version, which chose its best model by macro-F1, and this one by weighted "
+            "F1; it can be used, but does not go on: choose another --out"
+        )
     differing = {
         f"{part}.{name}": (found.get(part, {}).get(name), wanted.get(part, {}).get(name))
         for part in sorted(wanted.keys() | found.keys())

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from spt_jax.scoring.probabilities import FLOOR
+
 BINS = 15
-# Trees say 0 for a class that no leaf holds; its logit must be finite.
-FLOOR = 1e-6
 TEMPERATURES = (0.05, 20.0)
 
 

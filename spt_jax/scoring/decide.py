@@ -1,8 +1,8 @@
-"""From probabilities to one class when rare classes count as much as common ones.
+"""From probabilities to one class.
 
-Macro-F1 is not served by the most likely class. Dividing by the training frequency to a power is logit adjustment
-(Menon et al. 2021, arXiv 2007.07314): power 0 is the most likely class, 1 the balanced guess. The power is chosen on
-the validation split, for any model alike.
+The most likely class is right most often, and still F1 may gain where classes that are rarely seen are decided for
+more readily. Dividing by the training frequency to a power is logit adjustment (Menon et al. 2021, arXiv 2007.07314):
+power 0 is the most likely class, 1 the balanced guess. The power is chosen on the validation split, for any model alike.
 """
 
 from __future__ import annotations
@@ -54,11 +54,10 @@ def fit_alpha(
     materials: np.ndarray,
     alphas: tuple[float, ...] = ALPHAS,
 ) -> float:
-    """The power with the best macro-F1 on the validation split, in the mean over resamples of its materials.
+    """The power with the best weighted F1 on the validation split, in the mean over resamples of its materials.
 
-    labels: (N,) class indices. materials: (N,) names. One site of a rare class moves macro-F1 by per cents: over random
-    re-splits of the Cu K materials, the best power on the split as it is gained for OS and lost or changed nothing for
-    CN, CN2, OCN and PSGO. So a power must be ahead of 0 in most resamples, or 0 is returned.
+    labels: (N,) class indices. materials: (N,) names. The best power on the split as it is may be so by chance, and
+    lose on new materials. So a power must be ahead of 0 in most resamples, or 0 is returned.
     """
     drawn = draws(materials, RESAMPLES)
 

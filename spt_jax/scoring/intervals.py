@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipelines.schema import Descriptor
+from spt_jax.scoring.f1 import weighted_f1
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -36,7 +37,7 @@ def draws(materials: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> n
 def resampled_scores(
     d: Descriptor, truth: np.ndarray, prediction: np.ndarray, materials: np.ndarray, drawn: np.ndarray
 ) -> np.ndarray:
-    """(R,) main scores of a descriptor (macro-F1 or R2), by the rules of `metrics.score` applied to each resample.
+    """(R,) main scores of a descriptor (weighted F1 or R2), by the rules of `metrics.py` applied to each resample.
 
     truth, prediction: (N,) class indices or values. materials: (N,) names. drawn: (R, M) as of `draws`. NaN where a
     resample has no two distinct labels and so no R2.
@@ -46,22 +47,18 @@ def resampled_scores(
 
 
 def resampled_f1(truth: np.ndarray, prediction: np.ndarray, materials: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """(R,) macro-F1. Most resamples lack some rare class, often a hard one: they lie above the whole split's score."""
+    """(R,) weighted F1."""
     _, material = np.unique(materials, return_inverse=True)
     classes, index = np.unique(np.concatenate([truth, prediction]), return_inverse=True)
     truth, prediction = np.split(index, 2)
 
-    def counts(of: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
+    def counts(of: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(R, C) sites of each class."""
         table = np.zeros((drawn.shape[1], len(classes)))
         np.add.at(table, (material[rows], of[rows]), 1)
         return drawn @ table
 
-    hits = counts(truth, truth == prediction)
-    either = counts(truth, slice(None)) + counts(prediction, slice(None))
-    # A class that the resample holds neither as label nor as prediction does not count.
-    f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
-    return f1.sum(axis=1) / (either > 0).sum(axis=1)
+    return weighted_f1(counts(truth, truth == prediction), counts(truth), counts(prediction))
 
 
 def resampled_r2(truth: np.ndarray, prediction: np.ndarray, materials: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -1,55 +1,76 @@
-"""Scores of predictions against masked labels, one rule per descriptor kind."""
+"""Scores of answers against masked labels, one rule per descriptor kind. docs/evaluation.md says which is for what."""
 
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    f1_score,
-    mean_absolute_error,
-    r2_score,
-    root_mean_squared_error,
-)
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from data_pipelines.schema import DESCRIPTORS, Batch, Descriptor
+from data_pipelines.schema import DESCRIPTORS, Batch
+from spt_jax.scoring.calibration import ece
 from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.f1 import class_f1, weighted_f1
+from spt_jax.scoring.names import COMMON, MAIN_SCORE
+from spt_jax.scoring.probabilities import brier, nll
 from spt_jax.tasks import Answers, Task, answers_of
 
 
-def score(d: Descriptor, truth: np.ndarray, prediction: np.ndarray) -> dict:
-    """Scores of (N,) truth and prediction, N >= 1: class values or indices, or values in the descriptor's unit.
+def score_classes(truth: np.ndarray, decided: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
+    """CLASS_SCORES of N >= 1 sites. truth, decided: (N,) class indices. probabilities: (N, C).
 
-    Macro-F1 runs over the classes that occur in truth or prediction (scikit-learn's rule). R2 is None below two
-    distinct labels, where it does not exist.
+    Weighted F1 counts each class by its sites. Macro-F1 counts alike all classes that are the truth or the decision of
+    any site (scikit-learn's rule); common macro-F1 those that are the truth of COMMON sites or more, and is None where
+    there is none.
     """
-    result: dict = {"kind": d.kind, "n": len(truth)}
-    if d.kind == "class":
-        result["f1_macro"] = float(f1_score(truth, prediction, average="macro", zero_division=0))
-        result["f1_weighted"] = float(f1_score(truth, prediction, average="weighted", zero_division=0))
-        result["accuracy"] = float(accuracy_score(truth, prediction))
-    else:
-        varies = len(truth) > 1 and np.ptp(truth) > 0
-        result["r2"] = float(r2_score(truth, prediction)) if varies else None
-        result["rmse"] = float(root_mean_squared_error(truth, prediction))
-        result["mae"] = float(mean_absolute_error(truth, prediction))
-    return result
+    truth, decided = truth.astype(int), decided.astype(int)
+    count = probabilities.shape[1]
+    hits, sites, said = (np.bincount(each, minlength=count) for each in (truth[truth == decided], truth, decided))
+    f1 = class_f1(hits, sites, said)
+    common = sites >= COMMON
+    return {
+        "f1_weighted": float(weighted_f1(hits, sites, said)),
+        "f1_macro_common": float(f1[common].mean()) if common.any() else None,
+        "f1_macro": float(f1[(sites > 0) | (said > 0)].mean()),
+        "accuracy": float((truth == decided).mean()),
+        "nll": nll(probabilities, truth),
+        "brier": brier(probabilities, truth),
+        "ece": ece(probabilities, truth),
+    }
+
+
+def score_values(truth: np.ndarray, values: np.ndarray) -> dict[str, float | None]:
+    """VALUE_SCORES of N >= 1 sites. truth, values: (N,) in one unit, that of RMSE and MAE.
+
+    R2 is None below two distinct labels, where it does not exist.
+    """
+    varies = len(truth) > 1 and np.ptp(truth) > 0
+    return {
+        "r2": float(r2_score(truth, values)) if varies else None,
+        "rmse": float(root_mean_squared_error(truth, values)),
+        "mae": float(mean_absolute_error(truth, values)),
+    }
 
 
 def main_score(scores: dict) -> float | None:
-    """The one number of a descriptor: macro-F1 or R2."""
-    return scores["f1_macro"] if scores["kind"] == "class" else scores["r2"]
+    """The one number of a descriptor: weighted F1 or R2."""
+    return scores[MAIN_SCORE[scores["kind"]]]
 
 
 def score_answers(answers: Answers, batch: Batch, decisions: Decisions | None = None) -> dict[str, dict]:
-    """Scores on the labelled rows of a batch: descriptor -> scores; none where nothing is labelled or answered.
+    """Scores on the labelled rows of a batch: descriptor -> scores, its kind and n; none where nothing is labelled or
+    answered.
 
-    Of the classes that `decisions` makes of the probabilities, or of the most likely ones.
+    Of the classes that `decisions` makes of the probabilities, and of these as it calibrates them; without it, of the
+    most likely classes and of the probabilities as they are.
     """
-    result, decided = {}, (decisions or Decisions()).decided(answers)
+    rule = decisions or Decisions()
+    said, decided, result = rule.probabilities(answers), rule.decided(answers), {}
     for column, d in enumerate(DESCRIPTORS):
-        present = np.asarray(batch.mask[:, column])
-        if d.name in answers and present.any():
-            result[d.name] = score(d, batch.labels[present, column], decided[d.name][present])
+        known = np.asarray(batch.mask[:, column])
+        if d.name not in answers or not known.any():
+            continue
+        truth, found = batch.labels[known, column], decided[d.name][known]
+        scores = score_classes(truth, found, said[d.name][known]) if d.kind == "class" else score_values(truth, found)
+        result[d.name] = {"kind": d.kind, "n": len(truth), **scores}
     return result
 
 

@@ -16,6 +16,7 @@ from data_pipelines.dataset.resplit import thinned
 from data_pipelines.files import write_atomic
 from spt_jax.config import BandInput, Config
 from spt_jax.scoring.metrics import main_score, score_answers
+from spt_jax.scoring.names import MAIN_SCORE
 from spt_jax.study.ablations_page import ablations_page
 from spt_jax.study.jobs import Done, Job, run_job
 from spt_jax.study.run import Report, check, claim
@@ -106,6 +107,7 @@ def ablate(dataset: Dataset, out: Path, chosen: list[Variant], seeds: int, repor
     report("done", total, total, None)
     result = {
         "dataset": dataset.fingerprint,
+        "main_score": MAIN_SCORE,
         "seeds": seeds,
         "folds": folds,
         "preset": asdict(chosen[0].config),

@@ -9,9 +9,10 @@ from matplotlib.ticker import MaxNLocator
 
 from data_pipelines.pages import html
 from data_pipelines.pages.style import BLUE, GREY, INK, RC, STEPS, as_svg, panel
+from spt_jax.scoring.names import MAIN_WORDS
 
 CHANGES = (
-    "Mean score (macro-F1 of classes, R² of values) with one thing changed, less that of the preset. Blue: validation "
+    f"Mean score ({MAIN_WORDS}) with one thing changed, less that of the preset. Blue: validation "
     "split, by which the preset may be changed; grey: test split. "
 )
 SEEDS = "Dots: seeds, against the preset's mean; a seed alone moves the score by about {:.3f} (twice their spread)."

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.ranges import Range, check
-from spt_jax.inference.evaluate import MOST_LIKELY, as_table
+from spt_jax.inference.evaluate import MOST_LIKELY, as_tables
 from spt_jax.peers.trees import TreeSettings, fit_trees
 from spt_jax.scoring.metrics import main_score, score_answers
+from spt_jax.scoring.names import MAIN_SCORE, MAIN_WORDS
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,17 @@ class Baselines:
             for name, each in scores.items():
                 summary.setdefault(name, []).append(main_score(each))
             block = {"n": len(asked.labels), "descriptors": scores}
-            metrics = {"split": self.split, "classes": MOST_LIKELY, **block, "sites": {"all": block}}
-        Console().print(as_table(metrics))
+            metrics = {
+                "split": self.split,
+                "main_score": MAIN_SCORE,
+                "classes": MOST_LIKELY,
+                **block,
+                "sites": {"all": block},
+            }
+        Console().print(as_tables(metrics), highlight=False)
+        print(f"{MAIN_WORDS}, over seeds {self.seeds}:")
         for name, values in summary.items():
-            print(f"{name:6s} {np.mean(values):.3f} +- {np.std(values):.3f}   over seeds {self.seeds}")
+            print(f"{name:6s} {np.mean(values):.3f} +- {np.std(values):.3f}")
         if self.out:
             self.out.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 

@@ -1,9 +1,7 @@
-"""A study as one self-contained page, and its scores as CSV."""
+"""A study as one self-contained page."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from html import escape
 
@@ -15,15 +13,10 @@ from data_pipelines.pages import html
 from data_pipelines.pages.style import as_svg
 from data_pipelines.schema import DESCRIPTORS, descriptor
 from spt_jax.reports.figures import CONFUSIONS, PARITIES, ROC, confusions, parities, roc_curves
+from spt_jax.scoring.names import WORDS
 from spt_jax.study import figures
+from spt_jax.study.scores import all_scores, scores_note, scores_table
 from spt_jax.study.tables import EXPERTS, SPT, Fits
-
-PAPER = {
-    "non-O": {"OS": "0.969", "CN": "0.98", "CN2": "0.811", "OCN": "0.983", "PSGO": "0.523", "NNRS": "0.764"}
-    | {"MOOD": "0.690"},
-    "O": {"CN": "0.951", "CN2": "0.827", "PSGO": "0.620", "NNRS": "0.846", "NNOSM": "0.938"},
-}
-"""The joint model of arXiv 2603.27684 on its own FEFF10 spectra of Li-Co-Mn-Ni-O and LFP; the better of two values."""
 
 
 def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict | None) -> str:
@@ -64,7 +57,8 @@ def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict 
 def _of_kind(document: dict, kind: str, of_kind: dict) -> Iterator[tuple[str, str, str]]:
     """The sections about one kind of site."""
     legend = _legend(document["models"])
-    yield f"{kind}: scores", _scores_note(of_kind), _scores_table(document, kind, of_kind)
+    yield f"{kind}: scores", scores_note(of_kind), scores_table(document, kind, of_kind)
+    yield f"{kind}: all scores", f"Mean over seeds. {WORDS}", all_scores(of_kind)
     note = "Each axis from 0 to the best score of any model, written at its end."
     yield f"{kind}: at a glance", note, legend + html.panels([html.panel(figures.radar(of_kind), "")])
     if of_kind["against"]:
@@ -97,33 +91,6 @@ def _legend(models: list[str]) -> str:
     return f"<p>{html.legend(figures.colours(models).items())}</p>"
 
 
-def scores_csv(document: dict) -> str:
-    """One line per model, kind of site, descriptor and seed."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    keys = ("f1_macro", "f1_weighted", "accuracy", "r2", "rmse", "mae")
-    lines.writerow(("sites", "model", "descriptor", "seed", "n", *keys))
-    for kind, of_kind in document["sites"].items():
-        for model, scores in of_kind["scores"].items():
-            for name, each in scores.items():
-                for seed, one in zip(document["seeds"], each["all"], strict=False):
-                    lines.writerow((kind, model, name, seed, one["n"], *(one.get(key, "") for key in keys)))
-    return text.getvalue()
-
-
-def robustness_csv(document: dict) -> str:
-    """One line per model, kind of site, descriptor and perturbation: the mean score over seeds."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(("sites", "model", "descriptor", "perturbation", "size", "score"))
-    for kind, of_kind in document["sites"].items():
-        for model, by_name in of_kind["robustness"].items():
-            for name, values in by_name.items():
-                for case, value in zip(document["perturbations"], values, strict=True):
-                    lines.writerow((kind, model, name, case["kind"], case["size"], "" if value is None else value))
-    return text.getvalue()
-
-
 def _top(document: dict) -> str:
     counts = ", ".join(f"{name} {count:,}" for name, count in document["examples"].items())
     seeds = f"{len(document['seeds'])} seeds" if len(document["seeds"]) > 1 else "One seed"
@@ -131,38 +98,6 @@ def _top(document: dict) -> str:
         f"Spectra: {counts}; dataset {document['dataset']}. {seeds} each, all models on the same "
         "inputs, splits and number of settings tried; settings and decision rules chosen on the validation split."
     )
-
-
-def _scores_note(of_kind: dict) -> str:
-    return (
-        f"{of_kind['n']:,} test sites. Macro-F1 of classes, R² of values: mean ± standard deviation over seeds, and "
-        "below them the ensemble of the seeds, where there are several. In bold the best single model. Paper: the "
-        "joint model of arXiv 2603.27684 on other spectra and a split that is not said to keep materials apart; "
-        "compare orders, not digits."
-    )
-
-
-def _scores_table(document: dict, kind: str, of_kind: dict) -> str:
-    rows = []
-    for d in DESCRIPTORS:
-        cells, best = [], None
-        present = {m: s[d.name] for m, s in of_kind["scores"].items() if d.name in s}
-        if not present:
-            continue
-        best = max(present, key=lambda m: present[m]["mean"])
-        for model in document["models"]:
-            each = present.get(model)
-            if not each:
-                cells.append("")
-                continue
-            spread = "" if each["spread"] is None else f"<br><small>±&nbsp;{each['spread']:.3f}</small>"
-            text = f"{each['mean']:.3f}"
-            text = f"<b>{text}</b>" if model == best else text
-            together = "" if each["spread"] is None else f"<br><small>{each['ensemble']:.3f}</small>"
-            cells.append(f"{text}{spread}{together}")
-        metric = "F1" if d.kind == "class" else "R²"
-        rows.append([d.name, metric, *cells, PAPER[kind].get(d.name, "")])
-    return html.table(["", "", *document["models"], "paper"], rows)
 
 
 ROBUST = (

@@ -22,9 +22,11 @@ from data_pipelines.files import read_json, write_atomic
 from data_pipelines.schema import DESCRIPTORS
 from spt_jax.config import Config
 from spt_jax.scoring.metrics import main_score, score_answers
+from spt_jax.scoring.names import MAIN_SCORE
 from spt_jax.study.jobs import Done, Job, run_job
-from spt_jax.study.page import robustness_csv, scores_csv, write_page
+from spt_jax.study.page import write_page
 from spt_jax.study.plan import Plan, noisy
+from spt_jax.study.scores import robustness_csv, scores_csv
 from spt_jax.study.tables import EXPERTS, SPT, Fits, document
 
 Report = Callable[[str, int, int, dict | None], None]
@@ -90,10 +92,20 @@ def check(dataset: Dataset) -> None:
 
 
 def claim(out: Path, dataset: Dataset, what: str) -> None:
-    """A folder belongs to one dataset and to a study or to ablations; jobs of other settings may stand side by side."""
-    path, wanted = out / "dataset.json", {"fingerprint": dataset.fingerprint, "what": what}
+    """A folder belongs to one dataset, to a study or to ablations, and to the score by which its fits were chosen.
+
+    Jobs of other settings may stand side by side.
+    """
+    path = out / "dataset.json"
+    wanted = {"fingerprint": dataset.fingerprint, "what": what, "main_score": MAIN_SCORE}
     if path.exists():
-        if read_json(path) != wanted:
+        found = read_json(path)
+        if found.get("main_score") != MAIN_SCORE:
+            raise RunError(
+                f"{out} holds fits of an older version, which chose them by macro-F1, and this one by weighted F1; "
+                "choose another --out"
+            )
+        if found != wanted:
             raise RunError(f"{out} holds a study or ablations of other data, or a quick study; choose another --out")
         return
     out.mkdir(parents=True, exist_ok=True)

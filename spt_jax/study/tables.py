@@ -19,6 +19,7 @@ from spt_jax.scoring.decide import class_priors
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.intervals import difference, draws, resampled_scores
 from spt_jax.scoring.metrics import main_score, score_answers
+from spt_jax.scoring.names import MAIN_SCORE
 from spt_jax.scoring.ranks import average_ranks, critical_distance
 from spt_jax.study.jobs import Done
 from spt_jax.tasks import Answers
@@ -77,6 +78,7 @@ def document(models: list[Fits], with_noise: list[Fits], dataset: Dataset) -> di
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in test.absorbers])
     return {
         "dataset": dataset.fingerprint,
+        "main_score": MAIN_SCORE,
         "examples": {name: len(dataset.split(name).ids) for name in SPLITS},
         "models": [model.name for model in models],
         "seeds": [fit.job.seed for fit in models[0].fits],
@@ -105,7 +107,8 @@ def _of_kind(models: list[Fits], with_noise: list[Fits], test: Split, rows: np.n
 
 
 def _scores(model: Fits, batch: Batch, rows: np.ndarray) -> dict:
-    """Scores by descriptor: of each seed, their mean and spread, of the ensemble, and without the decision rule."""
+    """By descriptor the main score of each seed, their mean and spread, that of the ensemble, and without the decision
+    rule; and all scores of each seed."""
     found: dict[str, dict] = {}
     *members, ensemble = (
         score_answers(_rows(each.test, rows), batch, each.decisions) for each in (*model.members, model.ensemble)

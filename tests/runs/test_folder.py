@@ -60,6 +60,16 @@ def test_what_defines_a_run_may_not_change(tmp_path, other, dataset, name):
     assert (tmp_path / CONFIG).read_bytes() == before
 
 
+def test_a_run_whose_best_model_was_chosen_by_another_score_does_not_go_on(tmp_path):
+    claim(tmp_path, CONFIGURED, "data")
+    written = read_config(tmp_path)
+    assert written.pop("main_score") == {"class": "f1_weighted", "regression": "r2"}
+    (tmp_path / CONFIG).write_text(json.dumps(written))
+    with pytest.raises(RunError, match=r"chose its best model by macro-F1.*another --out"):
+        claim(tmp_path, CONFIGURED, "data")
+    assert read_config(tmp_path) == written
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"model": '])
 def test_a_damaged_configuration_is_named(tmp_path, text):
     (tmp_path / CONFIG).write_text(text)

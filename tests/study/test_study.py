@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -19,6 +20,7 @@ from spt_jax.inference.load import load_run
 from spt_jax.peers.trees import TreeSettings
 from spt_jax.robustness.perturb import PERTURBATIONS
 from spt_jax.scoring.metrics import main_score, score_answers
+from spt_jax.scoring.names import CLASS_SCORES, VALUE_SCORES
 from spt_jax.study import jobs
 from spt_jax.study.jobs import Job, run_job
 from spt_jax.study.plan import Competitor, Plan, full, quick
@@ -59,6 +61,7 @@ def test_the_document_has_every_model_seed_and_perturbation(done):
     out, result, told = done
     assert result == json.loads((out / "study.json").read_text())
     assert result["models"] == [SPT, "Extra Trees", "Decision Tree"]
+    assert result["main_score"] == {"class": "f1_weighted", "regression": "r2"}
     for of_kind in result["sites"].values():
         for model in result["models"]:
             scores = of_kind["scores"][model]
@@ -113,6 +116,9 @@ def test_page_and_tables_are_whole(done):
         assert f"■ {model}" in text
     lines = list(csv.DictReader((out / "scores.csv").open()))
     assert {line["seed"] for line in lines} == {"0", "1"}
+    assert lines[0].keys() >= {*CLASS_SCORES, *VALUE_SCORES}
+    for title in (*CLASS_SCORES.values(), *VALUE_SCORES.values()):
+        assert title in text.split("all scores")[-1]
     assert len(list(csv.DictReader((out / "robustness.csv").open()))) % len(PERTURBATIONS) == 0
 
 
@@ -120,6 +126,15 @@ def test_a_folder_of_another_dataset_is_refused(done):
     out, *_ = done
     with pytest.raises(RunError, match="other data"):
         study(thinned(Dataset(LIBRARY), 0.5), out, PLAN, lambda *_: None)
+
+
+def test_fits_that_were_chosen_by_another_score_are_not_mixed_with_new_ones(done, tmp_path):
+    dataset = Dataset(LIBRARY)
+    (tmp_path / "dataset.json").write_text(json.dumps({"fingerprint": dataset.fingerprint, "what": "study"}))
+    shutil.copytree(done[0] / "jobs", tmp_path / "jobs")
+    with pytest.raises(RunError, match=r"chose them by macro-F1.*another --out") as refused:
+        study(dataset, tmp_path, PLAN, lambda *_: pytest.fail("fitted"))
+    assert "\n" not in str(refused.value) and not (tmp_path / "study.json").exists()
 
 
 def test_a_network_and_its_experts_are_jobs_like_any_other(tmp_path):
