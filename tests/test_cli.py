@@ -49,7 +49,7 @@ def test_evaluate_writes_every_descriptor_of_the_library(trained, capsys):
     assert max(len(line) for line in said.splitlines()) <= 80
     [told] = [line.split()[3:] for line in said.splitlines() if line.split()[:2] == ["non-O", "CN"]]
     scores = metrics["sites"]["non-O"]["descriptors"]["CN"]
-    assert told == [f"{scores[name]:.3f}" for name in CLASS_SCORES] and scores["f1_weighted"] != scores["accuracy"]
+    assert told == [f"{scores[name]:.3f}" for name in CLASS_SCORES]
 
 
 @pytest.mark.parametrize("format", ["json", "csv", "table"])

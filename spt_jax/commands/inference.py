@@ -23,7 +23,10 @@ MANY = 256
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a trained model on a split: a table on the screen, and RUN/metrics.json where it is a folder."""
+    """Score a trained model on a split: tables on the screen, and RUN/metrics.json where it is a folder.
+
+    The main scores come first: weighted F1 of classes, R2 of values.
+    """
 
     model: tyro.conf.Positional[Path]
     """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax export` or `spt-jax pack`, or a

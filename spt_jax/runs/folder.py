@@ -50,8 +50,8 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
     history = found.pop(CHANGES, [])
     if found.get("main_score") != wanted["main_score"]:
         raise RunError(
-            f"{out} holds a run of an older version, which chose its best model by macro-F1, and this one by weighted "
-            "F1; it can be used, but does not go on: choose another --out"
+            f"{out} holds a run whose best model an older version chose by macro-F1; it is chosen by weighted F1 now, so "
+            "this run can be used but does not go on: choose another --out"
         )
     differing = {
         f"{part}.{name}": (found.get(part, {}).get(name), wanted.get(part, {}).get(name))

@@ -21,8 +21,10 @@ def _third(document: dict) -> dict:
 
 
 def _fourth(document: dict) -> dict:
-    """Format 4 told apart how a convolution on a known period was computed, for which there is one name now, and kept
-    the macro-F1 of classes as scores of the validation split: what is kept there today it does not know."""
+    """Format 4 told apart how a convolution on a known period was computed; there is one name for it now.
+
+    Its scores of the validation split held macro-F1 of classes. What stands there today is not known of such a model.
+    """
     execution = dict(document["execution"])
     if execution["folding"] in ("direct", "separable"):
         execution["folding"] = "spectral"

@@ -102,8 +102,8 @@ def claim(out: Path, dataset: Dataset, what: str) -> None:
         found = read_json(path)
         if found.get("main_score") != MAIN_SCORE:
             raise RunError(
-                f"{out} holds fits of an older version, which chose them by macro-F1, and this one by weighted F1; "
-                "choose another --out"
+                f"{out} holds fits that an older version chose by macro-F1; they are chosen by weighted F1 now, and not "
+                "mixed: choose another --out"
             )
         if found != wanted:
             raise RunError(f"{out} holds a study or ablations of other data, or a quick study; choose another --out")

@@ -132,7 +132,7 @@ def test_fits_that_were_chosen_by_another_score_are_not_mixed_with_new_ones(done
     dataset = Dataset(LIBRARY)
     (tmp_path / "dataset.json").write_text(json.dumps({"fingerprint": dataset.fingerprint, "what": "study"}))
     shutil.copytree(done[0] / "jobs", tmp_path / "jobs")
-    with pytest.raises(RunError, match=r"chose them by macro-F1.*another --out") as refused:
+    with pytest.raises(RunError, match=r"chose by macro-F1.*another --out") as refused:
         study(dataset, tmp_path, PLAN, lambda *_: pytest.fail("fitted"))
     assert "\n" not in str(refused.value) and not (tmp_path / "study.json").exists()
 
