@@ -7,7 +7,9 @@ batch is cut over the mesh by the trainer's own `Layout`, and the state is whole
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +22,11 @@ from benchmarks.compile.request import Request
 from benchmarks.cost import forward_cost
 from spt_jax.training.sharding import CUT, WHOLE, Layout
 from spt_jax.training.step import Quota, make_epoch
+
+try:
+    from spt_jax.model.kernels import meant_for
+except ImportError:  # a commit before there were kernels may be compared with
+    meant_for = nullcontext
 
 STEPS = 8
 """Of an epoch: the program holds one, and runs it so many times."""
@@ -59,13 +66,24 @@ def prepare(request: Request, mesh: Mesh) -> Prepared:
         given = batch(rows, CUT)
         params = jax.tree.map(lambda x: placed.shape(x.shape, x.dtype, WHOLE), work.params)
         arguments = (params, given.spectrum, given.atomic_number)
-        return Prepared(work.apply, arguments, (), cost.flops, rows)
+        return Prepared(_meant(work.apply, platform), arguments, (), cost.flops, rows)
     state = jax.tree.map(placed.state, jax.eval_shape(work.made.state))
     if request.program == "step":
-        return Prepared(made.step, (state, batch(rows, CUT)), (0,), cost.training().flops, rows)
+        return Prepared(_meant(made.step, platform), (state, batch(rows, CUT)), (0,), cost.training().flops, rows)
     epoch = make_epoch(made.step, STEPS, (Quota(0, STEPS * rows, rows),), 0, layout.cut)
     data = batch(STEPS * rows, WHOLE)
-    return Prepared(epoch, (state, data), (0,), STEPS * cost.training().flops, STEPS * rows)
+    return Prepared(_meant(epoch, platform), (state, data), (0,), STEPS * cost.training().flops, STEPS * rows)
+
+
+def _meant(function: Callable, platform: str) -> Callable:
+    """The function, traced for this platform."""
+
+    @wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with meant_for(platform):
+            return function(*arguments)
+
+    return traced
 
 
 class _Placed:

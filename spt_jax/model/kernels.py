@@ -26,13 +26,17 @@ def meant_for(platform: str) -> Iterator[None]:
         _meant.pop()
 
 
+def platform() -> str:
+    """What a program that is traced now is for: "cpu", "gpu" or "tpu"."""
+    return _meant[-1] if _meant else jax.default_backend()
+
+
 def kernels_for(config: ModelConfig, execution: ExecutionConfig, length: int, batch: object) -> str | None:
     """ "tpu" or "gpu"; None for the reference. A network that the kernels do not take says so, once.
 
     A program for a batch of any size, as an exported file holds it, is the reference's.
     """
-    here = _meant[-1] if _meant else jax.default_backend()
-    wanted = here if execution.kernels == "auto" else execution.kernels
+    wanted = platform() if execution.kernels == "auto" else execution.kernels
     if wanted not in PLATFORMS or not isinstance(batch, int):
         return None
     if refused := PLATFORMS[wanted].refusal(config, execution, length):

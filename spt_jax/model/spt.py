@@ -28,7 +28,7 @@ from spt_jax.model.dropout import drop, drop_channels
 from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
 from spt_jax.model.gpu import block as gpu
 from spt_jax.model.heads import Heads, HeadSpec
-from spt_jax.model.kernels import kernels_for
+from spt_jax.model.kernels import kernels_for, platform
 from spt_jax.model.linear import Linear
 from spt_jax.model.plan import candidates, make_plan
 from spt_jax.model.spectral import spectral
@@ -53,9 +53,8 @@ class Inside(NamedTuple):
 class BandBlock(nnx.Module):
     """Fold at the chosen bands, convolve in 2-D, fuse by a query from the global context (paper, multi-scale bands)."""
 
-    def __init__(self, config: ModelConfig, length: int, execution: ExecutionConfig, *, rngs: nnx.Rngs):
-        self.config = config
-        self.plan = make_plan(config, length, execution.folding)
+    def __init__(self, config: ModelConfig, execution: ExecutionConfig, *, rngs: nnx.Rngs):
+        self.config, self.folding = config, execution.folding
         d, size, dtype = config.width, config.kernel, execution.dtype
         fan_in = size * size * d
         self.weights = nnx.Param(jax.random.normal(rngs.params(), (size, size, d, d)) / math.sqrt(fan_in))
@@ -75,14 +74,16 @@ class BandBlock(nnx.Module):
         if kernels == "gpu":
             fused, share = gpu.fused_bands(self, h, periods)
             return self.out(fused), share
-        if self.plan is None and self.config.band_mode == "fixed":
+        # When it is traced, for the platform that it is traced for: a network may be built where it will not run.
+        plan = make_plan(self.config, len(h), self.folding, platform())
+        if plan is None and self.config.band_mode == "fixed":
             shared = tuple(-(-len(h) // frequency) for frequency in candidates(self.config))
             convolved, same = fixed_tap_convolutions(h, self.weights[...], shared), None
-        elif self.plan is None:
+        elif plan is None:
             convolved, same = tap_convolutions(h, self.weights[...], periods), None
         else:
-            convolved = [spectral(h, self.weights[...], grid) for grid in self.plan]
-            planned = np.array([grid.period for grid in self.plan])
+            convolved = [spectral(h, self.weights[...], grid) for grid in plan]
+            planned = np.array([grid.period for grid in plan])
             same = periods[:, :, None] == planned
         features = [jax.nn.gelu(each + self.bias[...].astype(h.dtype)) for each in convolved]
         score = self._score(h, features, bands, same)
@@ -151,7 +152,7 @@ class SPT(nnx.Module):
         self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
         folds = config.blocks if config.bands else 0
         self.band_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(folds)])
-        self.band_blocks = nnx.List([BandBlock(config, length, execution, rngs=rngs) for _ in range(folds)])
+        self.band_blocks = nnx.List([BandBlock(config, execution, rngs=rngs) for _ in range(folds)])
         graph = config.blocks if config.attention != "none" else 0
         self.graph_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(graph)])
         self.graphs = nnx.List(

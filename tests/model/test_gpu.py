@@ -102,7 +102,7 @@ def test_bands(rng):
 def test_a_block_in_bfloat16(rng):
     config, seed = ModelConfig(width=8, bands=2, highest_band=4), int(rng.integers(1000))
     layer, exact = (
-        BandBlock(config, 16, ExecutionConfig(folding="taps", dtype=dtype), rngs=nnx.Rngs(seed)) for dtype in ROUNDED
+        BandBlock(config, ExecutionConfig(folding="taps", dtype=dtype), rngs=nnx.Rngs(seed)) for dtype in ROUNDED
     )
     h, bands = normal(rng, 16, 3, 8, dtype="bfloat16"), jnp.asarray(rng.integers(1, 5, (3, 2)), jnp.int32)
 

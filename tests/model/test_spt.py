@@ -8,7 +8,8 @@ from data_pipelines.errors import UserError
 from spt_jax.config import PRESETS, ExecutionConfig, ModelConfig
 from spt_jax.model.bands import band_strength
 from spt_jax.model.heads import HeadSpec
-from spt_jax.model.spt import SPT
+from spt_jax.model.kernels import meant_for
+from spt_jax.model.spt import SPT, BandBlock
 
 LENGTH = 40
 ENERGY = np.linspace(2, 73.5, LENGTH)
@@ -169,3 +170,15 @@ def test_without_bands_and_graph_the_dense_layers_are_left(rng):
     outputs = model(spectra, numbers)
     np.testing.assert_allclose(model(spectra[:1], numbers[:1])["CN"], outputs["CN"][:1], atol=1e-5)
     assert np.ptp(outputs["CN"], axis=0).max() > 0
+
+
+def test_how_bands_are_folded_is_for_the_platform_that_a_program_is_for(rng):
+    """A network built on a CPU, compiled ahead for an accelerator: one matrix there, columns and rows apart here."""
+    config = ModelConfig(width=8, kernel=11, blocks=1)
+    block = BandBlock(config, ExecutionConfig(), rngs=nnx.Rngs(0))
+    h, bands = jnp.zeros((24, 2, 8)), jnp.ones((2, 3), jnp.int32)
+    programs = {}
+    for platform in ("cpu", "tpu"):
+        with meant_for(platform):
+            programs[platform] = str(jax.make_jaxpr(lambda h, bands: block(h, bands))(h, bands))
+    assert programs["cpu"] != programs["tpu"]

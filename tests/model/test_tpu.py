@@ -39,7 +39,7 @@ def half(kind: str, config: ModelConfig, length: int, dtype: str, rng: np.random
     d, heads = config.width, config.attention_heads
     norm = shaken(nnx.LayerNorm(d, dtype=dtype, rngs=rngs), rng)
     if kind == "bands":
-        layer = shaken(BandBlock(config, length, execution, rngs=rngs), rng)
+        layer = shaken(BandBlock(config, execution, rngs=rngs), rng)
     else:
         layer = shaken(BandedAttention(d, heads, config.window, "gatv1", dtype=dtype, rngs=rngs), rng)
 
