@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import statistics
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -111,7 +112,7 @@ def as_text(card: dict[str, Any]) -> str:
     sizes = ", ".join(f"{own['examples']} {split}" for split, own in splits.items())
     names = list(dict.fromkeys(name for own in card["scores"].values() for name in own))
     lines = [
-        f"{card['name']}: {card['about']}",
+        textwrap.fill(f"{card['name']}: {card['about']}", 80),
         "",
         f"members   {', '.join(card['members'])}; made with {card['made_with']}",
         f"range     {grid['start']:g} to {end:g} eV above the reference energy, in steps of {grid['step']:g} eV",
