@@ -161,11 +161,11 @@ def test_checkpoint_of_another_version_or_damaged_is_refused(trained, tmp_path, 
     for damage in ("format", "truncate"):
         copy = tmp_path / damage
         shutil.copytree(trained, copy)
-        [document] = [p for p in copy.glob("model/*/blueprint/metadata") if p.is_file()]
-        text = document.read_text()
-        document.write_text(
-            text.replace(f'"format": {CHECKPOINT}', '"format": 99') if damage == "format" else text[:100]
-        )
+        for document in [p for p in copy.glob("model/*/blueprint/metadata") if p.is_file()]:
+            text = document.read_text()
+            document.write_text(
+                text.replace(f'"format": {CHECKPOINT}', '"format": 99') if damage == "format" else text[:100]
+            )
         message = fails(capsys, "predict", str(copy), str(EXAMPLE))
         assert ("format 99" if damage == "format" else "damaged") in message
 

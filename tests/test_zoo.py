@@ -132,7 +132,7 @@ def test_a_wrong_name_or_file_costs_one_line(shop, capsys):
     with pytest.raises(SystemExit):
         main(["predict", "nobody", str(EXAMPLE)])
     assert capsys.readouterr().err.splitlines() == [
-        "spt-jax: error: nobody: neither a file or folder nor a model of the zoo; its models: both"
+        "spt-jax: error: nobody: not a run folder, a file or a model of the package (both); make a run with `spt-jax train`"
     ]
     file = shop / "both.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"?")

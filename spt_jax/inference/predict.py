@@ -262,8 +262,8 @@ def load(path: Path | str = "", compiled: bool = False) -> Model:
         return Model(*load_exported(place, compiled))
     if compiled and place.exists():
         raise CheckpointError(
-            f"{path or place}: only an exported file has programs compiled ahead; leave --compiled (compiled=True) out, "
-            "or make one with `spt-jax export RUN --out FILE --compiled-batch 1 64`"
+            f"{path or place}: a {'folder' if place.is_dir() else 'packed file'} has no programs compiled ahead; leave "
+            "--compiled (compiled=True) out, or make a file with `spt-jax export RUN --out FILE --compiled-batch 1 64`"
         )
     from spt_jax.inference.load import load_folder, load_packed
 

@@ -37,7 +37,9 @@ class Shelf:
         """The file of a model. Raises CheckpointError for a name that is not here, and for a file that is not the one pinned."""
         if name not in self.pinned:
             known = ", ".join(self.pinned) or "none"
-            raise CheckpointError(f"{name}: neither a file or folder nor a model of the zoo; its models: {known}")
+            raise CheckpointError(
+                f"{name}: not a run folder, a file or a model of the package ({known}); make a run with `spt-jax train`"
+            )
         path = self.path(name)
         if not path.is_file():
             raise CheckpointError(f"{path}: missing; install spt_jax again")
@@ -68,5 +70,5 @@ def place_of(model: Path | str) -> Path:
         return Path(model)
     shelf = Shelf.of()
     if not str(model) and not shelf.default:
-        raise CheckpointError("no model is named, and the zoo has no default; name a run folder or a file")
+        raise CheckpointError("no model is named, and the package has no default; name a run folder or a file")
     return shelf.checked(str(model) or shelf.default)

@@ -125,7 +125,7 @@ def test_eight_devices_answer_as_one(file, whole, tmp_path):
 
 def stopped(file, out, number: signal.Signals) -> tuple[int, str]:
     """Exit status and last words of the command, which gets a signal after some parts."""
-    with subprocess.Popen([*in_a_process(0.3), *arguments(file, out)], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*in_a_process(1.0), *arguments(file, out)], stderr=subprocess.PIPE, text=True) as process:
         parts = out.with_name(f"{out.name}.parts")
         deadline = time.monotonic() + 60
         while len(list(parts.glob("[a-z]*.parquet"))) < 3:
