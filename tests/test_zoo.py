@@ -108,7 +108,8 @@ def test_a_name_is_enough_and_no_name_too(shop, capsys):
     first, second = (each.answers(batch.spectrum[:3], batch.atomic_number[:3]) for each in (by_name, by_default))
     np.testing.assert_array_equal(first["MBL"], second["MBL"])
     main(["predict", str(EXAMPLE)])
-    alone = capsys.readouterr().out
+    alone, said = capsys.readouterr()
+    assert said == "note: both learnt Co K from 92 spectra; how good it is there was not measured\n"
     main(["predict", "both", str(EXAMPLE)])
     assert capsys.readouterr().out == alone and "MBL" in alone
     folder = shop / "spectra"

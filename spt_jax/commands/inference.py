@@ -153,11 +153,14 @@ class Predict:
         files = files_of(given)
         model = load(name, self.compiled)
         bad: list[str] = []
+        absorbers: set[str] = set()
         # Progress takes stdout over while it is on a terminal; tables there are progress enough.
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
         with Bars() as report:
             told = report if shown else None
-            predictions = _watched(predict_files(model, files, self.element, self.edge), len(files), bad, told)
+            predictions = _watched(
+                predict_files(model, files, self.element, self.edge), len(files), bad, absorbers, told
+            )
             if self.format == "table":
                 _print_tables(predictions, model.decisions.coverage)
             else:
@@ -166,6 +169,7 @@ class Predict:
         out.flush()
         if model.blueprint.decisions is None and len(bad) < len(files):
             _note_undecided()
+        _note_unscored(name, absorbers)
         if bad:
             raise UserError(bad[0] if len(files) == 1 else f"{len(bad)} of {len(files)} files could not be read")
 
@@ -228,16 +232,38 @@ def _note_undecided() -> None:
     errors.print(note, style="yellow", highlight=False, soft_wrap=True)
 
 
+def _note_unscored(model: str, absorbers: Iterable[str]) -> None:
+    """Of which elements a packed model has too few test spectra for anyone to know how good its answers are."""
+    from spt_jax.runs.packed import read_card
+    from spt_jax.zoo.shelf import SUFFIX, place_of
+
+    place = place_of(model)
+    if place.suffix != SUFFIX:
+        return
+    card = read_card(place)
+    for absorber in sorted(set(absorbers) - set(card["scores"])):
+        trained = card["training_spectra"].get(absorber, 0)
+        note = f"note: {card['name']} learnt {absorber} from {trained} spectra; how good it is there was not measured"
+        errors.print(note, style="yellow", highlight=False, soft_wrap=True)
+
+
 def _watched(
-    predictions: Iterable[Prediction], total: int, bad: list[str], report: Callable[[str, int, int], None] | None
+    predictions: Iterable[Prediction],
+    total: int,
+    bad: list[str],
+    absorbers: set[str],
+    report: Callable[[str, int, int], None] | None,
 ) -> Iterator[Prediction]:
-    """The same, while what is wrong with some is kept in `bad` and told, and what is done is reported."""
+    """The same, while what is wrong with some is kept in `bad` and told, whose they are is kept in `absorbers`, and
+    what is done is reported."""
     for done, each in enumerate(predictions, start=1):
         if each.error:
             bad.append(each.error)
             # That of a single file is the command's own error.
             if total > 1:
                 errors.print(each.error, markup=False, highlight=False, soft_wrap=True)
+        else:
+            absorbers.add(each.absorber)
         if report and (done % MANY == 0 or done == total):
             report("spectra", done, total)
         yield each
