@@ -14,7 +14,8 @@ def nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
     probabilities: (N, C). labels: (N,) class indices.
     """
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(true, FLOOR)).mean())
+    # In float32 a probability may exceed 1 by a rounding.
+    return float(np.log(1 / np.clip(true, FLOOR, 1)).mean())
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:

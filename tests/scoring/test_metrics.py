@@ -70,6 +70,7 @@ def test_one_class_alone_is_scored():
     truth, sure = np.zeros(12), np.eye(3)[np.zeros(12, int)]
     right = score_classes(truth, np.zeros(12), sure)
     assert right == dict.fromkeys(CLASS_SCORES, 0) | dict.fromkeys(list(CLASS_SCORES)[:4], 1)
+    assert f"{right['nll']:.3f}" == "0.000", "not -0.000"
     wrong = score_classes(truth, np.full(12, 2), sure[:, ::-1])
     assert list(wrong.values()) == pytest.approx([0, 0, 0, 0, -math.log(FLOOR), 2, 1])
 
