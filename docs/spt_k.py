@@ -1,7 +1,7 @@
 """Make the model spt-k anew: python docs/spt_k.py FOLDER SOURCE...
 
 SOURCE: what docs/models.md names. FOLDER holds the dataset, the runs and spt-k.safetensors; after a stop the same
-command goes on. A quarter of an hour on two cores, labels of the structures included.
+command goes on. Half an hour on two cores, of which the labels of the structures take a third.
 """
 
 import argparse

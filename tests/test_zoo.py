@@ -135,6 +135,9 @@ def test_a_wrong_name_or_file_costs_one_line(shop, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "spt-jax: error: nobody: not a run folder, a file or a model of the package (both); make a run with `spt-jax train`"
     ]
+    with pytest.raises(SystemExit):
+        main(["models", str(shop)])
+    assert "have a card" in capsys.readouterr().err
     file = shop / "both.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(CheckpointError, match="not the both of the catalogue"):

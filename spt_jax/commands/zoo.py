@@ -24,10 +24,13 @@ class Models:
     def run(self) -> None:
         from spt_jax.reports.model_card import as_text
         from spt_jax.runs.packed import read_card
-        from spt_jax.zoo.shelf import Shelf, place_of
+        from spt_jax.zoo.shelf import SUFFIX, Shelf, place_of
 
         if self.name:
-            print(as_text(read_card(place_of(self.name))), end="")
+            place = place_of(self.name)
+            if place.suffix != SUFFIX:
+                raise UserError(f"{place}: only models of the package and files of `spt-jax pack` have a card")
+            print(as_text(read_card(place)), end="")
             return
         shelf = Shelf.of()
         for name in shelf.pinned:

@@ -8,9 +8,11 @@ from tempfile import TemporaryDirectory
 
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
+from spt_jax.config import LabelsConfig
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.load import load_members, load_packed, load_run
 from spt_jax.inference.predict import Model
+from spt_jax.objectives.objective import make_objective
 from spt_jax.reports.model_card import Words, make_card
 from spt_jax.runs.packed import Packed, PackedMember, pack
 from spt_jax.scoring.decisions import Decisions
@@ -18,9 +20,11 @@ from spt_jax.scoring.decisions import Decisions
 
 def pack_runs(runs: Sequence[Path], dataset: Dataset, out: Path, words: Words) -> None:
     """Write the file `out`. Raises RunError where the runs are not all of this dataset, or do not fit each other."""
-    members = [model for run in runs for model in (*load_members(run).values(),) or (load_run(run),)]
-    for run, model in zip(runs, members, strict=False):
-        if model.blueprint.dataset != dataset.fingerprint:
+    members: list[Model] = []
+    for run in runs:
+        own = list(load_members(run).values()) or [load_run(run)]
+        members += own
+        if any(model.blueprint.dataset != dataset.fingerprint for model in own):
             raise RunError(
                 f"{run} was not trained on {dataset.name}, whose validation and test splits it may have seen"
             )
@@ -39,12 +43,8 @@ def pack_runs(runs: Sequence[Path], dataset: Dataset, out: Path, words: Words) -
 
 
 def _decisions(model: Model, dataset: Dataset) -> Decisions:
-    """Of the mean, from the validation materials."""
-    validation, train = dataset.split("validation"), dataset.statistics("train")
-    priors = {
-        task.name: train.labels[task.name].counts / train.labels[task.name].count
-        for task in model.blueprint.learnt_tasks
-        if task.classes
-    }
-    answers = model.answers(validation.batch.spectrum, validation.batch.atomic_number)
-    return Decisions.fit(answers, validation.batch, validation.materials, priors)
+    """Of the mean, from the validation materials, as training makes them."""
+    names, split = tuple(task.name for task in model.blueprint.learnt_tasks), dataset.split("validation")
+    objective = make_objective(LabelsConfig(descriptors=names), dataset.statistics("train"), dataset.grid)
+    outputs = model.outputs(split.batch.spectrum, split.batch.atomic_number)
+    return objective.decisions(outputs, split.batch, split.materials, names)

@@ -55,6 +55,7 @@ def is_model(given: Path | str) -> bool:
     """Whether this names a model rather than spectra: what is not there, and a folder without any mark, is none."""
     place = Path(given)
     if place.is_dir():
+        # Not by the constants of runs: who owns them loads orbax, which who reads an exported file may not have.
         return (place / "model").is_dir() or (place / "config.json").is_file()
     if place.is_file():
         return place.suffix == SUFFIX or zipfile.is_zipfile(place)
