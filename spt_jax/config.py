@@ -54,6 +54,8 @@ class ModelConfig:
     hidden_layers: Count = 3
     """How many of them."""
     dropout: Share = 0.1
+    gaps: bool = False
+    """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -90,6 +92,8 @@ class PeerConfig:
     """AMFormer: queries of an attention, and so tokens after it."""
     kept: Count = 8
     """AMFormer: tokens that a query attends to, the strongest; the rest get nothing."""
+    gaps: bool = False
+    """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -117,6 +121,8 @@ class LabelsConfig:
     """Standard deviation of a random shift of the energy axis, eV."""
     amplitude: Amount = 0.005
     """Standard deviation of a random factor on the edge step."""
+    cut: Share = 0.0
+    """Share of spectra that lose their end from a random energy on, where the grid does not require it."""
     mixup: Amount = 0.0
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
 
