@@ -3,6 +3,9 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -142,6 +145,38 @@ def test_a_wrong_name_or_file_costs_one_line(shop, capsys):
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(CheckpointError, match="not the both of the catalogue"):
         spt_jax.load("both")
+
+
+@pytest.fixture
+def served(packed):
+    """Address of the folder that the packed model is in; closed after the test."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=packed.parent))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_by_its_address_it_is_fetched_once_and_only_if_it_is_the_one(packed, served, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    checksum = file_sha256(packed)
+    address = f"{served}/{packed.name}#sha256={checksum}"
+    main(["predict", address, str(EXAMPLE)])
+    main(["models", address])
+    assert "MBL" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="add #sha256="):
+        spt_jax.load(f"{served}/{packed.name}")
+    with pytest.raises(CheckpointError, match="was not kept"):
+        spt_jax.load(f"{served}/{packed.name}#sha256={64 * '0'}")
+    with pytest.raises(CheckpointError, match=r"not to be had \(File not found"):
+        spt_jax.load(f"{served}/other.safetensors#sha256={64 * '0'}")
+    assert [path.name for path in (tmp_path / "spt_jax").iterdir()] == [f"{checksum}.safetensors"]
+    # Kept, so that nobody is asked; damaged, it is fetched again, and of no one.
+    gone = f"http://127.0.0.1:9/{packed.name}#sha256={checksum}"
+    assert spt_jax.load(gone)
+    (tmp_path / "spt_jax" / f"{checksum}.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="not to be had"):
+        spt_jax.load(gone)
 
 
 def test_training_begins_with_the_member_of_its_kind(shop, runs):

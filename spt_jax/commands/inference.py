@@ -67,8 +67,8 @@ class Predict:
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = ""
-    """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax export` or `spt-jax pack`, or
-    a name of `spt-jax models`."""
+    """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax export` or `spt-jax pack`, a
+    name of `spt-jax models`, or an address, https://HOST/NAME.safetensors#sha256=CHECKSUM."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")] = ()
     """Spectrum files, or folders of them."""
     element: str | None = None

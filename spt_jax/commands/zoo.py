@@ -72,6 +72,7 @@ class Pack:
 
     def run(self) -> None:
         from data_pipelines.dataset.loading import Dataset
+        from data_pipelines.files import file_sha256
         from spt_jax import __version__
         from spt_jax.reports.model_card import Words
         from spt_jax.reports.packing import pack_runs
@@ -85,5 +86,5 @@ class Pack:
         made_with = f"spt_jax {__version__}"
         words = Words(self.out.stem, self.about, self.licence, self.attribution, made_with)
         pack_runs(self.runs, Dataset(self.data), self.out, words)
-        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB, sha256={file_sha256(self.out)}")
         print(f"Next: spt-jax models {self.out}")

@@ -250,7 +250,8 @@ def _unpickled(content: bytes) -> Model:
 
 def load(path: Path | str = "", compiled: bool = False) -> Model:
     """A model by its name in the zoo (the zoo's default where none is given), or from where it lies: the best of a run
-    folder, the members of an ensemble's folder as one, a file of `spt-jax export` or of `spt-jax pack`.
+    folder, the members of an ensemble's folder as one, a file of `spt-jax export` or of `spt-jax pack`, the latter also
+    by its address, https://HOST/NAME.safetensors#sha256=CHECKSUM.
 
     compiled: run the programs that an exported file holds compiled ahead of time, where they are for this machine. They
     are machine code and pickles, which can do anything: only for files of people whose programs you would run. Without

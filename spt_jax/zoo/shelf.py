@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_pipelines.errors import CheckpointError
 from data_pipelines.files import file_sha256
+from spt_jax.zoo.download import fetched, is_address
 
 CATALOGUE, SUFFIX = "catalogue.json", ".safetensors"
 FOLDER = Path(__file__).parent
@@ -54,6 +55,8 @@ class Shelf:
 def is_model(given: Path | str) -> bool:
     """Whether this names a model rather than spectra: what is not there, and a folder without any mark, is none."""
     place = Path(given)
+    if is_address(given):
+        return True
     if place.is_dir():
         # Not by the constants of runs: who owns them loads orbax, which who reads an exported file may not have.
         return (place / "model").is_dir() or (place / "config.json").is_file()
@@ -63,12 +66,15 @@ def is_model(given: Path | str) -> bool:
 
 
 def place_of(model: Path | str) -> Path:
-    """Where a model lies that is named by its place or by its name in the zoo; without a name, the zoo's default.
+    """Where a model lies that is named by its place, by its name in the zoo, or by an address that it is fetched from;
+    without a name, the zoo's default.
 
-    What is there comes before a model of the zoo of the same name. Raises CheckpointError for what is neither.
+    What is there comes before a model of the zoo of the same name. Raises CheckpointError for what is none of them.
     """
     if str(model) and Path(model).exists():
         return Path(model)
+    if is_address(model):
+        return fetched(model, SUFFIX)
     shelf = Shelf.of()
     if not str(model) and not shelf.default:
         raise CheckpointError("no model is named, and the package has no default; name a run folder or a file")
