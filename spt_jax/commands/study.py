@@ -55,6 +55,7 @@ class Study:
             result = study(Dataset(self.data), self.out, plan, line)
         for kind, of_kind in result["sites"].items():
             console.print(_table(kind, of_kind, result["models"]))
+        console.print(_price(result["price"]))
         print(f"Report: {self.out}/report.html")
 
 
@@ -70,6 +71,19 @@ class JobsLine(Live):
         epoch = f", epoch {line['epoch']}/{line['epochs']}, loss {line['loss']:.3f}" if line else ""
         self.tell(f"{done}/{total} {title}{epoch}", done, total, aloud=(title, done) != self._told_of)
         self._told_of = title, done
+
+
+def _price(price: dict) -> Table:
+    """What each model takes."""
+    from spt_jax.study.tables import PRICE
+
+    table = Table(title="Price, mean over seeds", title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column("")
+    for words in PRICE.values():
+        table.add_column(words, justify="right")
+    for model, each in price.items():
+        table.add_row(model, *("" if each[name] is None else f"{each[name]:,.0f}" for name in PRICE))
+    return table
 
 
 def _table(kind: str, of_kind: dict, models: list[str]) -> Table:

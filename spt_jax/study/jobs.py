@@ -12,8 +12,9 @@ import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,12 +54,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished job. seconds: of fitting. validation: main score by descriptor, `score` their mean."""
+    """A finished job. seconds: of fitting. validation: main score by descriptor, `score` their mean. price: what it takes."""
 
     job: Job
     folder: Path
     seconds: float
     validation: dict[str, float | None]
+    price: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def score(self) -> float:
@@ -80,13 +82,17 @@ def run_job(job: Job, dataset: Dataset, out: Path, report: Callable[[dict], None
     record = folder / "job.json"
     if not record.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        predictor, seconds = fit(job, dataset, folder / "run", report)
+        predictor, seconds, speed, parameters = fit(job, dataset, folder / "run", report)
         validation = dataset.split("validation").batch
         test = dataset.split("test").batch
         answers = {
             "validation": predictor(validation.spectrum, validation.atomic_number),
             "test": predictor(test.spectrum, test.atomic_number),
         }
+        # Not the first time: that one compiles.
+        began = time.perf_counter()
+        predictor(test.spectrum, test.atomic_number)
+        answered = len(test.spectrum) / (time.perf_counter() - began)
         if perturbed:
             answers["perturbed"] = on_perturbed(predictor, dataset)
             tasks = make_tasks(tuple(answers["test"]), dataset.statistics("train"))
@@ -104,18 +110,33 @@ def run_job(job: Job, dataset: Dataset, out: Path, report: Callable[[dict], None
             "settings": asdict(job.settings),
             "seconds": round(seconds, 2),
             "validation": scores,
+            "price": {"parameters": parameters, "trained_per_s": speed, "answered_per_s": answered},
         }
         write_atomic(record, json.dumps(document, indent=1) + "\n")
     document = read_json(record)
-    return Done(job, folder, document["seconds"], document["validation"])
+    return Done(job, folder, document["seconds"], document["validation"], document.get("price", {}))
 
 
-def fit(job: Job, dataset: Dataset, run: Path, report: Callable[[dict], None]) -> tuple[Predictor, float]:
-    """The fitted model, and the seconds of fitting: of a network those of all its epochs, compilation included."""
+class Fitted(NamedTuple):
+    """seconds: of fitting, of a network those of all its epochs, compilation included. speed: training spectra in a
+    second, of a network in the median epoch. parameters: None of trees."""
+
+    predictor: Predictor
+    seconds: float
+    speed: float
+    parameters: int | None
+
+
+def fit(job: Job, dataset: Dataset, run: Path, report: Callable[[dict], None]) -> Fitted:
+    """The fitted model, and what it took."""
     if isinstance(job.settings, TreeSettings):
-        began = time.perf_counter()
-        predictor = fit_trees(job.settings, dataset.split("train").batch, job.seed)
-        return predictor, time.perf_counter() - began
+        rows, began = dataset.split("train").batch, time.perf_counter()
+        predictor = fit_trees(job.settings, rows, job.seed)
+        seconds = time.perf_counter() - began
+        return Fitted(predictor, seconds, len(rows.spectrum) / seconds, None)
+
+    import jax
+    from flax import nnx
 
     from spt_jax.inference.load import load_members, load_run
     from spt_jax.runs.folder import read_log
@@ -125,15 +146,18 @@ def fit(job: Job, dataset: Dataset, run: Path, report: Callable[[dict], None]) -
     config = replace(job.settings, train=replace(job.settings.train, seed=job.seed))
     if job.experts:
         train_members(config, dataset, run, report=report)
-        predictors = [model.answers for model in load_members(run).values()]
+        models = list(load_members(run).values())
     else:
         train(config, dataset, run, report)
-        predictors = [load_run(run).answers]
+        models = [load_run(run)]
 
     def answers(spectrum: np.ndarray, atomic_number: np.ndarray) -> Answers:
-        return {name: each for p in predictors for name, each in p(spectrum, atomic_number).items()}
+        return {name: each for m in models for name, each in m.answers(spectrum, atomic_number).items()}
 
-    return answers, sum(line["seconds"] for line in read_log(run))
+    log = read_log(run)
+    sizes = [leaf.size for model in models for leaf in jax.tree.leaves(nnx.state(model.network, nnx.Param))]
+    seconds, speed = sum(line["seconds"] for line in log), float(np.median([line["spectra_per_s"] for line in log]))
+    return Fitted(answers, seconds, speed, sum(sizes))
 
 
 def on_perturbed(predictor: Predictor, dataset: Dataset) -> Answers:

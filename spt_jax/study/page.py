@@ -16,7 +16,7 @@ from spt_jax.reports.figures import CONFUSIONS, PARITIES, ROC, confusions, parit
 from spt_jax.scoring.names import WORDS
 from spt_jax.study import figures
 from spt_jax.study.scores import all_scores, scores_note, scores_table
-from spt_jax.study.tables import EXPERTS, SPT, Fits
+from spt_jax.study.tables import EXPERTS, PRICE, SPT, Fits
 
 
 def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict | None) -> str:
@@ -31,6 +31,7 @@ def write_page(document: dict, models: list[Fits], dataset: Dataset, maps: dict 
         ),
         ("ROC", f"SPT, first seed. {ROC}", roc_curves(first.test, test)),
         ("Values", f"SPT, first seed. {PARITIES}", parities(first.test, test)),
+        ("Price", PRICE_NOTE, _price_table(document)),
         ("Calibration", CALIBRATION, _calibration_table(document)),
         ("Lipschitz constants", LIPSCHITZ, _lipschitz_table(document)),
     ]
@@ -199,6 +200,20 @@ def _lipschitz_table(document: dict) -> str:
             [model, *("" if e is None else f"{e['median']:.2f} <small>{e['largest']:.1f}</small>" for e in each)]
         )
     return html.table(["", *names], rows)
+
+
+PRICE_NOTE = (
+    "What accuracy costs, on the device of the study; mean over seeds. Trained: training spectra in a second, of a network "
+    "in the median epoch, of trees over the fit. Answered: the test split at once, compilation apart."
+)
+
+
+def _price_table(document: dict) -> str:
+    rows = [
+        [model, *("" if each[name] is None else f"{each[name]:,.0f}" for name in PRICE)]
+        for model, each in document["price"].items()
+    ]
+    return html.table(["", *PRICE.values()], rows)
 
 
 BY_SITE = (

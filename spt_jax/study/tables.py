@@ -26,6 +26,12 @@ from spt_jax.tasks import Answers
 
 SPT = "SPT"
 EXPERTS = "SPT experts"
+PRICE = {
+    "seconds": "seconds of fitting",
+    "parameters": "parameters",
+    "trained_per_s": "trained, spectra/s",
+    "answered_per_s": "answered, spectra/s",
+}
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,23 @@ def document(models: list[Fits], with_noise: list[Fits], dataset: Dataset) -> di
         "seeds": [fit.job.seed for fit in models[0].fits],
         "perturbations": [asdict(case) for case in PERTURBATIONS],
         "cost": {model.name: [fit.seconds for fit in model.fits] for model in models},
+        "price": {model.name: _price(model) for model in models},
         "sites": {
             kind: _of_kind(models, with_noise, test, kinds == kind) for kind in SITE_KINDS if (kinds == kind).any()
         },
         "calibration": {model.name: _calibration(model, dataset) for model in models},
         "lipschitz": {model.name: found for model in models if (found := _lipschitz(model))},
     }
+
+
+def _price(model: Fits) -> dict[str, float | None]:
+    """What a model takes, in the mean over seeds: None where it has no such number, or the fit was made without."""
+    each = [{"seconds": fit.seconds, **fit.price} for fit in model.fits]
+    return {name: _mean_of([one.get(name) for one in each]) for name in PRICE}
+
+
+def _mean_of(values: list[float | None]) -> float | None:
+    return None if None in values else float(np.mean(values))
 
 
 def _of_kind(models: list[Fits], with_noise: list[Fits], test: Split, rows: np.ndarray) -> dict:

@@ -144,7 +144,7 @@ def test_a_network_and_its_experts_are_jobs_like_any_other(tmp_path):
     found = [run_job(job, dataset, tmp_path, lambda _: None, perturbed=False) for job in (joint, experts)]
     test = dataset.split("test").batch
     for done in found:
-        assert done.seconds > 0
+        assert done.seconds > 0 and min(done.price.values()) > 0
         answers = done.answers("test")
         assert answers.keys() == {"CN", "MBL"}
         assert len(answers["MBL"]) == len(test.spectrum)
@@ -165,7 +165,7 @@ def fit_of(out, start):
     (folder,) = (folder for folder in (out / "jobs").iterdir() if folder.name.startswith(start))
     stored = json.loads((folder / "job.json").read_text())
     job = jobs.Job(stored["model"], TreeSettings(**stored["settings"]), stored["seed"])
-    return jobs.Done(job, folder, stored["seconds"], stored["validation"])
+    return jobs.Done(job, folder, stored["seconds"], stored["validation"], stored["price"])
 
 
 def test_wrong_studies_get_one_line(tmp_path, capsys):
