@@ -10,17 +10,19 @@ import platform
 import statistics
 import textwrap
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.dataset.loading import Dataset
-from data_pipelines.schema import NAMES, SYMBOLS, Batch, descriptor
+from data_pipelines.schema import NAMES, SYMBOLS, Batch, EnergyGrid, descriptor
 from spt_jax.config import PeerConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.predict import Model
+from spt_jax.scoring.calibration import coverage
 from spt_jax.scoring.intervals import draws, middle, resampled_scores
 from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.scoring.names import MAIN_WORDS
@@ -49,18 +51,21 @@ def make_card(
     dataset: Dataset,
 ) -> dict[str, Any]:
     """The card of a model that is the mean of `members`, which were trained on `dataset`."""
-    grid, card = model.blueprint.grid, dataset.card
+    grid, card, train = model.blueprint.grid, dataset.card, dataset.split("train")
+    labelled = train.batch.mask.any(axis=1)
+    absorbers = Counter(absorber for absorber, known in zip(train.absorbers, labelled, strict=True) if known)
     return {
         **asdict(words),
         "members": [_kind(member) for member in members],
         "data": {
             "fingerprint": dataset.fingerprint,
             "sources": [{key: each[key] for key in ("name", "sha256", "records")} for each in card["sources"]],
-            "grid": {"start": grid.start, "step": grid.step, "points": grid.points},
+            "grid": grid.stated(),
             "splits": card["splits"],
             "rule": "by material: no material, and no near duplicate of one, in two splits",
         },
-        "training_spectra": dataset.statistics("train").absorbers,
+        "training_spectra": dict(sorted(absorbers.items())),
+        "unlabelled_spectra": int((~labelled).sum()),
         "scores": _scores(model, dataset),
         "latency": _latency(model),
     }
@@ -72,10 +77,12 @@ def _kind(member: Model) -> str:
 
 
 def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:
-    """Absorber -> descriptor -> its scores on the test sites, and low and high, the middle 95 % of the main one."""
+    """Absorber -> descriptor -> its scores on the test sites, and low and high, the middle 95 % of the main one; of a
+    value also the coverage of its intervals."""
     found = evaluate(model, dataset, "test")
     absorbers, materials = np.array(found.split.absorbers), np.array(found.split.materials)
     answers, scores = answers_of(found.outputs, model.blueprint.learnt_tasks), {}
+    intervals = model.decisions.intervals(answers, found.split.batch.atomic_number)
     for absorber in sorted(set(found.split.absorbers)):
         rows = absorbers == absorber
         batch = Batch(*(each[rows] for each in found.split.batch))
@@ -88,6 +95,9 @@ def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:
             truth, said = batch.labels[known, NAMES.index(name)], found.decided[name][rows][known]
             low, high = middle(resampled_scores(d, truth, said, group, draws(group)))
             own[name] = {"main": main_score(each), "low": low, "high": high, **each}
+            if name in intervals:
+                lowest, highest = intervals[name][rows][known].T
+                own[name]["coverage"] = coverage((lowest <= truth) & (truth <= highest), group)
         if own:
             scores[absorber] = own
     return scores
@@ -107,28 +117,40 @@ def _latency(model: Model) -> dict[str, Any]:
 
 def as_text(card: dict[str, Any]) -> str:
     """For a terminal of 80 columns."""
-    grid, splits = card["data"]["grid"], card["data"]["splits"]
-    end = grid["start"] + grid["step"] * (grid["points"] - 1)
+    grid, splits = EnergyGrid(**card["data"]["grid"]), card["data"]["splits"]
+    energy = grid.relative()
+    further = f"; to {energy[-1]:g} eV if they are there" if grid.gaps else ""
+    unlabelled = card.get("unlabelled_spectra", 0)
     sizes = ", ".join(f"{own['examples']} {split}" for split, own in splits.items())
     names = list(dict.fromkeys(name for own in card["scores"].values() for name in own))
     lines = [
         textwrap.fill(f"{card['name']}: {card['about']}", 80),
         "",
         f"members   {', '.join(card['members'])}; made with {card['made_with']}",
-        f"range     {grid['start']:g} to {end:g} eV above the reference energy, in steps of {grid['step']:g} eV",
+        f"range     {grid.start:g} to {energy[grid.common - 1]:g} eV above the reference energy{further}",
         f"latency   {card['latency']['median_ms']:.1f} ms a spectrum ({card['latency']['processor']})",
         f"split     {sizes} spectra,",
         f"          {card['data']['rule']}",
         *(f"source    {each['name']}, {each['records']} records" for each in card["data"]["sources"]),
+        *([f"          {unlabelled} of the training spectra have no labels"] if unlabelled else []),
         f"licence   {card['licence']}",
         *(f"          {each}" for each in card["attribution"]),
         "",
         f"Scores on the test split: {MAIN_WORDS}",
         "          trained" + "".join(f"{name:>7}" for name in names),
     ]
-    for absorber, trained in card["training_spectra"].items():
-        own = card["scores"].get(absorber, {})
-        cells = (f"{own[name]['main']:.2f}" if name in own else "" for name in names)
-        lines.append(f"{absorber:<10}{trained:>7}" + "".join(f"{cell:>7}" for cell in cells))
+    lines += _rows(card, names, "main")
+    covered = [name for name in names if any("coverage" in own.get(name, {}) for own in card["scores"].values())]
+    if covered:
+        lines += ["", "Share of test materials whose truth lies in the 90 % interval"]
+        lines += ["                 " + "".join(f"{name:>7}" for name in covered), *_rows(card, covered, "coverage")]
     lines.append(f"Empty: fewer than {FEWEST_SITES} test sites or {FEWEST_MATERIALS} materials, so not known.")
     return "\n".join(lines) + "\n"
+
+
+def _rows(card: dict[str, Any], names: list[str], key: str) -> Iterator[str]:
+    """A line for each absorber."""
+    for absorber, trained in card["training_spectra"].items():
+        own = card["scores"].get(absorber, {})
+        cells = (f"{own[name][key]:.2f}" if key in own.get(name, {}) else "" for name in names)
+        yield f"{absorber:<10}{trained:>7}" + "".join(f"{cell:>7}" for cell in cells)
