@@ -21,16 +21,17 @@ def without_frequency(spectrum: np.ndarray, frequency: int, mean: np.ndarray, st
     """
     # The same floor as the network's own band input has.
     safe = np.maximum(std, 1e-3 * std.max())
-    waves = np.fft.rfft((spectrum - mean) / safe, axis=1)
+    known = np.isfinite(spectrum)
+    waves = np.fft.rfft(np.where(known, (spectrum - mean) / safe, 0), axis=1)
     waves[:, frequency] = 0
-    return mean + safe * np.fft.irfft(waves, spectrum.shape[1], axis=1)
+    return np.where(known, mean + safe * np.fft.irfft(waves, spectrum.shape[1], axis=1), np.nan)
 
 
 def without_window(spectrum: np.ndarray, window: slice, mean: np.ndarray) -> np.ndarray:
     """(N, L) spectra with the training mean in a window of energies."""
-    changed = np.array(spectrum)
-    changed[:, window] = mean[window]
-    return changed
+    inside = np.zeros(spectrum.shape[1], bool)
+    inside[window] = True
+    return np.where(inside & np.isfinite(spectrum), mean, spectrum)
 
 
 def windows(points: int, size: int) -> list[slice]:

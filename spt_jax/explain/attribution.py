@@ -138,7 +138,9 @@ class Explainer:
             others = jax.nn.logsumexp(flat, axis=1, b=against | ~compared[:, None])
             return (flat * factor).sum(axis=1) - jnp.where(compared, others, 0.0)
 
-        start = jnp.broadcast_to(self.baseline, spectrum.shape)
+        # What is not known is so on the whole way, and has no share in the answer.
+        known = jnp.isfinite(spectrum)
+        start = jnp.where(known, self.baseline, jnp.nan)
         # Compiled inside, so that each of the two is traced once.
         explained = jax.jit(lambda mu, bands=None: network.explained(mu, atomic_number, bands)[0])
         outputs = explained(spectrum)
@@ -155,7 +157,7 @@ class Explainer:
 
         mean, _ = jax.lax.scan(step, jnp.zeros_like(spectrum), (ends[:-1], ends[1:]))
         here, free = asked(outputs), asked(explained(start))
-        return (spectrum - start) * mean, here - free, here - held(start)
+        return jnp.where(known, (spectrum - start) * mean, 0), here - free, here - held(start)
 
 
 def look_inside(network: SPT, spectrum: jax.Array, atomic_number: jax.Array) -> tuple[jax.Array, ...]:

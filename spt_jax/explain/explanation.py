@@ -58,7 +58,6 @@ def groups(task: Task, batch: Batch) -> list[Group]:
 def select(model: Model, dataset: Dataset, name: str, element: str | None) -> tuple[Split, str]:
     """The sites of one absorber in a split, and its name, "Cu K": the most frequent one where no element is given.
 
-    Of spectra that end before the grid does there is no mean and no frequency: those that are known at all its energies.
     Raises DatasetError or SpectrumError where the split, its grid or the element do not fit the model.
     """
     if dataset.grid != model.blueprint.grid:
@@ -71,14 +70,7 @@ def select(model: Model, dataset: Dataset, name: str, element: str | None) -> tu
     if not found:
         raise DatasetError(f"{dataset.path}: no {element} in split {name!r}; it has {', '.join(known)}")
     absorber = model.absorber(*found[0].split())
-    of = np.array([each == absorber for each in split.absorbers])
-    whole = of & np.isfinite(split.batch.spectrum).all(axis=1)
-    if not whole.any():
-        raise DatasetError(
-            f"{dataset.path}: none of the {of.sum()} {absorber} spectra of split {name!r} reaches the end of the grid; "
-            "explain a model of a grid that they fill, --grid.points and --grid.required of `spt-jax prepare`"
-        )
-    return take(split, np.flatnonzero(whole)), absorber
+    return take(split, np.flatnonzero([each == absorber for each in split.absorbers])), absorber
 
 
 def explain(model: Model, split: Split, sites: int, report: Report) -> dict:
@@ -105,7 +97,7 @@ def explain(model: Model, split: Split, sites: int, report: Report) -> dict:
         "sites": len(split.ids),
         "energy_ev": energy.tolist(),
         "training_mean": mean.tolist(),
-        "mean": batch.spectrum.mean(axis=0).astype(float).tolist(),
+        "mean": _listed(_mean_curve(batch.spectrum)),
         "even_attention": evenly_received(len(energy), blueprint.model.window).tolist(),
         "tolerance": TOLERANCE,
         "checks": checks,
@@ -114,6 +106,18 @@ def explain(model: Model, split: Split, sites: int, report: Report) -> dict:
         },
         "ablation": _ablation(model, batch, energy, report),
     }
+
+
+def _mean_curve(spectra: np.ndarray) -> np.ndarray:
+    """(N, L) -> (L,) float64 mean of those that have the energy; NaN where none has."""
+    known = np.isfinite(spectra)
+    total = np.where(known, spectra, 0).sum(axis=0, dtype=np.float64)
+    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def _listed(curve: np.ndarray) -> list[float | None]:
+    """For JSON, which has no NaN."""
+    return [value if np.isfinite(value) else None for value in curve.tolist()]
 
 
 def _descriptor(
@@ -128,14 +132,14 @@ def _descriptor(
     step = energy[1] - energy[0]
     curves = []
     for group in found:
-        mu, own = split.batch.spectrum[group.rows].mean(axis=0), np.isin(explained, group.rows)
+        mu, own = _mean_curve(split.batch.spectrum[group.rows]), np.isin(explained, group.rows)
         curves.append(
             {
                 "label": group.label,
                 "sites": len(group.rows),
                 "explained": int(own.sum()),
                 "edge_ev": edge(energy, mu),
-                "mean": mu.astype(float).tolist(),
+                "mean": _listed(mu),
                 "attribution_per_ev": (attribution.values[own].mean(axis=0) / step).tolist(),
                 "attention": looked.attention[group.rows].mean(axis=0).tolist(),
                 "shares": looked.shares[group.rows].mean(axis=0).tolist(),

@@ -24,7 +24,7 @@ def attribution(energy: np.ndarray, groups: list[dict], unit: str) -> str:
     """Above the mean spectrum of each group, below its mean attribution, on one energy axis."""
     figure, (above, below) = _stacked(2)
     for axes, key in ((above, "mean"), (below, "attribution_per_ev")):
-        _curves(axes, energy, groups, [np.array(group[key]) for group in groups])
+        _curves(axes, energy, groups, [np.array(group[key], float) for group in groups])
     below.axhline(0, color=GREY, linewidth=0.8, zorder=0.9)
     above.set(ylabel="μ / edge step")
     below.set(xlabel=ENERGY, ylabel=f"{unit} per eV" if unit else "per eV")
@@ -85,7 +85,7 @@ def lost_windows(energy: np.ndarray, starts: list[float], loss: list[float], mea
     ends = [*starts[1:], energy[-1] + energy[1] - energy[0]]
     axes.bar(starts, loss, np.subtract(ends, starts) * 0.92, align="edge", color=BLUE)
     low, high = axes.get_ylim()
-    axes.plot(energy, low + (high - low) * 0.95 * mean / mean.max(), color=GREY, linewidth=1, zorder=0.9)
+    axes.plot(energy, low + (high - low) * 0.95 * mean / np.nanmax(mean), color=GREY, linewidth=1, zorder=0.9)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set(xlabel=ENERGY, ylabel="score lost", xlim=(energy[0], energy[-1]), ylim=(low, high))
     return as_svg(figure)

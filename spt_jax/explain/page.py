@@ -159,7 +159,7 @@ def _lost_bands(document: dict, drawn: Drawn) -> str:
 
 
 def _lost_windows(document: dict, energy: np.ndarray, drawn: Drawn) -> str:
-    lost, mean, found = document["ablation"], np.array(document["mean"]), document["descriptors"]
+    lost, mean, found = document["ablation"], np.array(document["mean"], float), document["descriptors"]
     return html.panels(
         drawn(
             figures.lost_windows(

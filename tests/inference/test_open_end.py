@@ -1,5 +1,7 @@
 """Spectra of different ends in one dataset, on the whole way: prepared, checked, trained on, answered, packed."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +14,8 @@ from data_pipelines.library import LIBRARY
 from data_pipelines.schema import DESCRIPTORS, EnergyGrid
 from spt_jax.cli import main
 from spt_jax.config import PEERS, Config, LabelsConfig, TrainConfig
+from spt_jax.explain.ablation import without_frequency, without_window
+from spt_jax.explain.attribution import Explainer, Question
 from spt_jax.training.loop import train
 from tests.conftest import SMALL
 from tests.pages import Page
@@ -88,7 +92,27 @@ def test_evaluate_explain_and_the_cases_of_a_study_take_it(folder, capsys):
     data = ["--data", str(folder / "data")]
     main(["evaluate", str(folder / "run"), *data, "--split", "test"])
     main(["explain", str(folder / "run"), *data, "--split", "train", "--sites", "1", "--out", str(folder / "x.html")])
-    assert "NaN" not in (folder / "x.json").read_text()
+    document = json.loads((folder / "x.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    lost = [value for values in document["ablation"]["bands"].values() for value in values]
+    assert document["sites"] > 30 and np.isfinite(lost).all()
+
+
+def test_what_is_not_known_has_no_share_in_an_answer(folder):
+    model, split = spt_jax.load(folder / "run"), Dataset(folder / "data").split("test")
+    rows = np.flatnonzero(~np.isfinite(split.batch.spectrum[:, -1]))[:3]
+    [task] = [task for task in model.blueprint.learnt_tasks if task.name == "MBL"]
+    spectrum, number = split.batch.spectrum[rows], split.batch.atomic_number[rows]
+    found = Explainer(model).attribute(spectrum, number, [Question(task, 0)] * len(rows))
+    assert (found.values[np.isnan(spectrum)] == 0).all() and np.abs(found.values).sum() > 0
+    assert np.isfinite(found.gap).all()
+
+
+def test_what_is_taken_away_leaves_the_end_open(rng):
+    spectrum, mean = rng.random((3, 30)), rng.random(30)
+    spectrum[0, 20:] = np.nan
+    for changed in (without_frequency(spectrum, 3, mean, np.ones(30)), without_window(spectrum, slice(15, 25), mean)):
+        np.testing.assert_array_equal(np.isnan(changed), np.isnan(spectrum))
+        assert (changed != spectrum)[:, 15:20].any()
 
 
 def test_peers_learn_from_it(folder, tmp_path):
