@@ -15,6 +15,7 @@ from data_pipelines.errors import RunError
 from data_pipelines.schema import Batch, EnergyGrid
 from spt_jax.config import LabelsConfig
 from spt_jax.objectives.augment import augment, mix_share
+from spt_jax.objectives.distil import Teacher
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.metrics import main_score, score_outputs
 from spt_jax.scoring.names import COMMON
@@ -31,27 +32,32 @@ class LabelledRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Labels:
-    """Predict the labels of a spectrum.
+    """Predict the labels of a spectrum, and what a teacher says of it.
 
     grid: of the spectra. priors: (C,) frequency of each class among the training labels, by descriptor.
+    teacher: what `config` names, loaded; None where it names none.
     """
 
     config: LabelsConfig
     tasks: tuple[Task, ...]
     grid: EnergyGrid
     priors: dict[str, np.ndarray]
+    teacher: Teacher | None = None
 
     @classmethod
-    def of(cls, config: LabelsConfig, train: Statistics, grid: EnergyGrid) -> Labels:
-        """Raises RunError where no training spectrum has a label that is asked for."""
+    def of(cls, config: LabelsConfig, train: Statistics, grid: EnergyGrid, teacher: Teacher | None = None) -> Labels:
+        """Raises RunError where no training spectrum has a label that is asked for, and for a teacher of something else."""
         tasks = make_tasks(config.descriptors, train)
         if not tasks:
             raise RunError(
                 f"none of the {train.count} training spectra has a label of {', '.join(config.descriptors)}; "
                 "`spt-jax data card DATASET` shows which labels there are"
             )
+        if teacher:
+            teacher.check(tasks, train, grid)
         known = {task.name: train.labels[task.name] for task in tasks if task.classes}
-        return cls(config, tasks, grid, {name: each.counts / each.count for name, each in known.items()})
+        priors = {name: each.counts / each.count for name, each in known.items()}
+        return cls(config, tasks, grid, priors, teacher)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,10 +75,16 @@ class Labels:
         return LabelledRows(batch._replace(spectrum=spectrum), other, share)
 
     def loss(self, model: nnx.Module, rows: LabelledRows, keys: jax.Array) -> jax.Array:
-        """(T,) as of `task_losses`."""
-        outputs = model(rows.batch.spectrum, rows.batch.atomic_number, _split(keys)[2])
+        """(T,) as of `task_losses`; of what a teacher answers, the mean with its own, by `teacher_share`."""
+        inputs = rows.batch.spectrum, rows.batch.atomic_number
+        outputs = model(*inputs, _split(keys)[2])
         labelled = ((rows.batch, rows.share), (rows.other, 1 - rows.share))
-        return task_losses(outputs, labelled, self.tasks, self.config.label_smoothing)
+        losses = task_losses(outputs, labelled, self.tasks, self.config.label_smoothing)
+        if not self.teacher:
+            return losses
+        taught, share = self.teacher.losses(outputs, *inputs, self.tasks), self.config.teacher_share
+        both = zip(self.names, losses, strict=True)
+        return jnp.stack([(1 - share) * own + share * taught[name] if name in taught else own for name, own in both])
 
     def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
         """The main scores: weighted F1 of the most likely classes, R2 of values.

@@ -14,6 +14,7 @@ from flax import nnx
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import Batch, EnergyGrid
 from spt_jax.config import LabelsConfig
+from spt_jax.objectives.distil import Teacher
 from spt_jax.objectives.labels import Labels
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Task
@@ -53,6 +54,11 @@ class Objective(Protocol):
         ...
 
 
-def make_objective(config: LabelsConfig, train: Statistics, grid: EnergyGrid) -> Objective:
-    """What `config` describes, for a training set. Raises RunError where that has nothing to learn from."""
-    return Labels.of(config, train, grid)
+def make_objective(
+    config: LabelsConfig, train: Statistics, grid: EnergyGrid, teacher: Teacher | None = None
+) -> Objective:
+    """What `config` describes, for a training set. Raises RunError where that has nothing to learn from.
+
+    teacher: the one that `config` names, to train with; everything but the losses is the same without it.
+    """
+    return Labels.of(config, train, grid, teacher)

@@ -29,8 +29,9 @@ CHANGES = "changes"
 LENGTH = ("train.epochs", "train.patience")
 
 
-def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()) -> list[str]:
-    """Make `out` the folder of this configuration, of one dataset by its fingerprint, and of the members of an ensemble.
+def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = (), teacher: str = "") -> list[str]:
+    """Make `out` the folder of this configuration, of one dataset by its fingerprint, of the members of an ensemble, and
+    of a teacher by its fingerprint.
 
     A folder that is one already stays, if nothing that defines the run differs. How it is executed may change, and so
     may its length: the changes are recorded in the folder, and returned in words. Raises RunError for any other, and
@@ -38,6 +39,7 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
     """
     wanted = {**asdict(config), "dataset": {"fingerprint": dataset}, "main_score": MAIN_SCORE}
     wanted |= {"ensemble": {"members": members}} if members else {}
+    wanted |= {"teacher": {"fingerprint": teacher}} if teacher else {}
     wanted = json.loads(json.dumps(wanted))
     if jax.process_index() > 0:
         return []
@@ -48,6 +50,9 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
         return []
     found = read_config(out)
     history = found.pop(CHANGES, [])
+    # A setting that came after the folder was made had its default then.
+    defaults = json.loads(json.dumps(asdict(type(config.objective)())))
+    found["objective"] = {**defaults, **found.get("objective", {})}
     if found.get("main_score") != wanted["main_score"]:
         raise RunError(
             f"{out} holds a run whose best model an older version chose by macro-F1; it is chosen by weighted F1 now, so "

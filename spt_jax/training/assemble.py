@@ -15,6 +15,7 @@ from flax import nnx
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import EnergyGrid
 from spt_jax.config import Config
+from spt_jax.objectives.distil import Teacher
 from spt_jax.objectives.objective import Objective, make_objective
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.training.flat import Flat
@@ -92,10 +93,14 @@ def assemble(
     steps_per_epoch: int,
     layout: Layout | None = None,
     seeds: tuple[int, ...] = (),
+    teacher: Teacher | None = None,
 ) -> Assembly:
-    """A fresh network for a training set: its statistics, its grid and its fingerprint. seeds: of several members."""
+    """A fresh network for a training set: its statistics, its grid and its fingerprint. seeds: of several members.
+
+    teacher: that the objective names, loaded.
+    """
     layout = layout or Layout()
-    objective = make_objective(config.objective, train, grid)
+    objective = make_objective(config.objective, train, grid, teacher)
     if grid.gaps:
         config = replace(config, model=replace(config.model, gaps=True))
     blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset)

@@ -21,6 +21,7 @@ from spt_jax.runs.folder import claim
 from spt_jax.training.assemble import assemble
 from spt_jax.training.epochs import Member, run_epochs
 from spt_jax.training.loop import JUDGED, Resident, steps_per_epoch
+from spt_jax.training.teacher import teacher_of, told_of
 
 
 def experts(config: Config, names: tuple[str, ...], out: Path) -> tuple[Member, ...]:
@@ -77,9 +78,12 @@ def train_members(
     names = make_objective(config.objective, statistics, dataset.grid).names
     members = seeds(config, names, out, count) if count else experts(config, names, out)
     numbers = tuple(member.seed for member in members)
-    made = assemble(config, statistics, dataset.grid, dataset.fingerprint, steps, seeds=numbers)
+    teacher = teacher_of(config)
+    made = assemble(config, statistics, dataset.grid, dataset.fingerprint, steps, seeds=numbers, teacher=teacher)
     validation = dataset.split("validation", JUDGED)
-    for text in claim(out, config, dataset.fingerprint, tuple(member.folder.name for member in members)):
+    folders = tuple(member.folder.name for member in members)
+    claimed = claim(out, config, dataset.fingerprint, folders, teacher.fingerprint if teacher else "")
+    for text in [*claimed, *told_of(teacher, dataset.fingerprint, names)]:
         tell(text)
 
     stacked = jax.default_backend() != "cpu" if stacked is None else stacked

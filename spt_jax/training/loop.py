@@ -19,6 +19,7 @@ from spt_jax.training.epochs import Member, run_epochs
 from spt_jax.training.profile import profile_steps
 from spt_jax.training.sharding import Layout, make_mesh
 from spt_jax.training.step import Quota, TrainState, make_epoch
+from spt_jax.training.teacher import teacher_of, told_of
 from spt_jax.training.warm_start import begin_with
 
 # Validation spectra that are judged at most, of a larger split evenly spaced blocks: what a device and a host hold.
@@ -46,10 +47,13 @@ def train(
     layout = Layout(make_mesh(), config.execution.share_parameters)
     layout.check_batch(settings.batch_size, config.execution.accumulate, config.model.whole_batch)
     steps = steps_per_epoch(statistics.count, settings.batch_size)
-    made = assemble(config, statistics, dataset.grid, dataset.fingerprint, steps, layout)
+    teacher = teacher_of(config)
+    made = assemble(config, statistics, dataset.grid, dataset.fingerprint, steps, layout, teacher=teacher)
     began_with = begin_with(settings.init, made) if settings.init else None
     validation = dataset.split("validation", JUDGED)
-    for text in [*claim(out, config, dataset.fingerprint), *(began_with.told if began_with else ())]:
+    claimed = claim(out, config, dataset.fingerprint, teacher=teacher.fingerprint if teacher else "")
+    learnt_from = told_of(teacher, dataset.fingerprint, made.objective.names)
+    for text in [*claimed, *(began_with.told if began_with else ()), *learnt_from]:
         tell(text)
 
     state = made.state(began_with.params if began_with else None)

@@ -87,3 +87,14 @@ def test_a_log_is_read_to_its_first_damaged_line(tmp_path):
         assert read_log(tmp_path) == lines
     assert rewind_log(tmp_path, 2) == lines[1]
     assert read_log(tmp_path) == lines[:2]
+
+
+def test_a_setting_that_came_later_had_its_default(tmp_path):
+    claim(tmp_path, CONFIGURED, "data")
+    written = read_config(tmp_path)
+    del written["objective"]["teacher"], written["objective"]["teacher_share"]
+    (tmp_path / CONFIG).write_text(json.dumps(written))
+    assert claim(tmp_path, CONFIGURED, "data") == []
+    taught = changed(objective=replace(CONFIGURED.objective, teacher="spt-k"))
+    with pytest.raises(RunError, match=r"another objective\.teacher; choose"):
+        claim(tmp_path, taught, "data")
