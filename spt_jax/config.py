@@ -127,7 +127,7 @@ class LabelsConfig:
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
     teacher: str = ""
     """Run folder, exported or packed file or model of the zoo that says what each view shows: learnt beside the labels."""
-    teacher_share: Share = 0.7
+    teacher_share: Share = 0.9
     """Weight of what it says; labels have the rest. What it does not answer is learnt from labels alone."""
 
     def __post_init__(self) -> None:

@@ -104,6 +104,18 @@ def test_what_a_site_cannot_have_is_not_taught(runs, batch):
     assert found["OCN"] == 0 and found["CN"] > 0.1
 
 
+def test_spectra_without_labels_are_taught(runs, batch):
+    data, known, wanted = Dataset(LIBRARY), teacher(runs), config(runs / "teacher").objective
+    objective = Labels.of(wanted, data.statistics("train"), data.grid, known)
+    bare, keys = batch._replace(mask=jnp.zeros_like(batch.mask)), jax.random.split(jax.random.key(0), len(batch.mask))
+    rows = objective.views(bare, keys)
+    outputs = {task.name: jnp.zeros((len(bare.mask), task.classes)[: 2 if task.classes else 1]) for task in known.tasks}
+    found = objective.loss(lambda *inputs: outputs, rows, keys)
+    said = known.losses(outputs, rows.batch.spectrum, rows.batch.atomic_number, known.tasks)
+    np.testing.assert_allclose(found, [0.9 * said[name] for name in objective.names], rtol=1e-5)
+    assert (found > 0.1).all()
+
+
 def test_a_teacher_of_something_else_is_refused(runs):
     known, data = teacher(runs), Dataset(LIBRARY)
     statistics, wanted = data.statistics("train"), config(runs / "teacher").objective
