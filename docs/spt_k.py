@@ -1,29 +1,37 @@
-"""Make the model spt-k anew: python docs/spt_k.py FOLDER SOURCE...
+"""Make the model spt-k anew: python docs/spt_k.py FOLDER UNLABELLED SOURCE...
 
-SOURCE: what docs/models.md names. FOLDER holds the dataset, the runs and spt-k.safetensors; after a stop the same
-command goes on. Half an hour on two cores, of which the labels of the structures take a third.
+UNLABELLED: unlabelled_k_feff9.npz. SOURCE: what docs/models.md names. FOLDER holds the dataset, the runs and
+spt-k.safetensors; after a stop the same command goes on. An hour on two cores, of which the labels of the structures
+take a sixth.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
 
 from data_pipelines.dataset.build import prepare
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import UserError
 from data_pipelines.schema import NAMES, EnergyGrid
 from spt_jax import __version__
-from spt_jax.config import PEERS, Config, base
+from spt_jax.config import PEERS, Config, dense
 from spt_jax.reports.model_card import Words
 from spt_jax.reports.packing import pack_runs
 from spt_jax.training.loop import train
 
-# The range that all sources have.
-GRID = EnergyGrid(start=0.5, step=0.5, points=66)
-SEEDS = (0, 1)
+# All sources have the first 33 eV.
+GRID = EnergyGrid(start=0.5, step=0.5, points=144, required=66)
+INDEX = "npz_index"
+# Those of a descriptor of which there are too few labels are left out: of oxygen its neighbours' oxidation state.
+LEARNT = tuple(name for name in NAMES if name != "NNOSM")
+SEEDS = (0, 1, 2)
 WORDS = Words(
     name="spt-k",
-    about="K edges of oxides, calculated spectra of FEFF 9 and 10; the mean of two SPT and two MLP.",
+    about="K edges of oxides, calculated spectra of FEFF 9 and 10; three networks that learnt from labels and from six others.",
     licence="CC-BY-4.0",
     attribution=(
         "Cu, Co, Cr, Ni, Ti, V spectra: OmniXAS (BSD-3-Clause)",
@@ -34,31 +42,68 @@ WORDS = Words(
 )
 
 
-def configurations() -> dict[str, Config]:
-    """Chosen on the validation split. Of oxygen there are too few spectra to learn its neighbours' oxidation state."""
-    preset = base()
-    objective = replace(preset.objective, energy_shift=0.25, descriptors=tuple(n for n in NAMES if n != "NNOSM"))
-    found = {}
-    for kind, network in {"spt": preset.model, "mlp": PEERS["mlp"]}.items():
-        for seed in SEEDS:
-            settings = replace(preset.train, batch_size=128, patience=0, seed=seed)
-            found[f"{kind}{seed}"] = Config(network, objective, settings)
-    return found
+def teachers() -> dict[str, Config]:
+    """Four MLPs and two of the preset `dense`: their errors differ."""
+    preset = dense()
+    objective = replace(preset.objective, cut=0.25, descriptors=LEARNT)
+    settings = replace(preset.train, patience=0, batch_size=176)
+    kinds = {"mlp": (PEERS["mlp"], (0, 1, 2, 3)), "dense": (preset.model, (0, 1))}
+    return {
+        f"{kind}{seed}": Config(network, objective, replace(settings, seed=seed))
+        for kind, (network, seeds) in kinds.items()
+        for seed in seeds
+    }
+
+
+def students(teacher: Path) -> dict[str, Config]:
+    """What ships. A student sees mixtures of all shares, and nothing of it is dropped: the teacher answers for each view."""
+    preset = dense()
+    model = replace(preset.model, dropout=0.0)
+    objective = replace(preset.objective, cut=0.25, mixup=1.0, descriptors=LEARNT, teacher=str(teacher))
+    settings = replace(preset.train, patience=0, batch_size=192, epochs=96, weight_decay=0.01)
+    return {f"student{seed}": Config(model, objective, replace(settings, seed=seed)) for seed in SEEDS}
+
+
+def without_structure(unlabelled: Path, sources: Sequence[Path], out: Path) -> None:
+    """The rows of `unlabelled` that no source has as well, by its column npz_index, as a file of the same kind."""
+    tables = (source for source in sources if source.suffix == ".parquet")
+    numbered = [table for table in tables if INDEX in pq.read_schema(table).names]
+    known = [row for table in numbered for row in pq.read_table(table, columns=[INDEX])[INDEX].to_pylist()]
+    with np.load(unlabelled) as file:
+        rows = np.setdiff1d(np.arange(len(file["mu"])), known)
+        scales = {name: np.broadcast_to(file[name], len(file["mu"]))[rows] for name in ("e0_eV", "step_eV")}
+        np.savez(out, mu=file["mu"][rows], element=file["element"][rows], **scales)
+
+
+def fit(configurations: dict[str, Config], dataset: Dataset, folder: Path) -> Sequence[Path]:
+    """The run of each, as far as it is not there."""
+    for name, config in configurations.items():
+        train(config, dataset, folder / name, lambda line, name=name: print(name, line["epoch"], flush=True))
+    return [folder / name for name in configurations]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("unlabelled", type=Path)
     parser.add_argument("sources", type=Path, nargs="+")
     options = parser.parse_args()
+    folder = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        prepare(options.sources, options.folder / "dataset", GRID)
-        dataset, runs = Dataset(options.folder / "dataset"), []
-        for name, config in configurations().items():
-            runs.append(options.folder / name)
-            train(config, dataset, runs[-1], lambda line, name=name: print(name, line["epoch"], flush=True))
-        out = options.folder / "spt-k.safetensors"
-        pack_runs(runs, dataset, out, WORDS)
+        more = folder / "more.npz"
+        if not more.exists():
+            without_structure(options.unlabelled, options.sources, more)
+        prepare([*options.sources, more], folder / "dataset", GRID)
+        dataset, teacher, out = (
+            Dataset(folder / "dataset"),
+            folder / "teacher.safetensors",
+            folder / "spt-k.safetensors",
+        )
+        runs = fit(teachers(), dataset, folder)
+        if not teacher.exists():
+            pack_runs(runs, dataset, teacher, replace(WORDS, name="teacher", about="whom spt-k learnt from"))
+        pack_runs(fit(students(teacher), dataset, folder), dataset, out, WORDS)
     except UserError as error:
         parser.error(str(error))
     print(out)

@@ -21,6 +21,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, range_of
 from spt_jax.commands.ablate import Ablate
+from spt_jax.commands.compare import Compare
 from spt_jax.commands.data_card import DataCard
 from spt_jax.commands.datasets import Prepare, Verify
 from spt_jax.commands.explain import Explain
@@ -43,6 +44,7 @@ COMMANDS = {
     "train": Train,
     "ensemble": Ensemble,
     "evaluate": Evaluate,
+    "compare": Compare,
     "study": Study,
     "ablate": Ablate,
     "explain": Explain,

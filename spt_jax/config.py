@@ -245,12 +245,24 @@ def large() -> Config:
     )
 
 
+def dense() -> Config:
+    """base without bands and graph, for several elements: a fifth of its time, and ahead of it with a teacher."""
+    return Config(ModelConfig(bands=0, attention="none"), LabelsConfig(energy_shift=0.25), TrainConfig(batch_size=128))
+
+
 def inception() -> Config:
     """The ancestor's convolution (TimesNet: kernels 1 to 11 merged into one), the harder case for throughput."""
     return Config(ModelConfig(width=64, kernel=11))
 
 
-PRESETS = {"tiny": tiny, "base": base, "accelerator": accelerator, "large": large, "inception": inception}
+PRESETS = {
+    "tiny": tiny,
+    "base": base,
+    "accelerator": accelerator,
+    "large": large,
+    "dense": dense,
+    "inception": inception,
+}
 
 PEERS = {
     "mlp": PeerConfig("mlp", width=512, depth=3),
