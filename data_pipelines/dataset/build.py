@@ -20,7 +20,7 @@ from data_pipelines.dataset.chunks import Beam
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DamagedSource, SourceError
 from data_pipelines.readers.sources import Source, open_source
-from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, EnergyGrid
+from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SHELL_NAMES, SHELLS, EnergyGrid
 
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
 RECIPE = 2
@@ -54,6 +54,10 @@ def prepare(
     if existing and add:
         if existing["grid"] != asdict(grid):
             raise SourceError(f"{out} has another energy grid ({existing['grid']}); add with the same --grid options")
+        if "shells" not in existing:
+            raise SourceError(
+                f"{out} lacks {' and '.join(SHELL_NAMES)}, which are new; prepare it again, with --overwrite"
+            )
         there = {source["sha256"] for source in existing["sources"]}
         opened = [source for source in opened if source.sha256 not in there]
     old = existing["sources"] if existing and add else []
@@ -122,7 +126,7 @@ def _describe(source: Source) -> dict:
 
 def _key(name: str, sha256: str, grid: EnergyGrid) -> str:
     """Same key, same records: source, grid with its anchors, and descriptor table."""
-    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in DESCRIPTORS]
+    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in (*DESCRIPTORS, *SHELLS)]
     text = json.dumps([RECIPE, name, sha256, asdict(grid), list(REFERENCE_ENERGY_EV.items()), table])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

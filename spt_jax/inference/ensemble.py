@@ -49,8 +49,15 @@ def together(members: Sequence[Model]) -> Model:
 
 def _mean(task: Task, each: list[tuple[Decisions, jax.Array]]) -> jax.Array:
     """(B, ...) head outputs of the members -> the output whose probabilities, or value, are their mean."""
-    if not task.classes:
+    if task.kind == "regression":
         return jnp.mean(jnp.stack([output for _, output in each]), axis=0)
+    if task.kind == "elements":
+        said = [
+            jax.nn.sigmoid((output + task.offset) / decisions.temperature.get(task.name, 1.0))
+            for decisions, output in each
+        ]
+        mean = jnp.clip(jnp.mean(jnp.stack(said), axis=0), FLOOR, 1 - FLOOR)
+        return jnp.log(mean) - jnp.log1p(-mean) - task.offset
     calibrated = [
         jax.nn.softmax(jnp.log(jnp.maximum(jax.nn.softmax(output), FLOOR)) / decisions.temperature.get(task.name, 1.0))
         for decisions, output in each

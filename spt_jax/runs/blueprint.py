@@ -68,7 +68,7 @@ class Blueprint:
             grid=grid,
             absorbers=tuple(sorted(train.absorbers)),
             tasks=tasks,
-            classes={task.name: descriptor(task.name).classes for task in tasks if task.classes},
+            classes={task.name: descriptor(task.name).classes for task in tasks if task.kind == "class"},
             spectrum_mean=tuple(train.mean.tolist()),
             spectrum_std=tuple(train.std.tolist()),
             dataset=dataset,
@@ -89,7 +89,7 @@ class Blueprint:
         made = {
             "model": (PeerConfig if "kind" in found["model"] else ModelConfig)(**found["model"]),
             "grid": EnergyGrid(**found["grid"]),
-            "tasks": tuple(Task(**task) for task in found["tasks"]),
+            "tasks": tuple(map(_task, found["tasks"])),
             "classes": classes,
             "execution": ExecutionConfig(**found["execution"]),
             "decisions": found["decisions"] and Decisions.from_json(found["decisions"]),
@@ -124,6 +124,11 @@ class Blueprint:
             return nnx.split(model, nnx.Param, ...)
 
         return init
+
+
+def _task(document: dict) -> Task:
+    """Tuples again of what JSON has as lists; tasks from before there were shells have none."""
+    return Task(**{**document, **{name: tuple(document.get(name, ())) for name in ("elements", "shares")}})
 
 
 def network_class(model: ModelConfig | PeerConfig) -> type[nnx.Module]:

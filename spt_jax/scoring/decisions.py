@@ -10,8 +10,14 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from data_pipelines.schema import DESCRIPTORS, Batch, descriptor
-from spt_jax.scoring.calibration import conformal_halfwidth, fit_temperature, with_temperature
+from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SHELLS, Batch, descriptor, shell_labels
+from spt_jax.scoring.calibration import (
+    conformal_halfwidth,
+    fit_temperature,
+    fit_temperature_each,
+    with_temperature,
+    with_temperature_each,
+)
 from spt_jax.scoring.decide import decide, fit_alpha
 from spt_jax.tasks import Answers
 
@@ -25,7 +31,7 @@ FEWEST = 5
 class Decisions:
     """By descriptor; one that is in none of these is answered with the most likely class, or without an interval.
 
-    temperature: divides the logits of a class descriptor. power, prior: its decision is the argmax of
+    temperature: divides the logits of a class descriptor, and of the elements of a shell. power, prior: its decision is the argmax of
     p / prior^power, prior being the (C,) frequencies of its classes in training. halfwidth: in the unit of a
     regression; value +- halfwidth holds the truth at a random site of a new material with probability `coverage`.
     """
@@ -69,6 +75,11 @@ class Decisions:
                 prior = np.asarray(priors[d.name], np.float64)
                 found.prior[d.name] = tuple(prior.tolist())
                 found.power[d.name] = fit_alpha(own, labels.astype(int), prior, group[known])
+        for d in SHELLS:
+            labelled, present = shell_labels(batch, d.name)
+            known = np.isin(np.flatnonzero(labelled), rows)
+            if d.name in answers and len(np.unique(group[labelled][known])) >= FEWEST:
+                found.temperature[d.name] = fit_temperature_each(answers[d.name][labelled][known], present[known])
         return found
 
     @classmethod
@@ -103,7 +114,11 @@ class Decisions:
 
     def probabilities(self, answers: Answers) -> Answers:
         """The same answers with calibrated probabilities; values stay, and so does the most likely class."""
-        scaled = {name: with_temperature(answers[name], t) for name, t in self.temperature.items() if name in answers}
+        scaled = {
+            name: (with_temperature_each if name in SHELL_NAMES else with_temperature)(answers[name], t)
+            for name, t in self.temperature.items()
+            if name in answers
+        }
         return {**answers, **scaled}
 
     def intervals(self, answers: Answers) -> dict[str, np.ndarray]:
