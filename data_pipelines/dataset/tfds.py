@@ -177,10 +177,12 @@ def find(folder: Path) -> Found:
         raise DatasetError(f"{folder}: its files are {kind}; write them with file_format='array_record'")
     shape = getattr(features.get("spectrum"), "shape", ())
     points = shape[0] if len(shape) == 1 and shape[0] else EnergyGrid().points
-    for name, wanted in _features(points).items():
+    for name, feature in _features(points).items():
         own = _told(features[name]) if name in features else "missing"
-        if own != _told(wanted) and (name, own) != ("labels", _told(_array(len(NAMES)))):  # no sets of elements
-            raise DatasetError(f"{folder}: feature {name!r} is {own}, expected {_told(wanted)}")
+        # Labels may end with those of DESCRIPTORS.
+        wanted = [_told(each) for each in ((_array(len(NAMES)), feature) if name == "labels" else (feature,))]
+        if own not in wanted:
+            raise DatasetError(f"{folder}: feature {name!r} is {own}, expected {' or '.join(wanted)}")
     return Found(points, dict(info.metadata or {}), files)
 
 

@@ -119,11 +119,11 @@ _ABOUT_SHELLS = (
 
 
 def _shells(metrics: dict) -> Table:
-    """A row for each shell and kind of site, each score beside that of the prior."""
+    """A row for each shell and kind of site, and of all, each score beside that of the prior."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     for column in ("sites", "", "n", *(word for name in ELEMENT_SCORES.values() for word in (name, "prior"))):
         table.add_column(column, justify="left" if column in ("sites", "") else "right")
-    for sites, part in metrics["sites"].items():
+    for sites, part in {**metrics["sites"], "all": metrics}.items():
         for name, found in part["descriptors"].items():
             if found["kind"] == "elements":
                 cells = [_told(of.get(key)) for key in ELEMENT_SCORES for of in (found, found.get("prior", {}))]
