@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import expit
 
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SYMBOLS, column_of, descriptor
@@ -85,7 +86,7 @@ def units(task: Task, output: np.ndarray) -> np.ndarray:
     (N, Z): 0 of those that training did not show."""
     if task.kind == "elements":
         found = np.zeros((len(output), len(SYMBOLS)), np.float32)
-        found[:, task.elements] = 1 / (1 + np.exp(-(output + task.offset)))
+        found[:, task.elements] = expit(output + task.offset)
         return found
     if task.classes:
         shifted = np.exp(output - output.max(axis=-1, keepdims=True))

@@ -51,13 +51,12 @@ def prepare(
     if damaged and (not opened or (existing and not add)):
         _abandon(out)
         raise SourceError("; ".join(damaged))
+    if existing and "shells" not in existing:
+        _abandon(out)
+        raise SourceError(f"{out} lacks {' and '.join(SHELL_NAMES)}, which are new; prepare it again, with --overwrite")
     if existing and add:
         if existing["grid"] != asdict(grid):
             raise SourceError(f"{out} has another energy grid ({existing['grid']}); add with the same --grid options")
-        if "shells" not in existing:
-            raise SourceError(
-                f"{out} lacks {' and '.join(SHELL_NAMES)}, which are new; prepare it again, with --overwrite"
-            )
         there = {source["sha256"] for source in existing["sources"]}
         opened = [source for source in opened if source.sha256 not in there]
     old = existing["sources"] if existing and add else []

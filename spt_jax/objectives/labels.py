@@ -12,7 +12,7 @@ from flax import nnx
 
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import RunError
-from data_pipelines.schema import WORD_BITS, WORDS, Batch, EnergyGrid
+from data_pipelines.schema import SHELL_NAMES, WORD_BITS, WORDS, Batch, EnergyGrid
 from spt_jax.config import LabelsConfig
 from spt_jax.objectives.augment import augment, mix_share
 from spt_jax.scoring.decisions import Decisions
@@ -43,11 +43,13 @@ class Labels:
 
     @classmethod
     def of(cls, config: LabelsConfig, train: Statistics, grid: EnergyGrid) -> Labels:
-        """Raises RunError where no training spectrum has a label that is asked for."""
+        """Raises RunError where no training spectrum has a label that is asked for, or one of a shell that is."""
         tasks = make_tasks(config.descriptors, train)
-        if not tasks:
+        learnt = {task.name for task in tasks}
+        missing = [name for name in config.descriptors if name not in learnt and (name in SHELL_NAMES or not tasks)]
+        if missing:
             raise RunError(
-                f"none of the {train.count} training spectra has a label of {', '.join(config.descriptors)}; "
+                f"none of the {train.count} training spectra has a label of {', '.join(missing)}; "
                 "`spt-jax data card DATASET` shows which labels there are"
             )
         known = {task.name: train.labels[task.name] for task in tasks if task.kind == "class"}

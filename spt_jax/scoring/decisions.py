@@ -31,9 +31,10 @@ FEWEST = 5
 class Decisions:
     """By descriptor; one that is in none of these is answered with the most likely class, or without an interval.
 
-    temperature: divides the logits of a class descriptor, and of the elements of a shell. power, prior: its decision is the argmax of
-    p / prior^power, prior being the (C,) frequencies of its classes in training. halfwidth: in the unit of a
-    regression; value +- halfwidth holds the truth at a random site of a new material with probability `coverage`.
+    temperature: divides the logits of a class descriptor, and those of the elements of a shell. power, prior: the
+    decision of a class is the argmax of p / prior^power, prior being the (C,) frequencies of its classes in training.
+    halfwidth: in the unit of a regression; value +- halfwidth holds the truth at a random site of a new material with
+    probability `coverage`.
     """
 
     coverage: float = 0.9

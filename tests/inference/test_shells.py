@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -20,11 +21,15 @@ from spt_jax.cli import main
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.predict import LIKELY, TOLD
 from spt_jax.reports.report import write_report
+from tests.inference.test_face import RUNS
 from tests.test_cli import fails
 
 ASKED = ("CN", "NN1", "NN2")
 # Neither bands nor graph: these compile fastest.
-SMALL = "--train.epochs 40 --train.learning-rate 0.01 --model.width 8 --model.blocks 1 --model.hidden 32 --model.bands 0 --model.attention none"
+SMALL = (
+    "--train.epochs 40 --train.learning-rate 0.01 --model.width 8 --model.blocks 1 --model.hidden 32 --model.bands 0"
+)
+SMALL += " --model.attention none"
 
 
 @pytest.fixture(scope="module")
@@ -150,5 +155,15 @@ def test_a_dataset_without_them_says_so(tmp_path, capsys):
     main(["prepare", str(source), "--out", str(tmp_path / "set"), "--workers", "1"])
     assert "masked    no structure" in (tmp_path / "set" / "data_card.txt").read_text()
     places = ("--data", str(tmp_path / "set"), "--out", str(tmp_path / "run"))
-    words = fails(capsys, "train", "tiny", *places, "--objective.descriptors", "NN2")
-    assert "has a label of NN2" in words
+    words = fails(capsys, "train", "tiny", *places, "--objective.descriptors", "CN", "NN2")
+    assert "has a label of CN, NN2" in words, "it has none at all"
+
+
+def test_a_dataset_from_before_they_were_labels_says_so(tmp_path, capsys):
+    """It trains on all that it has; but it is not to grow, for its old spectra would be without them."""
+    shutil.copytree(LIBRARY, tmp_path / "set")
+    card = json.loads((tmp_path / "set" / "data_card.json").read_text())
+    del card["shells"]
+    (tmp_path / "set" / "data_card.json").write_text(json.dumps(card))
+    words = fails(capsys, "prepare", str(RUNS), "--out", str(tmp_path / "set"), "--add")
+    assert "lacks NN1 and NN2" in words and len(Dataset(tmp_path / "set").split("test").ids) == 75

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.errors import RunError
 from data_pipelines.schema import (
     DESCRIPTORS,
     LABELS,
@@ -152,3 +153,10 @@ def test_the_loss_of_a_shell_is_the_cross_entropy_of_what_is_said_of_it(shells, 
     expected = -np.log(np.where(truth, said, 1 - said)).sum() / (400 * task.coverage * task.trivial)
     [loss] = task_losses({"NN2": jnp.asarray(output)}, ((shells, jnp.ones(400)),), (task,))
     assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_shell_that_is_asked_for_and_has_no_label_is_refused(train):
+    """It is learnt only where it is named, so whoever names it wants it."""
+    known = Statistics.of(train, {"Cu K": len(train.labels)})
+    with pytest.raises(RunError, match=r"has a label of NN2;"):
+        Labels.of(LabelsConfig(descriptors=("CN", "NN2")), known, EnergyGrid(points=20))
