@@ -30,9 +30,9 @@ PIECE_ROWS = 4096
 class LabelStatistics:
     """Of one descriptor, over the examples that have it.
 
-    counts: (C,) int64 examples of each of `Descriptor.classes`; empty for a regression; of the elements of a shell (Z, Z),
-    examples of each absorber with each element there, and in column 0 all that are labelled. mean: of a regression, and
-    scatter, the sum of squared deviations, in its unit; else 0.
+    counts: (C,) int64 examples of each of `Descriptor.classes`; empty for a regression; of the elements of a shell
+    (Z, Z), examples of each absorber with each element there, and in column 0 all that are labelled. mean: of a
+    regression, and scatter, the sum of squared deviations, in its unit; else 0.
     """
 
     count: int

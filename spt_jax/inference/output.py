@@ -65,7 +65,7 @@ def _entry(name: str, v: Value) -> dict:
 
 
 def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """One row for each file and descriptor, of a shell for each element that may be there, and one for a file with an error.
+    """One row for each file and descriptor, of a shell for each element that may be there; and one for each error.
 
     probability: of the class or the element named; low, high: ends of the interval of a value.
     """

@@ -41,8 +41,8 @@ class Value:
 
     value: a class, or a number in `unit`, or of a shell the symbols of the elements that are likelier there than not,
     likeliest first. probabilities: calibrated, by class; empty for others. interval: lowest and highest number, in
-    the unit, that hold the truth with the coverage of the model's decisions, 90 %; None for others. elements: of a shell,
-    symbol -> calibrated probability of each element of 5 % or more, likeliest first.
+    the unit, that hold the truth with the coverage of the model's decisions, 90 %; None for others. elements: of a
+    shell, symbol -> calibrated probability of each element of 5 % or more, likeliest first.
     """
 
     value: float | int | tuple[str, ...]

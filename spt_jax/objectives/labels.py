@@ -136,7 +136,7 @@ def _cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float) -> jax
 
 
 def _cross_entropies(logits: jax.Array, words: jax.Array, task: Task, smoothing: float) -> jax.Array:
-    """(B,) of the elements of a shell, each in it or not. Smoothed towards their shares: all but a few are never there."""
+    """(B,) of the elements of a shell, each in it or not. Smoothed towards their shares: most are hardly ever there."""
     word, bit = np.divmod(np.array(task.elements), WORD_BITS)
     present = words.astype(jnp.int32)[:, word] >> bit & 1
     target = (1 - smoothing) * present + smoothing * np.array(task.shares, np.float32)

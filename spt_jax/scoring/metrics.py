@@ -51,10 +51,10 @@ def score_values(truth: np.ndarray, values: np.ndarray) -> dict[str, float | Non
 
 
 def score_elements(truth: np.ndarray, probabilities: np.ndarray) -> dict:
-    """ELEMENT_SCORES of N >= 1 sites, and `elements`: of each that is at one of them its sites and its average precision.
+    """ELEMENT_SCORES of N >= 1 sites, and `elements`: of each at one of them its sites and its average precision.
 
-    truth: (N, Z) bool, is the element in the shell? probabilities: (N, Z). Micro: of all pairs of site and element in one
-    list; None where all shells are empty. Macro: the mean of the elements at COMMON sites or more; None without one.
+    truth: (N, Z) bool, is the element in the shell? probabilities: (N, Z). Micro: of all pairs of site and element in
+    one list; None where all shells are empty. Macro: the mean of the elements at COMMON sites or more; None without one.
     """
     sites = truth.sum(axis=0)
     found = {

@@ -129,6 +129,7 @@ def test_the_mean_of_two_and_an_exported_file_answer_alike(run, model, batch, tm
     main(["export", str(run), "--out", str(tmp_path / "model.spt")])
     alone = spt_jax.load(tmp_path / "model.spt")
     assert alone.blueprint.tasks == model.blueprint.tasks
+    assert [task.keys() & {"elements"} for task in model.blueprint.to_json()["tasks"]] == [set(), *[{"elements"}] * 2]
     for name in ("NN1", "NN2"):
         np.testing.assert_allclose(both[name], said[name], atol=1e-5)
         own = alone.decisions.probabilities(alone.answers(batch.spectrum, batch.atomic_number))
