@@ -18,6 +18,8 @@ from data_pipelines.errors import RunError
 from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.schema import SYMBOLS, shell_labels
 from spt_jax.cli import main
+from spt_jax.explain import ablation
+from spt_jax.explain.explanation import groups
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.predict import LIKELY, TOLD
 from spt_jax.reports.report import write_report
@@ -140,6 +142,12 @@ def test_the_report_has_their_scores(run, model):
     dataset = Dataset(LIBRARY)
     write_report(run, spt_jax.evaluate(model, dataset), model.blueprint, dataset)
     assert "elements in the second shell" in (run / "report.html").read_text()
+
+
+def test_explanations_leave_them_out(model, batch):
+    assert [task.name for task in model.blueprint.tasks if groups(task, batch)] == ["CN"]
+    scores, _ = ablation.losses(model.answers, batch, [], 0, lambda done, total: None)
+    assert list(scores) == ["CN"]
 
 
 def test_a_dataset_without_them_says_so(tmp_path, capsys):

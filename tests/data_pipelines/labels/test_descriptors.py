@@ -10,8 +10,20 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from pymatgen.symmetry.groups import PointGroup
 
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.labels.descriptors import MAX_INEQUIVALENT_SITES, ORDERS, Surroundings, describe
-from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, SYMBOLS, WORDS, column_of, descriptor, members
+from data_pipelines.library import LIBRARY
+from data_pipelines.schema import (
+    DESCRIPTORS,
+    NAMES,
+    SHELL_NAMES,
+    SYMBOLS,
+    WORDS,
+    column_of,
+    descriptor,
+    members,
+    shell_labels,
+)
 
 
 def labels_of(structure: Structure, site: int, known=None) -> tuple[dict[str, float], dict[str, str]]:
@@ -56,6 +68,18 @@ def test_elements_of_the_shells_by_pymatgen_alone(run, site, runs):
     for name, shell in (("NN1", first), ("NN2", second)):
         [present] = members(labels[column_of(name) :][:WORDS][None])
         assert {SYMBOLS[z] for z in present.nonzero()[0]} == {structure[i].specie.symbol for i, _ in shell}
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_shells_agree_with_the_counts_of_every_site_of_the_library(split):
+    """Oxygen is in the first shell where some neighbour is one, and the second is empty where it counts none."""
+    batch = Dataset(LIBRARY).split(split).batch
+    first, second = (shell_labels(batch, name)[1] for name in SHELL_NAMES)
+    told = batch.mask[:, NAMES.index("OCN")]
+    oxygens, beyond = (batch.labels[:, NAMES.index(name)] for name in ("OCN", "CN2"))
+    np.testing.assert_array_equal(first[told, 8], oxygens[told] > 0)
+    np.testing.assert_array_equal(second.any(axis=1), beyond > 0)
+    assert first.any(axis=1).all() and len(first) == len(second) == len(batch.labels)
 
 
 def test_a_lonely_site_has_no_shells():
