@@ -104,7 +104,7 @@ class Pymatgen:
 
 def shared(structure: Structure, sites: list[int]) -> np.ndarray:
     around = Surroundings(structure)
-    return np.stack([describe(around, site)[0] for site in sites])
+    return np.stack([describe(around, site)[0][: len(DESCRIPTORS)] for site in sites])
 
 
 def kept(structure: Structure, sites: list[int]) -> np.ndarray:

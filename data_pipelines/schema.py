@@ -2,11 +2,12 @@
 
 Everything that depends on *which* descriptors exist (labels, masks, heads, losses,
 metrics, printed tables) follows from `DESCRIPTORS`. A fork adds a descriptor with one row
-here and one function in `descriptors.py`.
+here and one function in `descriptors.py`. `SHELLS` are those whose label is a set of elements.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -47,7 +48,7 @@ class Descriptor:
     """
 
     name: str
-    kind: Literal["class", "regression"]
+    kind: Literal["class", "regression", "elements"]
     unit: str
     sites: tuple[SiteKind, ...]
     meaning: str
@@ -87,12 +88,31 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
 
 NAMES: tuple[str, ...] = tuple(d.name for d in DESCRIPTORS)
 
+# Learnt only where they are asked for by name.
+SHELLS: tuple[Descriptor, ...] = (
+    Descriptor("NN1", "elements", "", BOTH, "elements among the first neighbours"),
+    Descriptor("NN2", "elements", "", BOTH, "elements in the second shell"),
+)
+
+SHELL_NAMES: tuple[str, ...] = tuple(d.name for d in SHELLS)
+
+# float32 holds whole numbers below 2^24, so a set of elements is so many of them: bit b of word w is Z = 24 w + b.
+WORD_BITS = 24
+WORDS = -(-len(SYMBOLS) // WORD_BITS)
+LABELS = len(DESCRIPTORS) + len(SHELLS) * WORDS
+"""Columns of labels: one of each of DESCRIPTORS, then the words of each of SHELLS."""
+
 
 def descriptor(name: str) -> Descriptor:
-    for d in DESCRIPTORS:
+    for d in (*DESCRIPTORS, *SHELLS):
         if d.name == name:
             return d
-    raise ValueError(f"unknown descriptor {name!r}; known: {', '.join(NAMES)}")
+    raise ValueError(f"unknown descriptor {name!r}; known: {', '.join((*NAMES, *SHELL_NAMES))}")
+
+
+def column_of(name: str) -> int:
+    """Of its label, or of the first word of it."""
+    return NAMES.index(name) if name in NAMES else len(NAMES) + WORDS * SHELL_NAMES.index(name)
 
 
 # Anchors of the energy grid: one fixed energy per element, so that a chemical shift stays in the
@@ -162,8 +182,9 @@ class Batch(NamedTuple):
     """All that training sees of the data.
 
     spectrum: (B, L) float32, NaN at energies that are not known. atomic_number: (B,) int32.
-    labels: (B, D) float32; a class label is the *index* into `Descriptor.classes`, a regression
-    label is in its unit; 0 where masked. mask: (B, D) bool, True where the label exists.
+    labels: (B, LABELS) float32; a class label is the *index* into `Descriptor.classes`, a regression
+    label is in its unit, a set of elements is WORDS words; 0 where masked. mask: (B, LABELS) bool,
+    True where the label exists. A batch without sets may end with those of DESCRIPTORS.
     """
 
     spectrum: np.ndarray
@@ -173,7 +194,7 @@ class Batch(NamedTuple):
 
 
 def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, D) stored labels -> (N, D) Batch labels and mask. A class value missing from the table is an error.
+    """(N, D) stored labels -> (N, LABELS) Batch labels and mask. A class value missing from the table is an error.
 
     >>> labels = np.full((1, len(NAMES)), np.nan)
     >>> labels[0, [NAMES.index("CN"), NAMES.index("MBL")]] = 4, 1.95
@@ -181,6 +202,7 @@ def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> encoded[mask]  # 4 is the fourth class of CN
     array([3.  , 1.95], dtype=float32)
     """
+    labels = widened(labels)
     mask = np.isfinite(labels)
     encoded = np.where(mask, labels, 0).astype(np.float32)
     for column, d in enumerate(DESCRIPTORS):
@@ -193,3 +215,39 @@ def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 raise ValueError(f"{d.name} label {values[~known][0]} is not among its classes")
             encoded[present, column] = index
     return encoded, mask
+
+
+def widened(labels: np.ndarray) -> np.ndarray:
+    """(N, LABELS) of stored labels; of a dataset from before there were SHELLS, which has none of them, too."""
+    if labels.shape[1] != len(DESCRIPTORS):
+        return labels
+    return np.pad(labels, ((0, 0), (0, LABELS - len(DESCRIPTORS))), constant_values=np.nan)
+
+
+def words_of(atomic_numbers: Iterable[int]) -> np.ndarray:
+    """A set of elements -> (WORDS,) float32. Raises ValueError for one that is not in SYMBOLS.
+
+    >>> members(words_of({8, 29})[None])[0].nonzero()[0].tolist()
+    [8, 29]
+    """
+    words = [0] * WORDS
+    for number in set(atomic_numbers):
+        if not 0 < number < len(SYMBOLS):
+            raise ValueError(f"no element {number}")
+        words[number // WORD_BITS] |= 1 << number % WORD_BITS
+    return np.array(words, np.float32)
+
+
+def members(words: np.ndarray) -> np.ndarray:
+    """(N, WORDS) words -> (N, Z) bool: is the element of this atomic number in the set?"""
+    bits = words.astype(np.int64)[:, :, None] >> np.arange(WORD_BITS) & 1
+    return bits.reshape(len(words), WORDS * WORD_BITS)[:, : len(SYMBOLS)].astype(bool)
+
+
+def shell_labels(rows: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) which rows have the set of a shell, and (n, Z) `members` of those that have it."""
+    column = column_of(name)
+    if rows.labels.shape[1] < LABELS:
+        return np.zeros(len(rows.labels), bool), np.zeros((0, len(SYMBOLS)), bool)
+    known = np.asarray(rows.mask[:, column])
+    return known, members(np.asarray(rows.labels)[known, column : column + WORDS])

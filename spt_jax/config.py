@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from data_pipelines.errors import RunError
 from data_pipelines.ranges import Range, check
-from data_pipelines.schema import DESCRIPTORS, NAMES
+from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES
 
 BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
 BandMode = Literal["per_sample", "batch", "fixed"]
@@ -113,7 +113,8 @@ class LabelsConfig:
     """What is learnt: the labels of a spectrum, from copies of it as a detector might have seen it."""
 
     descriptors: tuple[str, ...] = tuple(d.name for d in DESCRIPTORS)
-    """Descriptors to learn: all (joint mode), or any subset (expert mode)."""
+    """Descriptors to learn: all (joint mode), or any subset (expert mode). NN1 and NN2, the elements of the two shells,
+    only where they are named."""
     label_smoothing: Share = 0.05
     noise: Amount = 0.005
     """Largest sigma of the Gaussian noise added to mu, in edge steps; each spectrum draws its own up to it."""
@@ -134,9 +135,10 @@ class LabelsConfig:
         check(self)
         if not self.descriptors:
             raise RunError("at least one descriptor is needed")
-        unknown = set(self.descriptors) - set(NAMES)
+        known = (*NAMES, *SHELL_NAMES)
+        unknown = set(self.descriptors) - set(known)
         if unknown:
-            raise RunError(f"unknown descriptor {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
+            raise RunError(f"unknown descriptor {', '.join(sorted(unknown))}; known: {', '.join(known)}")
 
 
 Schedule = Literal["cosine", "stable", "constant"]

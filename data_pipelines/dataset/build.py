@@ -19,7 +19,7 @@ from data_pipelines.dataset.chunks import Beam
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DamagedSource, SourceError
 from data_pipelines.readers.sources import Source, open_source
-from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, EnergyGrid
+from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SHELL_NAMES, SHELLS, EnergyGrid
 
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
 RECIPE = 2
@@ -50,6 +50,9 @@ def prepare(
     if damaged and (not opened or (existing and not add)):
         _abandon(out)
         raise SourceError("; ".join(damaged))
+    if existing and "shells" not in existing:
+        _abandon(out)
+        raise SourceError(f"{out} lacks {' and '.join(SHELL_NAMES)}, which are new; prepare it again, with --overwrite")
     if existing and add:
         if EnergyGrid(**existing["grid"]) != grid:
             raise SourceError(f"{out} has another energy grid ({existing['grid']}); add with the same --grid options")
@@ -121,7 +124,7 @@ def _describe(source: Source) -> dict:
 
 def _key(name: str, sha256: str, grid: EnergyGrid) -> str:
     """Same key, same records: source, grid with its anchors, and descriptor table."""
-    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in DESCRIPTORS]
+    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in (*DESCRIPTORS, *SHELLS)]
     text = json.dumps([RECIPE, name, sha256, grid.stated(), list(REFERENCE_ENERGY_EV.items()), table])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -15,7 +15,17 @@ import pyarrow.compute as pc
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
-from data_pipelines.schema import DESCRIPTORS, SITE_KINDS, EnergyGrid, site_kind
+from data_pipelines.schema import (
+    DESCRIPTORS,
+    SHELLS,
+    SITE_KINDS,
+    SYMBOLS,
+    WORDS,
+    EnergyGrid,
+    column_of,
+    members,
+    site_kind,
+)
 
 if TYPE_CHECKING:  # imports more than reading a card needs
     from data_pipelines.dataset.staging import Staged
@@ -72,6 +82,14 @@ def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint:
             }
             for column, d in enumerate(DESCRIPTORS)
         },
+        "shells": {
+            d.name: {
+                kind: _occurrence(labels[kinds == kind][:, column_of(d.name) :][:, :WORDS])
+                for kind in SITE_KINDS
+                if (kinds == kind).any()
+            }
+            for d in SHELLS
+        },
     }
 
 
@@ -81,7 +99,7 @@ def _masked(column) -> dict[str, dict[str, int]]:
     for entry in pc.value_counts(column).to_pylist():
         for name, reason in json.loads(entry["values"]).items():
             counts[name][reason] += entry["counts"]
-    return {d.name: dict(sorted(counts[d.name].items())) for d in DESCRIPTORS}
+    return {d.name: dict(sorted(counts[d.name].items())) for d in (*DESCRIPTORS, *SHELLS)}
 
 
 def _distribution(kind: str, values: np.ndarray) -> dict:
@@ -100,6 +118,14 @@ def _distribution(kind: str, values: np.ndarray) -> dict:
         "std": round(float(values.std()), 6),
         "histogram": {"edges": np.round(edges, 6).tolist(), "counts": counts.tolist()},
     }
+
+
+def _occurrence(words: np.ndarray) -> dict:
+    """How many of the sites have which element in a shell; most frequent first."""
+    words = words[np.isfinite(words).all(axis=1)]
+    counts = members(words).sum(axis=0)
+    found = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    return {"labelled": len(words), "counts": {SYMBOLS[z]: int(counts[z]) for z in found}}
 
 
 def checksums(dataset: Path, files: Sequence[Path]) -> dict[str, str]:
@@ -159,7 +185,7 @@ def as_text(card: dict) -> str:
     lines.append(
         f"leakage   {d['near_duplicate_pairs']} near-duplicate pairs; {d['moved_to_their_family']} examples moved to their family's split"
     )
-    for name, kinds in card["descriptors"].items():
+    for name, kinds in (card["descriptors"] | card.get("shells", {})).items():
         lines += [""] if kinds else []
         for kind, stats in kinds.items():
             lines.append(f"{name:6s} {kind:6s} {stats['labelled']:6d} labelled  {_spread(stats)}")

@@ -23,7 +23,21 @@ from data_pipelines.dataset.data import BlockData, Identified, Split, join
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
-from data_pipelines.schema import DESCRIPTORS, NAMES, REFERENCE_ENERGY_EV, SYMBOLS, Batch, EnergyGrid, encode_labels
+from data_pipelines.schema import (
+    DESCRIPTORS,
+    LABELS,
+    NAMES,
+    REFERENCE_ENERGY_EV,
+    SHELLS,
+    SYMBOLS,
+    WORD_BITS,
+    WORDS,
+    Batch,
+    EnergyGrid,
+    column_of,
+    encode_labels,
+    widened,
+)
 from data_pipelines.spectra.grid import ends_once
 
 # Beside the set, so that it is read through once: its statistics, and which files they are of.
@@ -171,7 +185,7 @@ class RecordBlocks:
         for number, why in _wrong(found, self._grid):
             raise DatasetError(f"{path}: record {start + number} ({found[number]['id']!r}): {why}")
         numbers = [SYMBOLS.index(example["element"]) for example in found]
-        rows = Rows(_stacked(found, "spectrum"), np.array(numbers, np.int32), _stacked(found, "labels"))
+        rows = Rows(_stacked(found, "spectrum"), np.array(numbers, np.int32), _labels(found))
         ids, materials = ([example[name] for example in found] for name in ("id", "material"))
         return rows, Texts(ids, materials, [f"{example['element']} {example['edge']}" for example in found])
 
@@ -189,18 +203,32 @@ def _wrong(examples: list[dict], grid: EnergyGrid) -> Iterator[tuple[int, str]]:
     """Numbers of examples that training would take for something else, and why."""
     for number, example in enumerate(examples):
         lengths = len(example["spectrum"]), len(example["labels"])
-        if lengths != (grid.points, len(NAMES)):
-            yield number, f"{lengths[0]} points and {lengths[1]} labels, expected {grid.points} and {len(NAMES)}"
+        if lengths not in ((grid.points, labels) for labels in (LABELS, len(NAMES))):
+            yield (
+                number,
+                f"{lengths[0]} points and {lengths[1]} labels, expected {grid.points} and {LABELS} or {len(NAMES)}",
+            )
         if (example["element"], example["edge"]) not in REFERENCE_ENERGY_EV:
             yield number, f"no reference energy for the {example['element']} {example['edge']} edge"
     spectra = _stacked(examples, "spectrum")
     common, rest = np.split(spectra, [grid.common], axis=1)
     for number in np.flatnonzero(~(np.isfinite(common).all(axis=1) & ends_once(rest))):
         yield number, "its spectrum is not finite"
-    for d, values in zip(DESCRIPTORS, _stacked(examples, "labels").T, strict=True):
+    for d, values in zip(DESCRIPTORS, _labels(examples).T, strict=False):
         good = np.isin(values, d.classes) if d.classes else (d.plausible[0] <= values) & (values <= d.plausible[1])
         for number in np.flatnonzero(~(good | np.isnan(values))):
             yield number, f"{values[number]:g} is no {d.name}; NaN stands for no label"
+
+    for d in SHELLS:
+        words = _labels(examples)[:, column_of(d.name) :][:, :WORDS]
+        good = (words >= 0) & (words < 2**WORD_BITS) & (words % 1 == 0)
+        for number in np.flatnonzero(~(good.all(axis=1) | np.isnan(words).all(axis=1))):
+            yield number, f"{words[number].tolist()} is no {d.name}; NaN stands for no label"
+
+
+def _labels(examples: list[dict]) -> np.ndarray:
+    """(N, LABELS), whether they end with those of DESCRIPTORS or not."""
+    return np.concatenate([widened(example["labels"][None]) for example in examples])
 
 
 def _stacked(examples: list[dict], name: str) -> np.ndarray:

@@ -32,7 +32,7 @@ from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
-from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid, encode_labels
+from data_pipelines.schema import LABELS, Batch, EnergyGrid, encode_labels, widened
 
 if TYPE_CHECKING:  # imports pymatgen, which reading does not need
     from data_pipelines.dataset.chunks import Beam
@@ -166,7 +166,7 @@ def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
     split, place = np.array(table["split"].to_pylist()), table["row"].to_numpy()
     arrays = {
         "spectrum": np.zeros((len(table), grid.points), np.float32),
-        "labels": np.zeros((len(table), len(DESCRIPTORS)), np.float32),
+        "labels": np.zeros((len(table), LABELS), np.float32),
     }
     for name in SPLITS:
         own = np.flatnonzero(split == name)
@@ -174,7 +174,7 @@ def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
             continue
         source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], name)
         held = blocks.gather(source, blocks.spaced(source))
-        for column, values in (("spectrum", held.spectrum), ("labels", held.labels)):
+        for column, values in (("spectrum", held.spectrum), ("labels", widened(held.labels))):
             arrays[column][own] = values[place[own]]
     missing = pa.array(split == "")
     table = table.select(SCHEMA.names)

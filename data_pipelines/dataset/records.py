@@ -25,7 +25,7 @@ from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
 from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
-from data_pipelines.schema import DESCRIPTORS, NAMES, EnergyGrid, site_kind
+from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
 
 
@@ -33,7 +33,7 @@ from data_pipelines.spectra.grid import all_to_grid
 class Record:
     """What became of one spectrum found in a source: labelled, or dropped for a reason.
 
-    spectrum: (grid.points,) float32, mu with unit edge step; None where dropped. labels: (len(DESCRIPTORS),) float32,
+    spectrum: (grid.points,) float32, mu with unit edge step; None where dropped. labels: (LABELS,) float32,
     NaN where masked. masked: descriptor -> reason. settings: of the calculation, as JSON, "" where the source has none.
     """
 
@@ -125,8 +125,8 @@ def _without_structure(read_site: Callable[[SourceTask, int], Site]) -> Callable
 
 
 def _stated(site: Site) -> tuple[np.ndarray, dict[str, str]]:
-    labels = np.full(len(DESCRIPTORS), np.nan, np.float32)
-    masked = {}
+    labels = np.full(LABELS, np.nan, np.float32)
+    masked = dict.fromkeys(SHELL_NAMES, "no structure")
     for column, d in enumerate(DESCRIPTORS):
         if site_kind(site.element) in d.sites:
             value = site.known.get(d.name)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipelines.dataset import splits
-from data_pipelines.schema import DESCRIPTORS, SYMBOLS, EnergyGrid
+from data_pipelines.schema import LABELS, SYMBOLS, EnergyGrid
 
 TEXTS = ("id", "material", "element", "edge", "settings", "masked", "dropped", "detail")
 SCHEMA = pa.schema({**{name: pa.string() for name in TEXTS}, "kin": pa.list_(pa.string())})
@@ -27,7 +27,7 @@ class Staged:
     """Every record found, source after source.
 
     table: (N,) rows of SCHEMA. source: (N,) index of the record's source. spectra: (N, L) float32 in a file, zero
-    where dropped. labels: (N, D) float32. split: (N,) index into SPLITS, -1 where dropped.
+    where dropped. labels: (N, LABELS) float32. split: (N,) index into SPLITS, -1 where dropped.
     """
 
     table: pa.Table
@@ -57,7 +57,7 @@ def stage(
     """
     total = sum(counts)
     spectra = np.lib.format.open_memmap(folder / "spectra.npy", "w+", np.float32, (total, grid.points))
-    labels = np.full((total, len(DESCRIPTORS)), np.nan, np.float32)
+    labels = np.full((total, LABELS), np.nan, np.float32)
     tables, place = [], 0
     for source in sources:
         for table in source:

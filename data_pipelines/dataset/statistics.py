@@ -20,7 +20,7 @@ import numpy as np
 from data_pipelines.dataset.blocks import REMEDY
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import write_atomic
-from data_pipelines.schema import DESCRIPTORS, Batch, Descriptor
+from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SYMBOLS, Batch, Descriptor, shell_labels
 
 # Rows that are turned into float64 at a time: 5 MB.
 PIECE_ROWS = 4096
@@ -30,8 +30,9 @@ PIECE_ROWS = 4096
 class LabelStatistics:
     """Of one descriptor, over the examples that have it.
 
-    counts: (C,) int64 examples of each of `Descriptor.classes`; empty for a regression. mean: of a regression, and
-    scatter, the sum of squared deviations, in its unit; 0 for a class.
+    counts: (C,) int64 examples of each of `Descriptor.classes`; empty for a regression; of the elements of a shell
+    (Z, Z), examples of each absorber with each element there, and in column 0 all that are labelled. mean: of a
+    regression, and scatter, the sum of squared deviations, in its unit; else 0.
     """
 
     count: int
@@ -122,7 +123,7 @@ class Statistics:
         labels = {}
         for name, own in self.labels.items():
             counts = some(own.counts)
-            number = int(counts.sum() if len(counts) else some(np.int64(own.count)))
+            number = int(_labelled(counts) if len(counts) else some(np.int64(own.count)))
             scatter = own.scatter * number / max(own.count, 1)
             labels[name] = LabelStatistics(number, counts, own.mean, scatter)
         absorbers = {name: int(some(np.int64(own))) for name, own in self.absorbers.items()}
@@ -137,6 +138,8 @@ def _of_piece(rows: Batch) -> Statistics:
         d.name: _of_labels(d, rows.labels[rows.mask[:, column], column].astype(np.float64))
         for column, d in enumerate(DESCRIPTORS)
     }
+    shells = {name: shell_counts(rows, name) for name in SHELL_NAMES}
+    labels |= {name: LabelStatistics(_labelled(counts), counts) for name, counts in shells.items()}
     return Statistics(len(spectrum), {}, *_of_spectra(spectrum), labels)
 
 
@@ -162,6 +165,20 @@ def _of_labels(row: Descriptor, values: np.ndarray) -> LabelStatistics:
         return LabelStatistics(len(values), np.bincount(values.astype(np.int64), minlength=len(row.classes)))
     mean = float(values.mean()) if len(values) else 0.0
     return LabelStatistics(len(values), np.zeros(0, np.int64), mean, float(((values - mean) ** 2).sum()))
+
+
+def shell_counts(rows: Batch, name: str) -> np.ndarray:
+    """(Z, Z) of the elements of a shell, as of LabelStatistics."""
+    known, present = shell_labels(rows, name)
+    present[:, 0] = True  # of every labelled row; there is no element 0
+    counts = np.zeros((len(SYMBOLS), len(SYMBOLS)), np.int64)
+    np.add.at(counts, rows.atomic_number[known], present)
+    return counts
+
+
+def _labelled(counts: np.ndarray) -> int:
+    """Of the counts of a class, or of the elements of a shell."""
+    return int(counts.sum() if counts.ndim == 1 else counts[:, 0].sum())
 
 
 def _both(a: Statistics, b: Statistics) -> Statistics:
@@ -198,6 +215,9 @@ def write(path: Path, splits: Mapping[str, Statistics]) -> None:
         for name, label in own.labels.items():
             moments = np.array([label.count, label.mean, label.scatter])
             arrays[f"{split}/{name}"] = label.counts if len(label.counts) else moments
+            if name in SHELL_NAMES:  # few of all pairs occur: absorber, element, examples
+                pairs = np.nonzero(label.counts)
+                arrays[f"{split}/{name}"] = np.stack([*pairs, label.counts[pairs]])
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     write_atomic(path, buffer.getvalue())
@@ -214,6 +234,9 @@ def read(path: Path, split: str) -> Statistics:
             spectra = pairs, means, _square(scatter, length)
             names, counts = file[f"{split}/absorbers"].tolist(), file[f"{split}/absorber_counts"].tolist()
             labels = {d.name: _read_labels(d, file[f"{split}/{d.name}"]) for d in DESCRIPTORS}
+            # A part from before there were shells has none.
+            stored = {name: file[f"{split}/{name}"] for name in SHELL_NAMES if f"{split}/{name}" in file}
+            labels |= {name: _read_shell(stored.get(name, np.zeros((3, 0), np.int64))) for name in SHELL_NAMES}
             return Statistics(count, dict(zip(names, counts, strict=True)), *spectra, labels)
     except FileNotFoundError:
         raise DatasetError(f"{path}: missing; {REMEDY}") from None
@@ -235,3 +258,10 @@ def _read_labels(row: Descriptor, stored: np.ndarray) -> LabelStatistics:
         return LabelStatistics(int(stored.sum()), stored)
     count, mean, scatter = stored.tolist()
     return LabelStatistics(int(count), np.zeros(0, np.int64), mean, scatter)
+
+
+def _read_shell(stored: np.ndarray) -> LabelStatistics:
+    absorber, element, count = stored
+    counts = np.zeros((len(SYMBOLS), len(SYMBOLS)), np.int64)
+    counts[absorber, element] = count
+    return LabelStatistics(_labelled(counts), counts)

@@ -31,7 +31,7 @@ from data_pipelines.dataset.blocks import REMEDY, SHARD_BLOCKS, Blocks, read_all
 from data_pipelines.dataset.parts import TFDS
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import DatasetError
-from data_pipelines.schema import NAMES, EnergyGrid
+from data_pipelines.schema import LABELS, NAMES, SHELL_NAMES, WORD_BITS, WORDS, EnergyGrid
 
 if TYPE_CHECKING:
     from data_pipelines.dataset.chunks import Beam
@@ -81,7 +81,9 @@ class SptXas(tfds.core.ShardBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=_features(self.grid.points),
-            description="Site-resolved XANES spectra, mu with unit edge step. Labels: " + ", ".join(NAMES),
+            description=f"Site-resolved XANES spectra, mu with unit edge step. Labels: {', '.join(NAMES)}; then "
+            f"{WORDS} numbers each for {', '.join(SHELL_NAMES)}, sets of elements: bit b of number w is Z = "
+            f"{WORD_BITS} w + b.",
         )
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:
@@ -175,19 +177,22 @@ def find(folder: Path) -> Found:
         raise DatasetError(f"{folder}: its files are {kind}; write them with file_format='array_record'")
     shape = getattr(features.get("spectrum"), "shape", ())
     points = shape[0] if len(shape) == 1 and shape[0] else EnergyGrid().points
-    for name, wanted in _features(points).items():
+    for name, feature in _features(points).items():
         own = _told(features[name]) if name in features else "missing"
-        if own != _told(wanted):
-            raise DatasetError(f"{folder}: feature {name!r} is {own}, expected {_told(wanted)}")
+        # Labels may end with those of DESCRIPTORS.
+        wanted = [_told(each) for each in ((_array(len(NAMES)), feature) if name == "labels" else (feature,))]
+        if own not in wanted:
+            raise DatasetError(f"{folder}: feature {name!r} is {own}, expected {' or '.join(wanted)}")
     return Found(points, dict(info.metadata or {}), files)
 
 
 def _features(points: int) -> tfds.features.FeaturesDict:
-    def array(length: int) -> tfds.features.Tensor:
-        return tfds.features.Tensor(shape=(length,), dtype=np.float32)
-
     texts = {name: tfds.features.Text() for name in TEXTS}
-    return tfds.features.FeaturesDict({**texts, "spectrum": array(points), "labels": array(len(NAMES))})
+    return tfds.features.FeaturesDict({**texts, "spectrum": _array(points), "labels": _array(LABELS)})
+
+
+def _array(length: int) -> tfds.features.Tensor:
+    return tfds.features.Tensor(shape=(length,), dtype=np.float32)
 
 
 def _told(feature: tfds.features.FeatureConnector) -> str:

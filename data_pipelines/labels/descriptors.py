@@ -7,7 +7,7 @@ the bond-valence analysis and the symmetry search are found once per structure.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from pymatgen.core import Structure
 
 from data_pipelines.labels.neighbours import FirstNeighbours, Shell
 from data_pipelines.labels.valences import valences
-from data_pipelines.schema import DESCRIPTORS, site_kind
+from data_pipelines.schema import DESCRIPTORS, LABELS, SHELLS, WORDS, column_of, site_kind, words_of
 
 # Cells of more are disordered: which of the many near-equal valence assignments wins is arbitrary there.
 MAX_INEQUIVALENT_SITES = 48
@@ -117,8 +117,8 @@ def coordination(around: Surroundings, site: int) -> float:
     return len(around.neighbours(site).index)
 
 
-def second_coordination(around: Surroundings, site: int) -> float:
-    """Distinct sites (periodic images apart) one bond beyond the first shell."""
+def second_shell(around: Surroundings, site: int) -> set[tuple[int, ...]]:
+    """Distinct sites (periodic images apart) one bond beyond the first shell: index and lattice image."""
 
     def places(shell: Shell, shift: np.ndarray | int = 0) -> set[tuple[int, ...]]:
         return set(map(tuple, np.column_stack([shell.index, shell.image + shift]).tolist()))
@@ -126,7 +126,11 @@ def second_coordination(around: Surroundings, site: int) -> float:
     first = around.neighbours(site)
     inner = {(site, 0, 0, 0)} | places(first)
     outer = (places(around.neighbours(i), image) for i, image in zip(first.index.tolist(), first.image, strict=True))
-    return len(set().union(*outer) - inner)
+    return set().union(*outer) - inner
+
+
+def second_coordination(around: Surroundings, site: int) -> float:
+    return len(second_shell(around, site))
 
 
 def oxygen_coordination(around: Surroundings, site: int) -> float:
@@ -158,6 +162,24 @@ def point_group_order(around: Surroundings, site: int) -> float:
     return around.point_group_order
 
 
+def first_elements(around: Surroundings, site: int) -> np.ndarray:
+    around.bond_lengths(site)  # refuses an empty shell
+    return _elements(around, around.neighbours(site).index.tolist())
+
+
+def second_elements(around: Surroundings, site: int) -> np.ndarray:
+    """A second shell may be empty."""
+    around.bond_lengths(site)
+    return _elements(around, (index for index, *_ in second_shell(around, site)))
+
+
+def _elements(around: Surroundings, sites: Iterable[int]) -> np.ndarray:
+    try:
+        return words_of(around.structure[i].specie.Z for i in sites)
+    except ValueError as error:
+        raise NoLabel(str(error)) from None
+
+
 COMPUTE: dict[str, Callable[[Surroundings, int], float]] = {
     "OS": oxidation_state,
     "CN": coordination,
@@ -170,17 +192,19 @@ COMPUTE: dict[str, Callable[[Surroundings, int], float]] = {
     "MBL": mean_bond_length,
 }
 
+ELEMENTS: dict[str, Callable[[Surroundings, int], np.ndarray]] = {"NN1": first_elements, "NN2": second_elements}
+
 
 def describe(
     around: Surroundings, site: int, known: dict[str, float] | None = None
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """All descriptors of one site: (D,) float32 labels, NaN where there is none, and why: name -> reason.
+    """All descriptors of one site: (LABELS,) float32 labels, NaN where there is none, and why: name -> reason.
 
     `known` holds labels that the source states and that overrule the computed ones, such as the
     charge-balance oxidation state of a mixed-valent cell; NaN there means "no label".
     """
     kind = site_kind(around.structure[site].specie.symbol)
-    labels = np.full(len(DESCRIPTORS), np.nan, np.float32)
+    labels = np.full(LABELS, np.nan, np.float32)
     masked = {}
     for column, d in enumerate(DESCRIPTORS):
         if kind not in d.sites:
@@ -192,6 +216,11 @@ def describe(
             if not d.accepts(value):
                 raise NoLabel("outside the plausible range")
             labels[column] = value
+        except NoLabel as reason:
+            masked[d.name] = str(reason)
+    for d in SHELLS:
+        try:
+            labels[column_of(d.name) :][:WORDS] = ELEMENTS[d.name](around, site)
         except NoLabel as reason:
             masked[d.name] = str(reason)
     return labels, masked

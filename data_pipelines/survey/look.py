@@ -157,8 +157,8 @@ def fair_sample(absorbers: np.ndarray, limit: int) -> np.ndarray:
 
 
 def _in_units(batch: Batch) -> np.ndarray:
-    """(N, D) labels as stored: the value of a class and not its index, NaN where masked."""
-    labels = np.where(batch.mask, batch.labels, np.nan)
+    """(N, D) labels of DESCRIPTORS as stored: the value of a class and not its index, NaN where masked."""
+    labels = np.where(batch.mask, batch.labels, np.nan)[:, : len(DESCRIPTORS)]
     for column, d in enumerate(DESCRIPTORS):
         if d.kind == "class":
             present = batch.mask[:, column]

@@ -13,13 +13,14 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.splits import NEAR_DUPLICATE
 from data_pipelines.files import write_atomic
 from data_pipelines.pages import html
-from data_pipelines.schema import DESCRIPTORS, NAMES, REFERENCE_ENERGY_EV, EnergyGrid, site_kind
+from data_pipelines.schema import DESCRIPTORS, NAMES, REFERENCE_ENERGY_EV, EnergyGrid, descriptor, site_kind
 from data_pipelines.survey import figures
 from data_pipelines.survey.look import FEW, Report, Survey, look, outliers, read
 
 FILE = "data_card.html"
 OUTLIERS = 9
 CLOSEST = 12
+MOST_ELEMENTS = 12  # of a shell that are named
 NAMED = 100  # dropped records and straddling materials that are named; the rest is counted
 
 Drawn = Callable[[str, str], str]
@@ -66,7 +67,7 @@ def as_html(title: str, seen: Survey, card: dict, report: Report = lambda stage,
     sections = (
         ("Contents", "Where the spectra came from, and where they went.", _contents(seen, card)),
         ("Spectra", _SPECTRA + _sampled(seen), _spectra(seen, card, drawn)),
-        ("Descriptors", "What there is to learn, for sites of each kind.", _descriptors(seen, drawn)),
+        ("Descriptors", "What there is to learn, for sites of each kind.", _descriptors(seen, drawn) + _shells(card)),
         ("Label coverage", "Share of the sites of an absorber that carry a label, and how many.", _coverage(seen)),
         ("Outliers", _OUTLIERS + _sampled(seen), _outliers(seen, card, drawn)),
         ("Near duplicates", _DUPLICATES + _sampled(seen), _near_duplicates(seen, card)),
@@ -148,6 +149,17 @@ def _descriptors(seen: Survey, drawn: Drawn) -> str:
         sites = html.sites({kind: len(of) for kind, of in values.items()})
         panels.append(drawn(figures.labels(d, values), f"{html.named(d)}<br>{sites}"))
     return html.panels(panels) + (f"<p>No site has a label of {', '.join(unlabelled)}.</p>" if unlabelled else "")
+
+
+def _shells(card: dict) -> str:
+    """A row for each shell and kind of site, where the dataset has their labels."""
+    rows = []
+    for name, kinds in card.get("shells", {}).items():
+        for kind, found in kinds.items():
+            most = list(found["counts"].items())[:MOST_ELEMENTS]
+            told = "  ".join(f"{symbol} {_per_cent(n / found['labelled'])}" for symbol, n in most)
+            rows.append([f"<b>{name}</b> {descriptor(name).meaning}", kind, found["labelled"], told])
+    return html.table(["shell", "sites", "labelled", f"share of these that have it, of {MOST_ELEMENTS} elements"], rows)
 
 
 def _coverage(seen: Survey) -> str:

@@ -62,8 +62,9 @@ class Predict:
       spt-jax predict run --data dataset --out answers.parquet
 
     A dataset is streamed through all devices into one Parquet file with a row for each spectrum: id, material, split,
-    element, edge, each descriptor with its probability (of a class) or low and high (ends of the interval of a value),
-    and error. After a stop the same command goes on where it was; until it is through, what is done lies in OUT.parts.
+    element, edge, each descriptor with its probability (of a class; of a shell a map from element to probability) or low
+    and high (ends of the interval of a value), and error. After a stop the same command goes on where it was; until it
+    is through, what is done lies in OUT.parts.
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = ""

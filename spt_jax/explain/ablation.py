@@ -58,4 +58,5 @@ def losses(
 
 def _scores(answer: Predictor, batch: Batch, spectrum: np.ndarray) -> dict[str, float]:
     scores = score_answers(answer(spectrum.astype(np.float32), batch.atomic_number), batch)
-    return {name: main for name, score in scores.items() if (main := main_score(score)) is not None}
+    shown = {name: score for name, score in scores.items() if score["kind"] != "elements"}
+    return {name: main for name, score in shown.items() if (main := main_score(score)) is not None}

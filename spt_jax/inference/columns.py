@@ -10,16 +10,21 @@ from data_pipelines.dataset.data import Identified
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import SYMBOLS, descriptor, site_kind
 from data_pipelines.spectra.grid import refused
-from spt_jax.inference.predict import Model
+from spt_jax.inference.predict import Model, elements_of
 from spt_jax.tasks import answers_of
+
+_LIST, _MAP = pa.list_(pa.string()), pa.map_(pa.string(), pa.float32())
 
 
 def schema_of(model: Model) -> pa.Schema:
     """id, material, split, element, edge; then of each descriptor its value and `NAME_probability` of a class, or
-    `NAME_low` and `NAME_high`, the ends of the interval of a number; then `error`, why there are no answers."""
+    `NAME_low` and `NAME_high`, the ends of the interval of a number; of a shell the list of its likely elements and the
+    map from each that may be there to its probability (as of `Value`); then `error`, why there are no answers."""
     fields = [pa.field(name, pa.string()) for name in ("id", "material", "split", "element", "edge")]
     for task in model.blueprint.learnt_tasks:
-        if task.classes:
+        if task.kind == "elements":
+            fields += [pa.field(task.name, _LIST), pa.field(f"{task.name}_probability", _MAP)]
+        elif task.classes:
             fields += [pa.field(task.name, pa.int16()), pa.field(f"{task.name}_probability", pa.float32())]
         else:
             fields += [pa.field(name, pa.float32()) for name in (task.name, f"{task.name}_low", f"{task.name}_high")]
@@ -54,6 +59,12 @@ def table_of(
     for task in model.blueprint.learnt_tasks:
         name, d = task.name, descriptor(task.name)
         nothing = silent | ~np.isin(kinds, d.sites)
+        if task.kind == "elements":
+            said = [None if silent[row] else elements_of(each) for row, each in enumerate(likely[name])]
+            columns[name] = pa.array([each and each.value for each in said], _LIST)
+            chances = [each and list(each.elements.items()) for each in said]
+            columns[f"{name}_probability"] = pa.array(chances, _MAP)
+            continue
         if task.classes:
             chosen = decided[name]
             chance = likely[name][np.arange(len(chosen)), chosen]

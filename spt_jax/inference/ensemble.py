@@ -49,12 +49,19 @@ def together(members: Sequence[Model]) -> Model:
 
 def _mean(task: Task, each: list[tuple[Decisions, jax.Array]], atomic_number: jax.Array) -> jax.Array:
     """(B, ...) head outputs of the members -> the output whose probabilities, or value, are their mean."""
-    if not task.classes:
+    if task.kind == "regression":
         return jnp.mean(jnp.stack([output for _, output in each]), axis=0)
 
+    def temperature(decisions: Decisions) -> jax.Array:
+        return jnp.asarray(decisions.temperatures(task.name), jnp.float32)[atomic_number][:, None]
+
+    if task.kind == "elements":
+        said = [jax.nn.sigmoid((output + task.offset) / temperature(decisions)) for decisions, output in each]
+        mean = jnp.clip(jnp.mean(jnp.stack(said), axis=0), FLOOR, 1 - FLOOR)
+        return jnp.log(mean) - jnp.log1p(-mean) - task.offset
+
     def calibrated(decisions: Decisions, output: jax.Array) -> jax.Array:
-        temperature = jnp.asarray(decisions.temperatures(task.name), jnp.float32)[atomic_number]
-        return jax.nn.softmax(jnp.log(jnp.maximum(jax.nn.softmax(output), FLOOR)) / temperature[:, None])
+        return jax.nn.softmax(jnp.log(jnp.maximum(jax.nn.softmax(output), FLOOR)) / temperature(decisions))
 
     return jnp.log(jnp.maximum(jnp.mean(jnp.stack([calibrated(*one) for one in each]), axis=0), FLOOR))
 

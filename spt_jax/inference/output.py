@@ -21,13 +21,19 @@ def as_table(prediction: Prediction, coverage: float) -> Table:
     table.add_column("descriptor")
     table.add_column("value", justify="right")
     table.add_column("unit")
-    table.add_column(f"class probabilities, {100 * coverage:g} % interval")
+    table.add_column(f"probabilities, {100 * coverage:g} % interval")
     for name, v in prediction.values.items():
-        likely = sorted(v.probabilities.items(), key=lambda item: -item[1])[:4]
-        sure = "  ".join(f"{value}: {100 * p:.0f} %" for value, p in likely if p >= 0.005)
+        told = [*v.elements.items(), *sorted(v.probabilities.items(), key=lambda item: -item[1])[:4]]
+        sure = "  ".join(f"{value}: {100 * p:.0f} %" for value, p in told if p >= 0.005)
         sure = f"{v.interval[0]:.3f} to {v.interval[1]:.3f}" if v.interval else sure
-        table.add_row(name, str(v.value) if v.probabilities else f"{v.value:.3f}", v.unit, sure)
+        table.add_row(name, _said(v), v.unit, sure)
     return table
+
+
+def _said(v: Value) -> str:
+    if isinstance(v.value, tuple):
+        return " ".join(v.value) or "-"
+    return str(v.value) if v.probabilities else f"{v.value:.3f}"
 
 
 def legend(names: Iterable[str]) -> str:
@@ -52,21 +58,26 @@ def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 def _entry(name: str, v: Value) -> dict:
     found: dict = {"value": v.value, "unit": v.unit, "meaning": descriptor(name).meaning}
-    if v.probabilities:
-        found["probabilities"] = {str(value): round(p, 6) for value, p in v.probabilities.items()}
+    chances = v.elements if isinstance(v.value, tuple) else v.probabilities
+    if chances or isinstance(v.value, tuple):
+        found["probabilities"] = {str(value): round(p, 6) for value, p in chances.items()}
     return {**found, "interval": list(v.interval)} if v.interval else found
 
 
 def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """One row for each file and descriptor, and one for a file with an error.
+    """One row for each file and descriptor, of a shell for each element that may be there; and one for each error.
 
-    probability: of the class named; low, high: ends of the interval of a value.
+    probability: of the class or the element named; low, high: ends of the interval of a value.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "absorber", "descriptor", "value", "unit", "probability", "low", "high", "error"])
     for each in predictions:
         for name, v in each.values.items():
+            if isinstance(v.value, tuple):
+                for symbol, p in v.elements.items():
+                    writer.writerow([each.name, each.absorber, name, symbol, v.unit, p, "", "", ""])
+                continue
             sure = [v.probabilities.get(int(v.value), ""), *(v.interval or ("", ""))]
             writer.writerow([each.name, each.absorber, name, v.value, v.unit, *sure, ""])
         if each.error:

@@ -32,20 +32,25 @@ Element = str | int
 # Spectra are answered in pieces of one size, so that one program is compiled whatever their number; of this size,
 # because a core's cache then holds what a step of the network passes to the next (benchmarks/NOTES.md).
 CHUNK = 64
+# Probabilities that an element is in a shell: from which on it is told at all, and from which on it is the answer.
+TOLD, LIKELY = 0.05, 0.5
 
 
 @dataclass(frozen=True)
 class Value:
     """One predicted descriptor.
 
-    value: a class, or a number in `unit`. probabilities: calibrated, by class; empty for a number. interval: lowest and
-    highest number, in the unit, that hold the truth with the coverage of the model's decisions, 90 %; None for a class.
+    value: a class, or a number in `unit`, or of a shell the symbols of the elements that are likelier there than not,
+    likeliest first. probabilities: calibrated, by class; empty for others. interval: lowest and highest number, in
+    the unit, that hold the truth with the coverage of the model's decisions, 90 %; None for others. elements: of a
+    shell, symbol -> calibrated probability of each element of 5 % or more, likeliest first.
     """
 
-    value: float | int
+    value: float | int | tuple[str, ...]
     unit: str
     probabilities: dict[int, float] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
+    elements: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,8 @@ class Model:
             if d.kind == "class":
                 chances = dict(zip(d.classes, likely[d.name][row].tolist(), strict=True))
                 return Value(d.classes[decided[d.name][row]], d.unit, chances)
+            if d.kind == "elements":
+                return elements_of(likely[d.name][row])
             low, high = intervals[d.name][row].tolist() if d.name in intervals else (math.nan, math.nan)
             return Value(float(decided[d.name][row]), d.unit, interval=(low, high) if math.isfinite(low) else None)
 
@@ -218,6 +225,13 @@ class Model:
             {d.name: value(d, row) for d in learnt if site_kind(element) in d.sites}
             for row, element in enumerate(elements)
         ]
+
+
+def elements_of(likely: np.ndarray) -> Value:
+    """What is said of a shell: (Z,) calibrated probabilities of the elements."""
+    order = np.argsort(-likely, kind="stable")
+    told = {SYMBOLS[z]: float(likely[z]) for z in order[: np.count_nonzero(likely >= TOLD)]}
+    return Value(tuple(symbol for symbol, p in told.items() if p >= LIKELY), "", elements=told)
 
 
 def symbol_of(element: Element) -> str:

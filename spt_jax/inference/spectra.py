@@ -127,7 +127,9 @@ def _flat(prediction: Prediction) -> dict[str, object]:
     found: dict[str, object] = {"absorber": prediction.absorber}
     for name, value in prediction.values.items():
         found[name] = value.value
-        if value.probabilities:
+        if isinstance(value.value, tuple):
+            found[f"{name}_probability"] = value.elements
+        elif value.probabilities:
             found[f"{name}_probability"] = value.probabilities[int(value.value)]
         if value.interval:
             found[f"{name}_low"], found[f"{name}_high"] = value.interval

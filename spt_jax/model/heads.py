@@ -20,7 +20,7 @@ HEADS = 1000
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """One descriptor's output: logits over `classes`, or one standardised value where classes is 0."""
+    """One descriptor's output: logits of `classes` classes or elements, or one standardised value where it is 0."""
 
     name: str
     classes: int

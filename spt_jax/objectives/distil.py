@@ -39,14 +39,17 @@ class Teacher:
 
     def check(self, tasks: tuple[Task, ...], train: Statistics, grid: EnergyGrid) -> None:
         """Raises RunError where its answers are no answers to these tasks of this training set."""
-        own = {task.name: task.classes for task in self.tasks}
+        own = {task.name: task for task in self.tasks}
         if grid != self.grid:
             raise RunError(f"teacher {self.name} reads the grid {self.grid}, the training set has {grid}")
         if strange := sorted(set(train.absorbers) - set(self.absorbers)):
             raise RunError(f"teacher {self.name} knows {', '.join(self.absorbers)}, and not {', '.join(strange)}")
         for task in tasks:
-            if own.get(task.name, task.classes) != task.classes:
-                raise RunError(f"teacher {self.name} has {own[task.name]} classes of {task.name}, not {task.classes}")
+            theirs = own.get(task.name, task)
+            if theirs.classes != task.classes:
+                raise RunError(f"teacher {self.name} has {theirs.classes} classes of {task.name}, not {task.classes}")
+            if theirs.elements != task.elements:
+                raise RunError(f"teacher {self.name} has other elements of {task.name} than the training set shows")
         if not own.keys() & {task.name for task in tasks}:
             raise RunError(f"teacher {self.name} answers {', '.join(own)}: none of what is to be learnt")
 
@@ -55,23 +58,35 @@ class Teacher:
     ) -> dict[str, jax.Array]:
         """How far head outputs are from what it says of the same (B, L) spectra, by descriptor that it answers.
 
-        Of classes KL(teacher || network) of calibrated probabilities, of values the squared difference, each in units of
-        a constant prediction's loss, as those of labels are; mean over the rows, zero where a site cannot have it.
+        Of classes KL(teacher || network) of calibrated probabilities, of the elements of a shell its sum, each there or
+        not, of values the squared difference, each in units of a constant prediction's loss, as those of labels are; mean over the rows, zero where a site cannot have it.
         """
         said = jax.lax.stop_gradient(self.network(spectrum, atomic_number))
         own, found = {task.name: task for task in self.tasks}, {}
         for task in tasks:
             if task.name not in own:
                 continue
-            if task.classes:
-                temperature = jnp.asarray(self.temperature[task.name], jnp.float32)[atomic_number]
-                logits = jax.nn.log_softmax(said[task.name] / temperature[:, None])
-                each = (jnp.exp(logits) * (logits - jax.nn.log_softmax(outputs[task.name]))).sum(axis=-1)
+            logits, output = said[task.name], outputs[task.name]
+            if task.kind == "regression":
+                value = logits * own[task.name].std + own[task.name].mean
+                each = (output - (value - task.mean) / task.std) ** 2
             else:
-                value = said[task.name] * own[task.name].std + own[task.name].mean
-                each = (outputs[task.name] - (value - task.mean) / task.std) ** 2
+                temperature = jnp.asarray(self.temperature[task.name], jnp.float32)[atomic_number][:, None]
+                if task.kind == "class":
+                    each = _divergence(logits / temperature, output)
+                else:
+                    there, ours = (logits + own[task.name].offset) / temperature, output + task.offset
+                    # There or not: two classes.
+                    pairs = (jnp.stack([x, jnp.zeros_like(x)], axis=-1) for x in (there, ours))
+                    each = _divergence(*pairs).sum(axis=-1)
             found[task.name] = jnp.where(_has(task.name)[atomic_number], each, 0).mean() / task.trivial
         return found
+
+
+def _divergence(teacher: jax.Array, network: jax.Array) -> jax.Array:
+    """(...) KL(teacher || network) of (..., C) logits."""
+    teacher, network = jax.nn.log_softmax(teacher), jax.nn.log_softmax(network)
+    return (jnp.exp(teacher) * (teacher - network)).sum(axis=-1)
 
 
 def _has(name: str) -> jax.Array:

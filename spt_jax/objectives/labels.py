@@ -12,7 +12,7 @@ from flax import nnx
 
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import RunError
-from data_pipelines.schema import Batch, EnergyGrid
+from data_pipelines.schema import SHELL_NAMES, WORD_BITS, WORDS, Batch, EnergyGrid
 from spt_jax.config import LabelsConfig
 from spt_jax.objectives.augment import augment, mix_share
 from spt_jax.objectives.distil import Teacher
@@ -46,16 +46,19 @@ class Labels:
 
     @classmethod
     def of(cls, config: LabelsConfig, train: Statistics, grid: EnergyGrid, teacher: Teacher | None = None) -> Labels:
-        """Raises RunError where no training spectrum has a label that is asked for, and for a teacher of something else."""
+        """Raises RunError where no training spectrum has a label that is asked for, or one of a shell that is, and for a
+        teacher of something else."""
         tasks = make_tasks(config.descriptors, train)
-        if not tasks:
+        learnt = {task.name for task in tasks}
+        missing = [name for name in config.descriptors if name not in learnt and (name in SHELL_NAMES or not tasks)]
+        if missing:
             raise RunError(
-                f"none of the {train.count} training spectra has a label of {', '.join(config.descriptors)}; "
+                f"none of the {train.count} training spectra has a label of {', '.join(missing)}; "
                 "`spt-jax data card DATASET` shows which labels there are"
             )
         if teacher:
             teacher.check(tasks, train, grid)
-        known = {task.name: train.labels[task.name] for task in tasks if task.classes}
+        known = {task.name: train.labels[task.name] for task in tasks if task.kind == "class"}
         priors = {name: each.counts / each.count for name, each in known.items()}
         return cls(config, tasks, grid, priors, teacher)
 
@@ -120,18 +123,22 @@ def task_losses(
     `labelled` holds batches of labels for the same outputs with the (B,) weight of each row: one with weights 1,
     or the two sides of a mixture. Each loss is the cross entropy or squared standardised error summed over labelled
     rows, divided by the number of labels expected in a batch and by the cost of a constant prediction: 1 means
-    "knows nothing" for every descriptor, so none outweighs another by scale, number of classes or coverage.
+    "knows nothing" for every descriptor, so none outweighs another by scale, number of classes or coverage. Of the
+    elements of a shell the cross entropies are summed.
     """
     losses = []
     for task in tasks:
         total = 0.0
         for batch, weight in labelled:
-            label = batch.labels[:, task.column]
-            each = (
-                _cross_entropy(outputs[task.name], label, label_smoothing)
-                if task.classes
-                else (outputs[task.name] - (label - task.mean) / task.std) ** 2
-            )
+            label, output = batch.labels[:, task.column], outputs[task.name]
+            match task.kind:
+                case "class":
+                    each = _cross_entropy(output, label, label_smoothing)
+                case "regression":
+                    each = (output - (label - task.mean) / task.std) ** 2
+                case "elements":
+                    words = batch.labels[:, task.column : task.column + WORDS]
+                    each = _cross_entropies(output, words, task, label_smoothing)
             total += (weight * jnp.where(batch.mask[:, task.column], each, 0)).sum()
         losses.append(total / (len(label) * task.coverage * task.trivial))
     return jnp.stack(losses)
@@ -141,3 +148,12 @@ def _cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float) -> jax
     classes = logits.shape[-1]
     target = (1 - smoothing) * jax.nn.one_hot(label.astype(jnp.int32), classes) + smoothing / classes
     return -(target * jax.nn.log_softmax(logits)).sum(axis=-1)
+
+
+def _cross_entropies(logits: jax.Array, words: jax.Array, task: Task, smoothing: float) -> jax.Array:
+    """(B,) of the elements of a shell, each in it or not. Smoothed towards their shares: most are hardly ever there."""
+    word, bit = np.divmod(np.array(task.elements), WORD_BITS)
+    present = words.astype(jnp.int32)[:, word] >> bit & 1
+    target = (1 - smoothing) * present + smoothing * np.array(task.shares, np.float32)
+    logits = logits + task.offset
+    return (jax.nn.softplus(logits) - target * logits).sum(axis=-1)

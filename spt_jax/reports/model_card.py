@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.dataset.loading import Dataset
-from data_pipelines.schema import NAMES, SYMBOLS, Batch, EnergyGrid, descriptor
+from data_pipelines.schema import SYMBOLS, Batch, EnergyGrid, column_of, descriptor
 from spt_jax.config import PeerConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.predict import Model
@@ -78,7 +78,7 @@ def _kind(member: Model) -> str:
 
 def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:
     """Absorber -> descriptor -> its scores on the test sites, and low and high, the middle 95 % of the main one; of a
-    value also the coverage of its intervals."""
+    value also the coverage of its intervals; of the elements of a shell without these."""
     found = evaluate(model, dataset, "test")
     absorbers, materials = np.array(found.split.absorbers), np.array(found.split.materials)
     answers, scores = answers_of(found.outputs, model.blueprint.learnt_tasks), {}
@@ -88,11 +88,15 @@ def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:
         batch = Batch(*(each[rows] for each in found.split.batch))
         own = {}
         for name, each in score_answers({n: a[rows] for n, a in answers.items()}, batch, model.decisions).items():
-            d, known = descriptor(name), batch.mask[:, NAMES.index(name)]
+            d, column = descriptor(name), column_of(name)
+            known = batch.mask[:, column]
             group = materials[rows][known]
             if len(group) < FEWEST_SITES or len(set(group)) < FEWEST_MATERIALS or main_score(each) is None:
                 continue
-            truth, said = batch.labels[known, NAMES.index(name)], found.decided[name][rows][known]
+            if d.kind == "elements":
+                own[name] = {"main": main_score(each), **each}
+                continue
+            truth, said = batch.labels[known, column], found.decided[name][rows][known]
             low, high = middle(resampled_scores(d, truth, said, group, draws(group)))
             own[name] = {"main": main_score(each), "low": low, "high": high, **each}
             if name in intervals:

@@ -22,7 +22,7 @@ from spt_jax.reports.trivial import trivial_answers
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.folder import REPORT, read_log
 from spt_jax.scoring.metrics import main_score, score_answers
-from spt_jax.scoring.names import CLASS_SCORES, VALUE_SCORES, WORDS
+from spt_jax.scoring.names import CLASS_SCORES, ELEMENT_SCORES, VALUE_SCORES, WORDS
 
 _SCORES = (
     "On the {split} split, whose materials training never saw. Classes: {classes}. Small, beside each score: what one "
@@ -41,7 +41,7 @@ MOST = 100_000
 def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint, dataset: Dataset) -> None:
     """Write `run`/report.html. `evaluation`: of a split of `dataset`."""
     metrics, split = evaluation.metrics, evaluation.split
-    classes = {task.name: evaluation.decided[task.name] for task in blueprint.learnt_tasks if task.classes}
+    classes = {task.name: evaluation.decided[task.name] for task in blueprint.learnt_tasks if task.kind == "class"}
     trivial = _trivial(evaluation, dataset.split("train", MOST).batch)
     log = read_log(run)
     sections = [
@@ -81,7 +81,7 @@ def _trivial(evaluation: Evaluation, train: Batch) -> dict[str, dict[str, dict]]
 
 def _scores(metrics: dict, trivial: dict) -> str:
     tables = ""
-    for of, names in (("class", CLASS_SCORES), ("regression", VALUE_SCORES)):
+    for of, names in (("class", CLASS_SCORES), ("regression", VALUE_SCORES), ("elements", ELEMENT_SCORES)):
         rows = []
         for kind, part in metrics["sites"].items():
             for name, found in part["descriptors"].items():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipelines.schema import DESCRIPTORS, Batch, Descriptor
-from spt_jax.scoring.decide import class_prior
+from data_pipelines.dataset.statistics import shell_counts
+from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, Batch, Descriptor
+from spt_jax.scoring.decide import class_prior, element_prior
 from spt_jax.tasks import Answers
 
 
 def trivial_answers(train: Batch, batch: Batch) -> Answers:
-    """For each row of `batch` the frequencies of the classes, or the mean, of the training labels of its element.
+    """For each row of `batch` the frequencies of the classes or of the elements of a shell, or the mean, of the training
+    labels of its element.
 
     Of all elements where its own has no label; a descriptor without any training label has no answer.
     """
@@ -24,6 +26,10 @@ def trivial_answers(train: Batch, batch: Batch) -> Answers:
         for element in np.unique(elements):
             found[batch.atomic_number == element] = _usual(d, labels[elements == element])
         answers[d.name] = found
+    for name in SHELL_NAMES:
+        counts = shell_counts(train, name)
+        if counts.any():
+            answers[name] = element_prior(counts, batch.atomic_number)
     return answers
 
 

@@ -18,6 +18,8 @@ from spt_jax.tasks import Task
 Network = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
 """(B, L) spectra on the grid and (B,) atomic numbers -> (B, ...) output of each head, and "bands"; as SPT itself."""
 
+_OF_SHELLS = ("elements", "shares")
+
 if TYPE_CHECKING:
     from flax import nnx
 
@@ -68,7 +70,7 @@ class Blueprint:
             grid=grid,
             absorbers=tuple(sorted(train.absorbers)),
             tasks=tasks,
-            classes={task.name: descriptor(task.name).classes for task in tasks if task.classes},
+            classes={task.name: descriptor(task.name).classes for task in tasks if task.kind == "class"},
             spectrum_mean=tuple(train.mean.tolist()),
             spectrum_std=tuple(train.std.tolist()),
             dataset=dataset,
@@ -76,7 +78,13 @@ class Blueprint:
         )
 
     def to_json(self) -> dict:
-        return {**asdict(self), "decisions": self.decisions and self.decisions.to_json()}
+        """What is only of shells stands there where there is one: all others can be read by versions that know none."""
+        document = {**asdict(self), "decisions": self.decisions and self.decisions.to_json()}
+        for task in document["tasks"]:
+            for name in _OF_SHELLS:
+                if not task[name]:
+                    del task[name]
+        return document
 
     @classmethod
     def from_json(cls, document: dict) -> Blueprint:
@@ -89,7 +97,7 @@ class Blueprint:
         made = {
             "model": (PeerConfig if "kind" in found["model"] else ModelConfig)(**found["model"]),
             "grid": EnergyGrid(**found["grid"]),
-            "tasks": tuple(Task(**task) for task in found["tasks"]),
+            "tasks": tuple(map(_task, found["tasks"])),
             "classes": classes,
             "execution": ExecutionConfig(**found["execution"]),
             "decisions": found["decisions"] and Decisions.from_json(found["decisions"]),
@@ -124,6 +132,11 @@ class Blueprint:
             return nnx.split(model, nnx.Param, ...)
 
         return init
+
+
+def _task(document: dict) -> Task:
+    """Tuples again of what JSON has as lists; tasks from before there were shells have none."""
+    return Task(**{**document, **{name: tuple(document.get(name, ())) for name in _OF_SHELLS}})
 
 
 def network_class(model: ModelConfig | PeerConfig) -> type[nnx.Module]:

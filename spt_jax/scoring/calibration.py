@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, logit, softmax
 
 from spt_jax.scoring.probabilities import FLOOR
 
@@ -62,6 +62,23 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def with_temperature(probabilities: np.ndarray, t: float) -> np.ndarray:
     """(N, C) softmax of the logits over `t` (Guo et al. 2017). The most likely class stays."""
     return softmax(_logits(probabilities) / t, axis=1)
+
+
+def fit_temperature_each(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """As of `fit_temperature`, of (N, Z) probabilities that are each of a yes or no, and of (N, Z) bool."""
+    possible = probabilities > 0
+    logits, truth = logit(np.clip(probabilities[possible], FLOOR, 1 - FLOOR, dtype=np.float64)), truth[possible]
+
+    def loss(log_t: float) -> float:
+        scaled = logits / np.exp(log_t)
+        return np.mean(np.logaddexp(0, scaled) - truth * scaled)
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
+
+
+def with_temperature_each(probabilities: np.ndarray, t: float) -> np.ndarray:
+    """(N, Z) with the temperature of `fit_temperature_each`; what is impossible stays so."""
+    return np.where(probabilities > 0, expit(logit(np.clip(probabilities, FLOOR, 1 - FLOOR, dtype=np.float64)) / t), 0)
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:

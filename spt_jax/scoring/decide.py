@@ -32,6 +32,15 @@ def class_priors(train: Batch) -> dict[str, np.ndarray]:
     }
 
 
+def element_prior(counts: np.ndarray, atomic_number: np.ndarray) -> np.ndarray:
+    """(N, Z) how often each element was in a shell of these (N,) absorbers; of all where training had none of one.
+
+    counts: (Z, Z) of training labels, as of `LabelStatistics`.
+    """
+    found = np.where(counts[:, :1] > 0, counts, counts.sum(axis=0))[atomic_number]
+    return np.where(np.arange(counts.shape[1]) > 0, found / found[:, :1], 0)
+
+
 def weights(prior: np.ndarray, alpha: float) -> np.ndarray:
     """(C,) prior^-alpha, the factors of the probabilities; 0 for a class never seen, so that it is never chosen."""
     seen = prior > 0

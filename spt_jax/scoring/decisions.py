@@ -10,8 +10,14 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from data_pipelines.schema import DESCRIPTORS, SYMBOLS, Batch, descriptor
-from spt_jax.scoring.calibration import conformal_halfwidth, fit_temperature, with_temperature
+from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SHELLS, SYMBOLS, Batch, descriptor, shell_labels
+from spt_jax.scoring.calibration import (
+    conformal_halfwidth,
+    fit_temperature,
+    fit_temperature_each,
+    with_temperature,
+    with_temperature_each,
+)
 from spt_jax.scoring.decide import decide, fit_alpha
 from spt_jax.tasks import Answers
 
@@ -25,7 +31,7 @@ ENOUGH = 20
 
 @dataclass(frozen=True)
 class Sureness:
-    """By descriptor, how sure answers are. temperature: divides the logits of a class descriptor. halfwidth: in the unit
+    """By descriptor, how sure answers are. temperature: divides the logits of a class descriptor, and those of the elements of a shell. halfwidth: in the unit
     of a regression; value +- halfwidth holds the truth at a random site of a new material with probability `coverage`.
     """
 
@@ -77,6 +83,11 @@ class Decisions(Sureness):
                 prior = np.asarray(priors[d.name], np.float64)
                 found.prior[d.name] = tuple(prior.tolist())
                 found.power[d.name] = fit_alpha(own, labels.astype(int), prior, group[known])
+        for d in SHELLS:
+            labelled, present = shell_labels(batch, d.name)
+            known = np.isin(np.flatnonzero(labelled), rows)
+            if d.name in answers and len(np.unique(group[labelled][known])) >= FEWEST:
+                found.temperature[d.name] = fit_temperature_each(answers[d.name][labelled][known], present[known])
         for symbol in [symbol for symbol, own in found.of_element.items() if own == Sureness()]:
             del found.of_element[symbol]
         return found
@@ -122,7 +133,9 @@ class Decisions(Sureness):
         atomic_number: (N,), of the absorbers.
         """
         scaled = {
-            name: with_temperature(answers[name], self.temperatures(name)[atomic_number][:, None])
+            name: (with_temperature_each if name in SHELL_NAMES else with_temperature)(
+                answers[name], self.temperatures(name)[atomic_number][:, None]
+            )
             for name in self._named("temperature")
             if name in answers
         }

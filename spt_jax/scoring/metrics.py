@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from data_pipelines.schema import DESCRIPTORS, Batch
+from data_pipelines.schema import DESCRIPTORS, SHELLS, SYMBOLS, Batch, shell_labels
 from spt_jax.scoring.calibration import ece
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.f1 import class_f1, weighted_f1
 from spt_jax.scoring.names import COMMON, MAIN_SCORE
-from spt_jax.scoring.probabilities import brier, nll
+from spt_jax.scoring.probabilities import average_precision, brier, nll
 from spt_jax.tasks import Answers, Task, answers_of
 
 
@@ -50,9 +50,28 @@ def score_values(truth: np.ndarray, values: np.ndarray) -> dict[str, float | Non
     }
 
 
+def score_elements(truth: np.ndarray, probabilities: np.ndarray) -> dict:
+    """ELEMENT_SCORES of N >= 1 sites, and `elements`: of each at one of them its sites and its average precision.
+
+    truth: (N, Z) bool, is the element in the shell? probabilities: (N, Z). Micro: of all pairs of site and element in
+    one list; None where all shells are empty. Macro: the mean of the elements at COMMON sites or more; None without one.
+    """
+    sites = truth.sum(axis=0)
+    found = {
+        SYMBOLS[z]: {"sites": int(sites[z]), "ap": average_precision(truth[:, z], probabilities[:, z])}
+        for z in np.flatnonzero(sites)
+    }
+    common = [each["ap"] for each in found.values() if each["sites"] >= COMMON]
+    return {
+        "ap_micro": average_precision(truth.ravel(), probabilities.ravel()) if found else None,
+        "ap_macro": float(np.mean(common)) if common else None,
+        "elements": found,
+    }
+
+
 def main_score(scores: dict) -> float | None:
-    """The one number of a descriptor: weighted F1 or R2."""
-    return scores[MAIN_SCORE[scores["kind"]]]
+    """The one number of a descriptor: weighted F1, R2 or, of the elements of a shell, micro average precision."""
+    return scores["ap_micro" if scores["kind"] == "elements" else MAIN_SCORE[scores["kind"]]]
 
 
 def score_answers(answers: Answers, batch: Batch, decisions: Decisions | None = None) -> dict[str, dict]:
@@ -71,6 +90,10 @@ def score_answers(answers: Answers, batch: Batch, decisions: Decisions | None = 
         truth, found = batch.labels[known, column], decided[d.name][known]
         scores = score_classes(truth, found, said[d.name][known]) if d.kind == "class" else score_values(truth, found)
         result[d.name] = {"kind": d.kind, "n": len(truth), **scores}
+    for d in SHELLS:
+        known, present = shell_labels(batch, d.name)
+        if d.name in answers and known.any():
+            result[d.name] = {"kind": d.kind, "n": len(present), **score_elements(present, said[d.name][known])}
     return result
 
 

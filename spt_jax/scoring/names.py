@@ -6,7 +6,7 @@ MAIN_SCORE = {"class": "f1_weighted", "regression": "r2"}
 """By kind of descriptor: settings, checkpoints, decisions and the best model are chosen by it, and it is told first."""
 MAIN_WORDS = "weighted F1 of classes, R² of values"
 COMMON = 10
-"""Test sites from which on a class is common: one more right answer hardly moves its F1."""
+"""Test sites from which on a class, or an element, is common: one more right answer hardly moves its score."""
 CLASS_SCORES = {
     "f1_weighted": "weighted F1",
     "f1_macro_common": "common macro-F1",
@@ -17,6 +17,8 @@ CLASS_SCORES = {
     "ece": "calibration error",
 }
 """Every score of a class descriptor, the main one first."""
+ELEMENT_SCORES = {"ap_micro": "micro AP", "ap_macro": "macro AP"}
+"""The same of the elements of a shell: average precision."""
 VALUE_SCORES = {"r2": "R²", "rmse": "RMSE", "mae": "MAE"}
 """The same of a regression."""
 WORDS = (

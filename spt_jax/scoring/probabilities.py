@@ -29,3 +29,18 @@ def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
     missed = probabilities.astype(np.float64)
     missed[np.arange(len(labels)), labels] -= 1
     return float((missed**2).sum(axis=1).mean())
+
+
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """(N,) bool, some True, and (N,) scores: the mean, over what is to be found, of the precision where it is found.
+
+    All that has a score or more counts as found, so equal scores come together, as scikit-learn has it: where all
+    are equal it is the share of True.
+
+    >>> average_precision(np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.1]))
+    0.8333333333333333
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.cumsum(truth[order])[ends]
+    return float((np.diff(hits, prepend=0) * hits / (ends + 1)).sum() / hits[-1])

@@ -108,5 +108,6 @@ def _resampled(
         truth, said = batch.labels[known, NAMES.index(d.name)], answers[d.name][known]
         there = np.isin(order, materials[known])
         decided = said.argmax(axis=1) if d.kind == "class" else said
-        total.append(resampled_scores(d, truth, decided, materials[known], drawn[:, there]))
+        with np.errstate(invalid="ignore", divide="ignore"):  # of a few labels some resamples have none: NaN
+            total.append(resampled_scores(d, truth, decided, materials[known], drawn[:, there]))
     return np.mean(total, axis=0)

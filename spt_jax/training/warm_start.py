@@ -31,7 +31,7 @@ def begin_with(named: str | Path, made: Assembly) -> Beginning:
     """
     other, theirs = _parameters(named, made)
     found = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(theirs)}
-    same_heads = [(t.name, t.classes) for t in other.tasks] == [(t.name, t.classes) for t in made.blueprint.tasks]
+    same_heads = _questions(other) == _questions(made.blueprint)
     leaves, structure = jax.tree.flatten_with_path(made.params)
     taken, left, fresh = [], [], []
     for path, leaf in leaves:
@@ -50,6 +50,11 @@ def begin_with(named: str | Path, made: Assembly) -> Beginning:
     if [(t.mean, t.std) for t in other.tasks] != [(t.mean, t.std) for t in made.blueprint.tasks] and same_heads:
         told.append("values are standardised by the labels of this training set, which differ from those of that run")
     return Beginning(jax.tree.unflatten(structure, fresh), tuple(told))
+
+
+def _questions(blueprint: Blueprint) -> list[tuple]:
+    """What each output of the heads means."""
+    return [(task.name, task.classes, task.elements) for task in blueprint.tasks]
 
 
 def _parameters(named: str | Path, made: Assembly) -> tuple[Blueprint, Any]:

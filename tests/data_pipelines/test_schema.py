@@ -1,23 +1,29 @@
 import numpy as np
 import pytest
 
-from data_pipelines.labels.descriptors import COMPUTE
+from data_pipelines.labels.descriptors import COMPUTE, ELEMENTS
 from data_pipelines.schema import (
     DESCRIPTORS,
+    LABELS,
     NAMES,
     REFERENCE_ENERGY_EV,
+    SHELL_NAMES,
     SITE_KINDS,
     SYMBOLS,
+    Batch,
     EnergyGrid,
+    column_of,
     descriptor,
     encode_labels,
+    shell_labels,
     site_kind,
+    words_of,
 )
 
 
 def test_every_row_has_a_function_and_the_reverse():
-    assert set(COMPUTE) == set(NAMES)
-    assert len(set(NAMES)) == len(NAMES)
+    assert set(COMPUTE) == set(NAMES) and set(ELEMENTS) == set(SHELL_NAMES)
+    assert len({*NAMES, *SHELL_NAMES}) == len(NAMES) + len(SHELL_NAMES)
 
 
 @pytest.mark.parametrize("d", DESCRIPTORS, ids=NAMES)
@@ -52,13 +58,28 @@ def test_encode_labels_round_trip(rng):
     assert all(d.accepts(v) for column, d in enumerate(DESCRIPTORS) for v in labels[:, column])
     labels[rng.random(labels.shape) < 0.3] = np.nan
     encoded, mask = encode_labels(labels)
-    np.testing.assert_array_equal(mask, ~np.isnan(labels))
+    np.testing.assert_array_equal(mask[:, : len(NAMES)], ~np.isnan(labels))
+    assert mask.shape[1] == LABELS and not mask[:, len(NAMES) :].any(), "labels without sets of elements are older ones"
     assert (encoded[~mask] == 0).all() and encoded.dtype == np.float32
     for column, d in enumerate(DESCRIPTORS):
         there = mask[:, column]
         values = encoded[there, column]
         back = np.array(d.classes)[values.astype(int)] if d.kind == "class" else values
         np.testing.assert_array_equal(back, labels[there, column])
+
+
+def test_sets_of_elements_round_trip(rng):
+    """Any set, the empty one and that of all elements among them, through the labels of a batch."""
+    sets = [set(), set(range(1, len(SYMBOLS))), *(set(rng.choice(np.arange(1, 101), n).tolist()) for n in range(1, 30))]
+    labels = np.full((len(sets), LABELS), np.nan, np.float32)
+    labels[:, column_of("NN2") :] = [words_of(each) for each in sets]
+    batch = Batch(np.zeros((len(sets), 4)), np.full(len(sets), 29), *encode_labels(labels))
+    known, present = shell_labels(batch, "NN2")
+    assert known.all() and [set(row.nonzero()[0].tolist()) for row in present] == sets
+    assert not shell_labels(batch, "NN1")[0].any()
+    for number in (0, 101):
+        with pytest.raises(ValueError, match=f"no element {number}"):
+            words_of({8, number})
 
 
 @pytest.mark.parametrize("d", [d for d in DESCRIPTORS if d.kind == "class"], ids=lambda d: d.name)

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from data_pipelines.dataset.statistics import Statistics
-from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid
+from data_pipelines.errors import RunError
+from data_pipelines.schema import (
+    DESCRIPTORS,
+    LABELS,
+    SHELL_NAMES,
+    SYMBOLS,
+    Batch,
+    EnergyGrid,
+    encode_labels,
+    shell_labels,
+    words_of,
+)
 from spt_jax.config import LabelsConfig
 from spt_jax.objectives.labels import Labels, task_losses
 from spt_jax.tasks import make_tasks, units
@@ -105,3 +116,47 @@ def test_a_descriptor_with_a_few_labels_does_not_choose_the_epoch(train):
     assert (
         None not in objective.score({n: o[rows] for n, o in outputs.items()}, Batch(*(x[rows] for x in train))).values()
     )
+
+
+@pytest.fixture
+def shells(rng) -> Batch:
+    """Rows of random sets of elements, a tenth without; of NN1 one element always, one never."""
+    present = rng.random((400, 2, len(SYMBOLS))) < rng.uniform(0, 0.3, len(SYMBOLS))
+    present[:, 0, 8], present[:, :, 92] = True, False
+    words = [[words_of(np.flatnonzero(each[1:]) + 1) for each in row] for row in present]
+    labels = np.full((400, LABELS), np.nan, np.float32)
+    labels[:, len(NAMES) :] = np.reshape(words, (400, -1))
+    labels[rng.random(400) < 0.1] = np.nan
+    return Batch(np.zeros((400, 20), np.float32), np.full(400, 29, np.int32), *encode_labels(labels))
+
+
+def test_of_shells_too_the_shares_cost_one_and_a_mixture_with_itself_is_the_batch(shells, rng):
+    tasks = tasks_of(SHELL_NAMES, shells)
+    assert [task.name for task in tasks] == list(SHELL_NAMES) and tasks_of(NAMES, shells) == ()
+    assert 92 not in tasks[0].elements and len(tasks[0].elements) == tasks[0].classes
+    zero = {task.name: jnp.zeros((400, task.classes)) for task in tasks}
+    np.testing.assert_allclose(task_losses(zero, ((shells, jnp.ones(400)),), tasks), 1, atol=2e-2)
+    assert units(tasks[0], np.zeros((1, tasks[0].classes)))[0, 8] == pytest.approx(1, abs=5e-3)
+    outputs = {task.name: jnp.asarray(rng.normal(size=(400, task.classes)), jnp.float32) for task in tasks}
+    share = jnp.asarray(rng.random(400), jnp.float32)
+    whole = task_losses(outputs, ((shells, jnp.ones(400)),), tasks, 0.1)
+    np.testing.assert_allclose(
+        task_losses(outputs, ((shells, share), (shells, 1 - share)), tasks, 0.1), whole, rtol=1e-5
+    )
+
+
+def test_the_loss_of_a_shell_is_the_cross_entropy_of_what_is_said_of_it(shells, rng):
+    [task] = tasks_of(("NN2",), shells)
+    output = rng.normal(size=(400, task.classes)).astype(np.float32)
+    known, present = shell_labels(shells, "NN2")
+    said, truth = units(task, output)[known][:, task.elements], present[:, task.elements]
+    expected = -np.log(np.where(truth, said, 1 - said)).sum() / (400 * task.coverage * task.trivial)
+    [loss] = task_losses({"NN2": jnp.asarray(output)}, ((shells, jnp.ones(400)),), (task,))
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_shell_that_is_asked_for_and_has_no_label_is_refused(train):
+    """It is learnt only where it is named, so whoever names it wants it."""
+    known = Statistics.of(train, {"Cu K": len(train.labels)})
+    with pytest.raises(RunError, match=r"has a label of NN2;"):
+        Labels.of(LabelsConfig(descriptors=("CN", "NN2")), known, EnergyGrid(points=20))

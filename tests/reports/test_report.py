@@ -8,7 +8,7 @@ import pytest
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.library import LIBRARY
 from data_pipelines.pages import html
-from data_pipelines.schema import DESCRIPTORS, NAMES, descriptor, site_kind
+from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, descriptor, shell_labels, site_kind
 from spt_jax.cli import main
 from spt_jax.config import Config, LabelsConfig, ModelConfig, TrainConfig
 from spt_jax.inference.evaluate import evaluate
@@ -71,7 +71,12 @@ def test_its_commands_work(written, capsys):
 def test_the_trivial_answer_knows_the_element_alone(dataset):
     train, split = dataset.split("train").batch, dataset.split("test").batch
     found = trivial_answers(train, split)
-    assert list(found) == list(NAMES)
+    assert list(found) == [*NAMES, *SHELL_NAMES]
+    for name in SHELL_NAMES:
+        known, present = shell_labels(train, name)
+        for row, element in enumerate(split.atomic_number):
+            shares = present[train.atomic_number[known] == element].mean(axis=0)
+            np.testing.assert_allclose(found[name][row], shares, atol=1e-12)
     for column, d in enumerate(DESCRIPTORS):
         for row, element in enumerate(split.atomic_number):
             known = train.mask[:, column] & (train.atomic_number == element)

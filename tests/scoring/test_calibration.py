@@ -7,7 +7,9 @@ from spt_jax.scoring.calibration import (
     ece,
     ece_if_exact,
     fit_temperature,
+    fit_temperature_each,
     with_temperature,
+    with_temperature_each,
 )
 
 CLASSES = 6
@@ -112,3 +114,15 @@ def test_coverage_by_material_is_the_mean_of_their_shares():
     residuals, groups = np.array([1, 1, 1, 9.0]), np.array(["a", "a", "a", "b"])
     assert coverage(np.abs(residuals) <= 2) == 0.75
     assert coverage(np.abs(residuals) <= 2, groups) == 0.5
+
+
+def test_probabilities_of_elements_are_mended_as_they_were_spoilt(rng):
+    """Sharpened ones, and one that is impossible and stays so."""
+    exact = rng.beta(0.3, 2, size=(4000, 12))
+    exact[:, 3] = 0
+    truth = rng.random(exact.shape) < exact
+    spoilt = with_temperature_each(exact, 0.5)
+    assert (spoilt[:, 3] == 0).all()
+    found = fit_temperature_each(spoilt, truth)
+    assert found == pytest.approx(2, rel=0.1)
+    np.testing.assert_allclose(with_temperature_each(spoilt, 2), exact, atol=1e-2)

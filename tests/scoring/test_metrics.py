@@ -4,15 +4,23 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    r2_score,
+    root_mean_squared_error,
+)
 
-from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, descriptor
+from data_pipelines.schema import DESCRIPTORS, NAMES, SYMBOLS, Batch, descriptor
 from spt_jax.scoring.calibration import ece
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.f1 import class_f1, weighted_f1
-from spt_jax.scoring.metrics import main_score, score_answers, score_classes, score_values
+from spt_jax.scoring.metrics import main_score, score_answers, score_classes, score_elements, score_values
 from spt_jax.scoring.names import CLASS_SCORES, COMMON, MAIN_SCORE, VALUE_SCORES
-from spt_jax.scoring.probabilities import FLOOR
+from spt_jax.scoring.probabilities import FLOOR, average_precision
 
 CLASSES = 8
 
@@ -137,3 +145,25 @@ def test_probabilities_are_scored_as_they_are_said(labelled):
     same, other = ("f1_weighted", "f1_macro_common", "f1_macro", "accuracy"), ("nll", "brier", "ece")
     assert all(plain[name] == calibrated[name] for name in same)
     assert all(plain[name] != calibrated[name] for name in other)
+
+
+def test_average_precision_is_that_of_scikit_learn(rng):
+    """Ties and all."""
+    for _ in range(20):
+        truth, scores = rng.random(50) < rng.uniform(0.05, 0.9), np.round(rng.random(50), 1)
+        truth[rng.integers(50)] = True
+        assert average_precision(truth, scores) == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+
+
+def test_elements_are_scored_where_there_are_some(rng):
+    truth = np.zeros((40, len(SYMBOLS)), bool)
+    truth[:12, 8], truth[:5, 29], truth[20:35, 3] = True, True, True
+    probabilities = rng.random(truth.shape)
+    found = score_elements(truth, probabilities)
+    own = {SYMBOLS[z]: average_precision_score(truth[:, z], probabilities[:, z]) for z in (3, 8, 29)}
+    assert {name: each["ap"] for name, each in found["elements"].items()} == pytest.approx(own)
+    assert {name: each["sites"] for name, each in found["elements"].items()} == {"Li": 15, "O": 12, "Cu": 5}
+    assert found["ap_macro"] == pytest.approx((own["Li"] + own["O"]) / 2), "copper is at too few sites"
+    assert found["ap_micro"] == pytest.approx(average_precision_score(truth.ravel(), probabilities.ravel()))
+    assert score_elements(truth, truth.astype(float))["ap_macro"] == 1
+    assert score_elements(truth & False, probabilities) == {"ap_micro": None, "ap_macro": None, "elements": {}}

@@ -13,7 +13,7 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import DatasetError
 from data_pipelines.feff.output import read_xmu
 from data_pipelines.labels.descriptors import Surroundings, describe
-from data_pipelines.schema import NAMES, SYMBOLS, encode_labels
+from data_pipelines.schema import LABELS, SYMBOLS, encode_labels
 from data_pipelines.spectra.grid import to_grid
 
 
@@ -144,7 +144,7 @@ def test_stream_is_deterministic_and_shuffled(dataset):
     batches = take(first, 8)
     assert_equal(batches, take(again, 8))
     assert any((a.spectrum != b.spectrum).any() for a, b in zip(batches, take(other, 8), strict=True))
-    assert batches[0].spectrum.shape == (4, dataset.grid.points) and batches[0].labels.shape == (4, len(NAMES))
+    assert batches[0].spectrum.shape == (4, dataset.grid.points) and batches[0].labels.shape == (4, LABELS)
 
 
 def test_stream_resumes_exactly(dataset, rng):

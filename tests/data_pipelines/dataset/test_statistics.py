@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from data_pipelines.dataset import card, parts, statistics
+from data_pipelines.dataset import blocks, card, parts, statistics
 from data_pipelines.dataset.build import prepare
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.splits import SPLITS
@@ -15,7 +15,7 @@ from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.dataset.verify import verify
 from data_pipelines.errors import DatasetError
 from data_pipelines.library import LIBRARY
-from data_pipelines.schema import DESCRIPTORS, Batch
+from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, Batch, encode_labels, shell_labels
 
 POINTS = 20
 
@@ -228,3 +228,42 @@ def test_statistics_of_other_rows_are_named(built, tmp_path):
     statistics.write(path, {**own, "train": own["train"].weighed_as(own["train"].count + 1)})
     card.write(out, {**document, "files": document["files"] | card.checksums(out, [path])})
     assert [problem for problem in verify(out) if str(path) in problem]
+
+
+def test_elements_of_shells_are_counted_by_absorber(tmp_path):
+    """By loops; stored and read; and as if each example had been there three times."""
+    split, found = Dataset(LIBRARY).split("train"), Dataset(LIBRARY).statistics("train")
+    statistics.write(tmp_path / "set.npz", {"train": found})
+    assert statistics.read(tmp_path / "set.npz", "train").agrees(found)
+    for name in SHELL_NAMES:
+        known, present = shell_labels(split.batch, name)
+        expected = Counter()
+        for absorber, row in zip(split.batch.atomic_number[known].tolist(), present, strict=True):
+            expected.update([(absorber, 0), *((absorber, z) for z in row.nonzero()[0].tolist())])
+        counts = found.labels[name].counts
+        pairs = zip(*(axis.tolist() for axis in counts.nonzero()), strict=True)
+        assert {pair: counts[pair] for pair in pairs} == expected and found.labels[name].count == 330
+        tripled = found.weighed_as(990).labels[name]
+        assert tripled.count == 990
+        np.testing.assert_array_equal(tripled.counts, 3 * counts)
+
+
+def test_a_part_from_before_there_were_shells(tmp_path, rng):
+    """Its blocks end with the labels of DESCRIPTORS, its statistics know no shell; it mixes with one of today."""
+    split = Dataset(LIBRARY).split("train")
+    labels = np.where(split.batch.mask, split.batch.labels, np.nan)[:, : len(DESCRIPTORS)].astype(np.float32)
+    for column, d in enumerate(DESCRIPTORS):
+        if d.classes:
+            there = np.isfinite(labels[:, column])
+            labels[there, column] = np.take(d.classes, labels[there, column].astype(int))
+    rows = blocks.unpack(blocks.pack(blocks.Rows(split.batch.spectrum, split.batch.atomic_number, labels)))
+    old = Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels))
+    found = Statistics.of(old, split.absorbers)
+    np.testing.assert_array_equal(old.labels[:, : len(DESCRIPTORS)], split.batch.labels[:, : len(DESCRIPTORS)])
+    assert [found.labels[name].count for name in SHELL_NAMES] == [0, 0]
+    statistics.write(tmp_path / "set.npz", {"train": found})
+    with np.load(tmp_path / "set.npz") as file:
+        np.savez(tmp_path / "old.npz", **{name: file[name] for name in file if not name.endswith(SHELL_NAMES)})
+    assert statistics.read(tmp_path / "old.npz", "train").agrees(found)
+    both = Statistics.merge([found, Dataset(LIBRARY).statistics("train")])
+    assert (both.count, both.labels["NN2"].count) == (660, 330)

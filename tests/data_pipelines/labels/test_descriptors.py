@@ -10,13 +10,25 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from pymatgen.symmetry.groups import PointGroup
 
+from data_pipelines.dataset.loading import Dataset
 from data_pipelines.labels.descriptors import MAX_INEQUIVALENT_SITES, ORDERS, Surroundings, describe
-from data_pipelines.schema import DESCRIPTORS, NAMES, descriptor
+from data_pipelines.library import LIBRARY
+from data_pipelines.schema import (
+    DESCRIPTORS,
+    NAMES,
+    SHELL_NAMES,
+    SYMBOLS,
+    WORDS,
+    column_of,
+    descriptor,
+    members,
+    shell_labels,
+)
 
 
 def labels_of(structure: Structure, site: int, known=None) -> tuple[dict[str, float], dict[str, str]]:
     labels, masked = describe(Surroundings(structure), site, known)
-    return dict(zip(NAMES, labels.tolist(), strict=True)), masked
+    return dict(zip(NAMES, labels[: len(NAMES)].tolist(), strict=True)), masked
 
 
 def first(structure: Structure, element: str) -> int:
@@ -39,6 +51,41 @@ def test_rock_salt_by_hand(run, metal, runs):
     for name, value in (shared | {"OS": -2, "NNOSM": 2}).items():
         assert labels[name] == pytest.approx(value, abs=1e-5), name
     assert np.isnan(labels["OCN"]) and np.isnan(labels["MOOD"])
+
+
+@pytest.mark.parametrize("run, site", [("CoO_base_O1", 1), ("LiCoO2_base_Co0", 0), ("LiFePO4_base_P8", 8)])
+def test_elements_of_the_shells_by_pymatgen_alone(run, site, runs):
+    """Neighbours by CrystalNN, and the neighbours of these, apart from the absorber and the first shell."""
+    structure, find = Structure.from_file(runs / run / "POSCAR"), CrystalNN()
+    first = {(n["site_index"], tuple(n["image"])) for n in find.get_nn_info(structure, site)}
+    second = set()
+    for index, image in first:
+        for n in find.get_nn_info(structure, index):
+            second.add((n["site_index"], tuple(np.add(n["image"], image).tolist())))
+    second -= first | {(site, (0, 0, 0))}
+    labels, masked = describe(Surroundings(structure), site)
+    assert not masked.keys() & set(SHELL_NAMES)
+    for name, shell in (("NN1", first), ("NN2", second)):
+        [present] = members(labels[column_of(name) :][:WORDS][None])
+        assert {SYMBOLS[z] for z in present.nonzero()[0]} == {structure[i].specie.symbol for i, _ in shell}
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_shells_agree_with_the_counts_of_every_site_of_the_library(split):
+    """Oxygen is in the first shell where some neighbour is one, and the second is empty where it counts none."""
+    batch = Dataset(LIBRARY).split(split).batch
+    first, second = (shell_labels(batch, name)[1] for name in SHELL_NAMES)
+    told = batch.mask[:, NAMES.index("OCN")]
+    oxygens, beyond = (batch.labels[:, NAMES.index(name)] for name in ("OCN", "CN2"))
+    np.testing.assert_array_equal(first[told, 8], oxygens[told] > 0)
+    np.testing.assert_array_equal(second.any(axis=1), beyond > 0)
+    assert first.any(axis=1).all() and len(first) == len(second) == len(batch.labels)
+
+
+def test_a_lonely_site_has_no_shells():
+    structure = Structure(Lattice.cubic(30), ["Cu"], [[0, 0, 0]])
+    labels, masked = describe(Surroundings(structure), 0)
+    assert {"NN1", "NN2"} <= masked.keys() and np.isnan(labels[len(NAMES) :]).all()
 
 
 def test_phosphate_tetrahedron(runs):
