@@ -76,7 +76,9 @@ class Compare:
         console.print(f"{self.split} split, {len(split.ids)} spectra; {MAIN_WORDS}", highlight=False)
         console.print(_ahead(found))
         for title, which in (("By descriptor", "descriptors"), ("By element, mean over descriptors", "elements")):
-            console.print(_scores(title, {name: getattr(own, which) for name, own in found.items()}))
+            scores = {name: getattr(own, which) for name, own in found.items()}
+            if any(scores.values()):
+                console.print(_scores(title, scores))
         if self.json:
             document = {name: {**asdict(own), "score": own.score} for name, own in found.items()}
             write_atomic(self.json, json.dumps(document, indent=1) + "\n")

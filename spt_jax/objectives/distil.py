@@ -59,7 +59,8 @@ class Teacher:
         """How far head outputs are from what it says of the same (B, L) spectra, by descriptor that it answers.
 
         Of classes KL(teacher || network) of calibrated probabilities, of the elements of a shell its sum, each there or
-        not, of values the squared difference, each in units of a constant prediction's loss, as those of labels are; mean over the rows, zero where a site cannot have it.
+        not, of values the squared difference, each in units of a constant prediction's loss, as those of labels are;
+        mean over the rows, zero where a site cannot have it.
         """
         said = jax.lax.stop_gradient(self.network(spectrum, atomic_number))
         own, found = {task.name: task for task in self.tasks}, {}

@@ -67,7 +67,8 @@ def test_by_the_command(trained, tmp_path, capsys):
     mains = [main_score(each) for each in scores.values() if main_score(each) is not None]
     assert document["a"]["score"] == pytest.approx(np.mean(mains))
     main([*same, "--elements", "Co"])
-    assert "Co" in capsys.readouterr().out
+    few = capsys.readouterr().out
+    assert "validation split, 4 spectra" in few and "By element" not in few
 
 
 @pytest.mark.parametrize(
