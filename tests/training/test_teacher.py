@@ -17,6 +17,7 @@ from data_pipelines.library import LIBRARY
 from spt_jax.config import Config, LabelsConfig, PeerConfig, TrainConfig
 from spt_jax.objectives.labels import Labels
 from spt_jax.runs.folder import CONFIG, LOG
+from spt_jax.tasks import make_tasks
 from spt_jax.training.epochs import Interrupted
 from spt_jax.training.loop import train
 from spt_jax.training.teacher import teacher_of
@@ -59,7 +60,7 @@ def test_who_is_taught_answers_as_the_teacher_does(runs):
     batch = Dataset(LIBRARY).split("test").batch
     models = [spt_jax.load(runs / name) for name in ("teacher", "taught", "alone")]
     said, taught, alone = (model.answers(batch.spectrum, batch.atomic_number) for model in models)
-    said = models[0].decisions.probabilities(said)
+    said = models[0].decisions.probabilities(said, batch.atomic_number)
     for name in LEARNT:
         away = [np.square(each[name] - said[name]).mean() for each in (taught, alone)]
         assert away[0] < away[1], name
@@ -86,7 +87,8 @@ def batch():
 def test_a_teacher_agrees_with_itself_whatever_values_are_scaled_by(runs, batch):
     known = teacher(runs)
     outputs = known.network(batch.spectrum, batch.atomic_number)
-    outputs = {name: each / known.temperature.get(name, 1.0) for name, each in outputs.items()}
+    for name, temperature in known.temperature.items():
+        outputs[name] /= jnp.asarray(temperature, jnp.float32)[batch.atomic_number][:, None]
     agreed = known.losses(outputs, batch.spectrum, batch.atomic_number, known.tasks)
     assert set(agreed) == set(LEARNT) and all(abs(each) < 1e-5 for each in agreed.values())
     [mbl] = [task for task in known.tasks if task.name == "MBL"]
@@ -131,6 +133,22 @@ def test_a_teacher_of_something_else_is_refused(runs):
         with_teacher(tasks=tuple(replace(task, classes=3) if task.name == "CN" else task for task in known.tasks))
     with pytest.raises(RunError, match="answers CN, OCN, MBL: none of what is to be learnt"):
         Labels.of(replace(wanted, descriptors=("OS",)), statistics, data.grid, known)
+
+
+def test_the_elements_of_a_shell_are_taught(runs, batch):
+    train_set = Dataset(LIBRARY).statistics("train")
+    [task] = make_tasks(("NN2",), train_set)
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(len(batch.mask), task.classes)), jnp.float32)
+    known = replace(
+        teacher(runs), tasks=(task,), network=lambda *_: {"NN2": logits}, temperature={"NN2": np.full(119, 2.0)}
+    )
+    # Twice as sure as it says, and its shares are those of the training set.
+    agreed = (logits + task.offset) / 2 - task.offset
+    given = batch.spectrum, batch.atomic_number, (task,)
+    assert abs(known.losses({"NN2": agreed}, *given)["NN2"]) < 1e-5 < known.losses({"NN2": logits}, *given)["NN2"]
+    fewer = replace(task, elements=(*task.elements[:-1], 100))
+    with pytest.raises(RunError, match="other elements of NN2"):
+        known.check((fewer,), train_set, known.grid)
 
 
 def test_what_a_run_learns_from_belongs_to_it(runs, tmp_path):
