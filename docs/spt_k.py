@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from data_pipelines.dataset.build import prepare
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import UserError
-from data_pipelines.schema import NAMES, EnergyGrid
+from data_pipelines.schema import NAMES, SHELL_NAMES, EnergyGrid
 from spt_jax import __version__
 from spt_jax.config import PEERS, Config, dense
 from spt_jax.reports.model_card import Words
@@ -26,8 +26,8 @@ from spt_jax.training.loop import train
 # All sources have the first 33 eV.
 GRID = EnergyGrid(start=0.5, step=0.5, points=144, required=66)
 INDEX = "npz_index"
-# Those of a descriptor of which there are too few labels are left out: of oxygen its neighbours' oxidation state.
-LEARNT = tuple(name for name in NAMES if name != "NNOSM")
+# Of oxygen there are too few spectra to learn its neighbours' oxidation state.
+LEARNT = (*(name for name in NAMES if name != "NNOSM"), *SHELL_NAMES)
 SEEDS = (0, 1, 2)
 WORDS = Words(
     name="spt-k",
