@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.dataset.loading import Dataset
-from data_pipelines.schema import SYMBOLS, Batch, EnergyGrid, column_of, descriptor
+from data_pipelines.schema import SHELL_NAMES, SYMBOLS, Batch, EnergyGrid, column_of, descriptor
 from spt_jax.config import PeerConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.predict import Model
@@ -139,15 +139,20 @@ def as_text(card: dict[str, Any]) -> str:
         *([f"          {unlabelled} of the training spectra have no labels"] if unlabelled else []),
         f"licence   {card['licence']}",
         *(f"          {each}" for each in card["attribution"]),
-        "",
-        f"Scores on the test split: {MAIN_WORDS}",
-        "          trained" + "".join(f"{name:>7}" for name in names),
     ]
-    lines += _rows(card, names, "main")
     covered = [name for name in names if any("coverage" in own.get(name, {}) for own in card["scores"].values())]
-    if covered:
-        lines += ["", "Share of test materials whose truth lies in the 90 % interval"]
-        lines += ["                 " + "".join(f"{name:>7}" for name in covered), *_rows(card, covered, "coverage")]
+    for title, columns, key in (
+        (f"Scores on the test split: {MAIN_WORDS}", [name for name in names if name not in SHELL_NAMES], "main"),
+        (
+            "Average precision of the elements there, over all pairs of site and element",
+            [name for name in names if name in SHELL_NAMES],
+            "main",
+        ),
+        ("Share of test materials whose truth lies in the 90 % interval", covered, "coverage"),
+    ):
+        if columns:
+            lines += ["", title, "          trained" + "".join(f"{name:>7}" for name in columns)]
+            lines += _rows(card, columns, key)
     lines.append(f"Empty: fewer than {FEWEST_SITES} test sites or {FEWEST_MATERIALS} materials, so not known.")
     return "\n".join(lines) + "\n"
 
