@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,7 +19,9 @@ from spt_jax.commands.screen import console
 from spt_jax.scoring.names import MAIN_WORDS
 
 if TYPE_CHECKING:
+    from data_pipelines.dataset.data import Data
     from spt_jax.study.compare import Compared
+    from spt_jax.tasks import Predictor
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Compare:
     """Trained models side by side on a split: mean main scores, by descriptor and element, and how far each is ahead of
     the first, with the middle 95 % of a bootstrap over materials.
 
-    A competitor is NAME=MODEL, or NAME=MODEL,MODEL,... of several seeds.
+    A competitor is NAME=MODEL, or NAME=MODEL,MODEL,... of several seeds. Trees are fitted on the spot: a MODEL may be
+    decision_tree, random_forest, extra_trees or xgboost (extra `study`).
 
       spt-jax compare mlp=runs/mlp0,runs/mlp1 spt=runs/spt0,runs/spt1 shipped=spt-k --data dataset
     """
@@ -53,7 +58,7 @@ class Compare:
         from data_pipelines.dataset.opening import open_data
         from data_pipelines.dataset.resplit import take
         from data_pipelines.files import write_atomic
-        from spt_jax.inference.predict import load, symbol_of
+        from spt_jax.inference.predict import symbol_of
         from spt_jax.study.compare import compare
 
         dataset = open_data(self.data)
@@ -66,12 +71,9 @@ class Compare:
         answers = {}
         for each in self.competitors:
             name, _, places = each.partition("=")
-            models = [load(place) for place in places.split(",")]
-            for model in models:
-                model.check_grid(dataset.name, dataset.grid)
-                for absorber in sorted(set(split.absorbers)):
-                    model.absorber(*absorber.split())
-            answers[name] = [model.answers(split.batch.spectrum, split.batch.atomic_number) for model in models]
+            each_of = zip(places.split(","), itertools.count())
+            predictors = [_predictor(place, seed, dataset, split.absorbers) for place, seed in each_of]
+            answers[name] = [predict(split.batch.spectrum, split.batch.atomic_number) for predict in predictors]
         found = compare(answers, split)
         console.print(f"{self.split} split, {len(split.ids)} spectra; {MAIN_WORDS}", highlight=False)
         console.print(_ahead(found))
@@ -82,6 +84,20 @@ class Compare:
         if self.json:
             document = {name: {**asdict(own), "score": own.score} for name, own in found.items()}
             write_atomic(self.json, json.dumps(document, indent=1) + "\n")
+
+
+def _predictor(place: str, seed: int, dataset: Data, absorbers: Sequence[str]) -> Predictor:
+    """A trained model that knows all absorbers, or trees fitted to the training split with this seed."""
+    from spt_jax.inference.predict import load
+    from spt_jax.peers.trees import TREES, fit_trees
+
+    if place in TREES and not Path(place).exists():
+        return fit_trees(TREES[place], dataset.split("train").batch, seed)
+    model = load(place)
+    model.check_grid(dataset.name, dataset.grid)
+    for absorber in sorted(set(absorbers)):
+        model.absorber(*absorber.split())
+    return model.answers
 
 
 def _ahead(found: dict[str, Compared]) -> Table:

@@ -66,6 +66,8 @@ def test_by_the_command(trained, tmp_path, capsys):
     scores = score_answers(model.answers(split.batch.spectrum, split.batch.atomic_number), split.batch)
     mains = [main_score(each) for each in scores.values() if main_score(each) is not None]
     assert document["a"]["score"] == pytest.approx(np.mean(mains))
+    main(["compare", f"a={trained}", "trees=decision_tree,decision_tree", "--data", str(LIBRARY)])
+    assert "ahead of a" in capsys.readouterr().out
     main([*same, "--elements", "Co"])
     few = capsys.readouterr().out
     assert "validation split, 4 spectra" in few and "By element" not in few
