@@ -5,13 +5,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.fft import dct
 from scipy.stats import beta
 
 from data_pipelines.schema import Batch
-from spt_jax.config import LabelsConfig
+from spt_jax.config import LabelsConfig, MaskedConfig
 
 
-def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig, step_ev: float) -> jax.Array:
+def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig | MaskedConfig, step_ev: float) -> jax.Array:
     """(B, L) spectra with an energy shift, an edge-step error and detector noise; keys: (B,)."""
 
     def one(key: jax.Array, mu: jax.Array) -> jax.Array:
@@ -23,6 +24,20 @@ def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig, step_ev:
         return (mu - shift * jnp.gradient(mu) / step_ev) * scale + sigma * jax.random.normal(noise_key, mu.shape)
 
     return jax.vmap(one)(keys, spectrum)
+
+
+def cosines(length: int) -> np.ndarray:
+    """(L, L) orthonormal: row k is the cosine of k half periods over the grid (DCT-II)."""
+    return dct(np.eye(length), axis=0, norm="ortho").astype(np.float32)
+
+
+def broaden(keys: jax.Array, spectrum: jax.Array, largest: float, step_ev: float) -> jax.Array:
+    """(B, L) spectra convolved with a Gaussian of a sigma up to `largest` eV, as if mirrored at both ends."""
+    length = spectrum.shape[-1]
+    sigma = largest / step_ev * jax.vmap(jax.random.uniform)(keys)
+    waves = cosines(length)
+    kept = jnp.exp(-0.5 * (sigma[:, None] * (np.pi / length * np.arange(length))) ** 2)
+    return ((spectrum @ waves.T) * kept) @ waves
 
 
 def mix_share(keys: jax.Array, batch: Batch, other: Batch, alpha: float) -> jax.Array:

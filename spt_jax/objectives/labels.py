@@ -57,6 +57,10 @@ class Labels:
     def names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
 
+    @property
+    def hides(self) -> bool:
+        return False
+
     def views(self, batch: Batch, keys: jax.Array) -> LabelledRows:
         """Each spectrum as a detector might have seen it, mixed with its neighbour in the batch."""
         mixing, augmenting, _ = _split(keys)
@@ -71,6 +75,9 @@ class Labels:
         outputs = model(rows.batch.spectrum, rows.batch.atomic_number, _split(keys)[2])
         labelled = ((rows.batch, rows.share), (rows.other, 1 - rows.share))
         return task_losses(outputs, labelled, self.tasks, self.config.label_smoothing)
+
+    def shown(self, batch: Batch) -> np.ndarray:
+        return batch.spectrum
 
     def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
         """The main scores: weighted F1 of the most likely classes, R2 of values.

@@ -96,7 +96,7 @@ def assemble(
     """A fresh network for a training set: its statistics, its grid and its fingerprint. seeds: of several members."""
     layout = layout or Layout()
     objective = make_objective(config.objective, train, grid)
-    blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset)
+    blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset, objective.hides)
     if seeds:
         graph, params, constants = blueprint.build_many(jnp.array(seeds), train.covariance)
         one, constants = (jax.tree.map(lambda x: x[0], tree) for tree in (params, constants))
