@@ -8,7 +8,8 @@ command goes on after a stop; each prints its mean score of the validation spect
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,16 @@ from data_pipelines.dataset.mixture import Mixture
 from data_pipelines.dataset.resplit import Resplit, thinned
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.schema import NAMES, SYMBOLS
-from spt_jax.config import PEERS, Config, JointConfig, LabelsConfig, MaskedConfig, ModelConfig, TrainConfig
+from spt_jax.config import (
+    PEERS,
+    Config,
+    JointConfig,
+    LabelsConfig,
+    MaskedConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    TrainConfig,
+)
 from spt_jax.inference.predict import load
 from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.training.loop import train
@@ -66,11 +76,6 @@ def longer(config: TrainConfig, share: float) -> TrainConfig:
     return replace(config, epochs=round(config.epochs / share**0.5))
 
 
-def fit(config: Config, data: Data, out: Path) -> Path:
-    train(config, data, out)
-    return out
-
-
 def scored(run: Path, data: Data) -> tuple[float, dict[str, float]]:
     """Main scores of the validation spectra that count, by the most likely class, and their mean."""
     split = data.split("validation")
@@ -81,47 +86,53 @@ def scored(run: Path, data: Data) -> tuple[float, dict[str, float]]:
     return float(np.mean(list(found.values()))), found
 
 
+@dataclass(frozen=True)
+class Curve:
+    """The fits of one network from one seed. more: spectra without labels."""
+
+    labelled: Dataset
+    more: Resplit
+    folder: Path
+    network: str
+    seed: int
+
+    def score(self, mode: str, share: float) -> tuple[float, dict[str, float]]:
+        data = self.labelled if share == 1 else thinned(self.labelled, share)
+        settings = longer(TRAIN, share)
+        if mode == "labels":
+            run = self.fit(f"{mode}-{share:g}", LABELS, settings, data)
+        elif mode == "pretrained":
+            begun = self.fit("masked", MASKED, TRAIN, self.more)
+            run = self.fit(f"{mode}-{share:g}", LABELS, replace(settings, init=str(begun)), data)
+        else:
+            # Half of each batch is labelled: twice the steps show the labels as often.
+            both = Mixture([data, self.more], [0.5, 0.5])
+            steps = 2 * settings.epochs * data.count("train")
+            settings = replace(settings, epochs=round(steps / both.count("train")))
+            run = self.fit(f"{mode}-{share:g}", JointConfig(LABELS, MASKED), settings, both)
+        return scored(run, self.labelled)
+
+    def fit(self, name: str, objective: ObjectiveConfig, settings: TrainConfig, data: Data) -> Path:
+        out = self.folder / f"{self.network}-{self.seed}-{name}"
+        train(Config(NETWORKS[self.network], objective, replace(settings, seed=self.seed)), data, out)
+        return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("labelled", "unlabelled", "folder"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--networks", nargs="+", default=["dense", "mlp"], choices=NETWORKS)
+    parser.add_argument("--networks", nargs="+", default=["mlp", "dense"], choices=NETWORKS)
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     options = parser.parse_args()
     labelled = Dataset(options.labelled)
     more = unlabelled(labelled, Dataset(options.unlabelled))
-    for network in options.networks:
-        for seed in range(options.seeds):
-            run = lambda name, objective, settings, data: fit(  # noqa: E731
-                Config(NETWORKS[network], objective, replace(settings, seed=seed)),
-                data,
-                options.folder / f"{network}-{seed}-{name}",
-            )
-            for mode in options.modes:
-                pre = str(run("masked", MASKED, TRAIN, more)) if mode == "pretrained" else ""
-                for share in options.shares:
-                    data = labelled if share == 1 else thinned(labelled, share)
-                    settings, objective = longer(TRAIN, share), LABELS
-                    if mode == "pretrained":
-                        settings = replace(settings, init=pre)
-                    if mode == "joint":
-                        data, objective, settings = (
-                            Mixture([data, more], [0.5, 0.5]),
-                            JointConfig(LABELS, MASKED),
-                            TRAIN,
-                        )
-                    mean, each = scored(run(f"{mode}-{share:g}", objective, settings, data), labelled)
-                    print(
-                        network,
-                        seed,
-                        mode,
-                        f"{share:g}",
-                        f"{mean:.4f}",
-                        {n: round(s, 3) for n, s in each.items()},
-                        flush=True,
-                    )
+    for network, seed, mode, share in product(options.networks, options.seeds, options.modes, options.shares):
+        mean, each = Curve(labelled, more, options.folder, network, seed).score(mode, share)
+        told = " ".join(f"{name} {score:.3f}" for name, score in each.items())
+        print(f"{network} seed {seed} {mode} {share:g}: {mean:.4f}  {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ HEADS = 1000
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """One output by name: so many numbers side by side, as logits over classes, or a single one where `values` is 0."""
+    """One descriptor's output: logits over `classes`, or one standardised value where classes is 0. That of `SPECTRUM`
+    is as many numbers instead of logits."""
 
     name: str
-    values: int
+    classes: int
 
 
 def head_specs(tasks: Iterable[Any]) -> tuple[HeadSpec, ...]:
@@ -35,15 +36,15 @@ def head_specs(tasks: Iterable[Any]) -> tuple[HeadSpec, ...]:
 
 def outputs_of(specs: tuple[HeadSpec, ...]) -> int:
     """Numbers that all heads put out."""
-    return sum(max(spec.values, 1) for spec in specs)
+    return sum(max(spec.classes, 1) for spec in specs)
 
 
 def by_name(flat: Float[Array, "B O"], specs: tuple[HeadSpec, ...]) -> dict[str, Array]:
     """All outputs side by side -> (B, C) or (B,) of each head."""
     result, start = {}, 0
     for spec in specs:
-        stop = start + max(spec.values, 1)
-        result[spec.name] = flat[:, start:stop] if spec.values else flat[:, start]
+        stop = start + max(spec.classes, 1)
+        result[spec.name] = flat[:, start:stop] if spec.classes else flat[:, start]
         start = stop
     return result
 
