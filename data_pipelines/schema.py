@@ -7,11 +7,12 @@ here and one function in `descriptors.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
+from data_pipelines.errors import RunError
 from data_pipelines.ranges import Range, check
 
 # Index = atomic number; "" stands at 0.
@@ -111,14 +112,35 @@ REFERENCE_ENERGY_EV: dict[tuple[str, str], float] = {
 
 @dataclass(frozen=True)
 class EnergyGrid:
-    """Uniform grid of `points` energies from `start` in steps of `step`, eV above the reference energy."""
+    """Uniform grid of `points` energies from `start` in steps of `step`, eV above the reference energy.
+
+    Every spectrum has the first `required` of them, all where that is 0, and its edge step is measured there. Of the
+    rest a spectrum has what it has: an energy beyond its end is NaN.
+    """
 
     start: Annotated[float, Range()] = 2.0
     step: Annotated[float, Range(above=0)] = 0.5
     points: Annotated[int, Range(least=16)] = 144
+    required: Annotated[int, Range(least=0)] = 0
 
     def __post_init__(self) -> None:
         check(self)
+        if 0 < self.required < 16 or self.required > self.points:
+            raise RunError(f"required ({self.required}) must be 0, for all points, or 16 to points ({self.points})")
+
+    @property
+    def common(self) -> int:
+        """How many points, from the first, every spectrum has."""
+        return self.required or self.points
+
+    @property
+    def gaps(self) -> bool:
+        """May a spectrum end before the grid does?"""
+        return self.common < self.points
+
+    def stated(self) -> dict:
+        """As it is written down; without `required` where that says nothing, as it was before there was any."""
+        return {name: value for name, value in asdict(self).items() if name != "required" or self.gaps}
 
     def relative(self) -> np.ndarray:
         """(points,) eV above the reference energy."""
@@ -139,7 +161,7 @@ class EnergyGrid:
 class Batch(NamedTuple):
     """All that training sees of the data.
 
-    spectrum: (B, L) float32. atomic_number: (B,) int32.
+    spectrum: (B, L) float32, NaN at energies that are not known. atomic_number: (B,) int32.
     labels: (B, D) float32; a class label is the *index* into `Descriptor.classes`, a regression
     label is in its unit; 0 where masked. mask: (B, D) bool, True where the label exists.
     """

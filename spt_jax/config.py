@@ -55,6 +55,8 @@ class ModelConfig:
     hidden_layers: Count = 3
     """How many of them."""
     dropout: Share = 0.1
+    gaps: bool = False
+    """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -91,6 +93,8 @@ class PeerConfig:
     """AMFormer: queries of an attention, and so tokens after it."""
     kept: Count = 8
     """AMFormer: tokens that a query attends to, the strongest; the rest get nothing."""
+    gaps: bool = False
+    """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -118,6 +122,8 @@ class LabelsConfig:
     """Standard deviation of a random shift of the energy axis, eV."""
     amplitude: Amount = 0.005
     """Standard deviation of a random factor on the edge step."""
+    cut: Share = 0.0
+    """Share of spectra that lose their end from a random energy on, where the grid does not require it."""
     mixup: Amount = 0.0
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
 
@@ -154,6 +160,8 @@ class MaskedConfig:
     """Largest sigma of a Gaussian broadening, eV; each spectrum draws its own up to it."""
     mixup: Amount = 0.4
     """Alpha of the Beta distribution of mixtures of two spectra of one element, as over their sites."""
+
+    cut = 0.0  # nothing is lost but what is hidden
 
     def __post_init__(self) -> None:
         check(self)

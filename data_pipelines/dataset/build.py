@@ -11,7 +11,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def prepare(
         _abandon(out)
         raise SourceError("; ".join(damaged))
     if existing and add:
-        if existing["grid"] != asdict(grid):
+        if EnergyGrid(**existing["grid"]) != grid:
             raise SourceError(f"{out} has another energy grid ({existing['grid']}); add with the same --grid options")
         there = {source["sha256"] for source in existing["sources"]}
         opened = [source for source in opened if source.sha256 not in there]
@@ -123,7 +122,7 @@ def _describe(source: Source) -> dict:
 def _key(name: str, sha256: str, grid: EnergyGrid) -> str:
     """Same key, same records: source, grid with its anchors, and descriptor table."""
     table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in DESCRIPTORS]
-    text = json.dumps([RECIPE, name, sha256, asdict(grid), list(REFERENCE_ENERGY_EV.items()), table])
+    text = json.dumps([RECIPE, name, sha256, grid.stated(), list(REFERENCE_ENERGY_EV.items()), table])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

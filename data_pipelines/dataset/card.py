@@ -6,7 +6,6 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +40,7 @@ def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint:
     return {
         "format": FORMAT,
         "fingerprint": fingerprint,
-        "grid": asdict(grid),
+        "grid": grid.stated(),
         "sources": [
             {
                 **source,
@@ -139,12 +138,14 @@ def read(dataset: Path) -> dict:
 
 def as_text(card: dict) -> str:
     """The card for reading: at most 80 columns."""
-    counts, grid = card["records"], card["grid"]
-    stop = grid["start"] + grid["step"] * (grid["points"] - 1)
+    counts, grid = card["records"], EnergyGrid(**card["grid"])
+    energy = grid.relative()
+    stop, common = energy[-1], energy[grid.common - 1]
     lines = ["Data card", "=========", ""]
     lines += [f"source    {s['name']}  {s['records']} records  sha256 {s['sha256'][:16]}" for s in card["sources"]]
     lines += [
-        f"grid      {grid['points']} points, {grid['start']:g} to {stop:g} eV above the reference energy, step {grid['step']:g} eV",
+        f"grid      {grid.points} points, {grid.start:g} to {stop:g} eV above the reference energy, step {grid.step:g} eV",
+        *([f"            all have those to {common:g} eV, and beyond it what they have"] if grid.gaps else []),
         f"records   {counts['found']} found = {counts['kept']} kept + {counts['dropped']} dropped",
     ]
     lines += [f"            dropped {n:6d}  {reason}" for reason, n in card["dropped_by_reason"].items()]

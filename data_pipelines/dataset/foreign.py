@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
 from data_pipelines.schema import DESCRIPTORS, NAMES, REFERENCE_ENERGY_EV, SYMBOLS, Batch, EnergyGrid, encode_labels
+from data_pipelines.spectra.grid import ends_once
 
 # Beside the set, so that it is read through once: its statistics, and which files they are of.
 STATISTICS = ".spt_jax_statistics.npz"
@@ -84,7 +84,7 @@ class TfdsFolder(BlockData):
     def blocks(self, split: str) -> RecordBlocks:
         """The records of a split, so many at a time."""
         self.count(split)
-        return RecordBlocks(self._files[split], self.grid.points)
+        return RecordBlocks(self._files[split], self.grid)
 
     def reader(self, split: str) -> Callable[[int, int], Identified]:
         """A function that reads the rows from one number to another; a record holds its own texts."""
@@ -105,14 +105,14 @@ class TfdsFolder(BlockData):
     @cached_property
     def _known(self) -> Known:
         paths = [self.path / "features.json", *(path for files in self._files.values() for path in files)]
-        stamp = {"grid": asdict(self.grid), "files": {path.name: _stamp(path) for path in paths}}
+        stamp = {"grid": self.grid.stated(), "files": {path.name: _stamp(path) for path in paths}}
         with suppress(OSError, ValueError, KeyError, TypeError):  # absent, of other files, or damaged: gathered anew
             kept = json.loads((self.path / STAMP).read_text(encoding="utf-8"))
             if kept["of"] == stamp:
                 own = {split: statistics.read(self.path / STATISTICS, split) for split in self._filled()}
                 return Known(kept["fingerprint"], own)
         gathered = {split: self._gather(split) for split in self._filled()}
-        sums = [asdict(self.grid), *((path.name, file_sha256(path)) for path in paths)]
+        sums = [self.grid.stated(), *((path.name, file_sha256(path)) for path in paths)]
         known = Known(hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16], gathered)
         with suppress(OSError):  # not ours to write to: gathered again next time
             if not self._inside:
@@ -143,8 +143,8 @@ class RecordBlocks:
     Raises DatasetError that names the file which is missing or damaged, and the record that is no example.
     """
 
-    def __init__(self, files: dict[Path, int], points: int):
-        self._files, self._points = files, points
+    def __init__(self, files: dict[Path, int], grid: EnergyGrid):
+        self._files, self._grid = files, grid
         self._places = [
             (path, start, min(start + BLOCK_ROWS, count))
             for path, count in files.items()
@@ -168,7 +168,7 @@ class RecordBlocks:
             found = [tfds.decode(record) for record in records]
         except ValueError as error:
             raise _damaged(path, str(error)) from None
-        for number, why in _wrong(found, self._points):
+        for number, why in _wrong(found, self._grid):
             raise DatasetError(f"{path}: record {start + number} ({found[number]['id']!r}): {why}")
         numbers = [SYMBOLS.index(example["element"]) for example in found]
         rows = Rows(_stacked(found, "spectrum"), np.array(numbers, np.int32), _stacked(found, "labels"))
@@ -185,15 +185,17 @@ class RecordBlocks:
         return reader
 
 
-def _wrong(examples: list[dict], points: int) -> Iterator[tuple[int, str]]:
+def _wrong(examples: list[dict], grid: EnergyGrid) -> Iterator[tuple[int, str]]:
     """Numbers of examples that training would take for something else, and why."""
     for number, example in enumerate(examples):
         lengths = len(example["spectrum"]), len(example["labels"])
-        if lengths != (points, len(NAMES)):
-            yield number, f"{lengths[0]} points and {lengths[1]} labels, expected {points} and {len(NAMES)}"
+        if lengths != (grid.points, len(NAMES)):
+            yield number, f"{lengths[0]} points and {lengths[1]} labels, expected {grid.points} and {len(NAMES)}"
         if (example["element"], example["edge"]) not in REFERENCE_ENERGY_EV:
             yield number, f"no reference energy for the {example['element']} {example['edge']} edge"
-    for number in np.flatnonzero(~np.isfinite(_stacked(examples, "spectrum")).all(axis=1)):
+    spectra = _stacked(examples, "spectrum")
+    common, rest = np.split(spectra, [grid.common], axis=1)
+    for number in np.flatnonzero(~(np.isfinite(common).all(axis=1) & ends_once(rest))):
         yield number, "its spectrum is not finite"
     for d, values in zip(DESCRIPTORS, _stacked(examples, "labels").T, strict=True):
         good = np.isin(values, d.classes) if d.classes else (d.plausible[0] <= values) & (values <= d.plausible[1])

@@ -64,7 +64,7 @@ def folds(dataset: Dataset, count: int) -> list[Resplit]:
     for name in ("train", "validation"):
         kin += dataset.kin(name)
     absorber = np.unique(whole.absorbers, return_inverse=True)[1]
-    family, _ = families(pa.array(kin), absorber, whole.batch.spectrum)
+    family, _ = families(pa.array(kin), absorber, whole.batch.spectrum[:, : dataset.grid.common])
     # A family is named by its first material, so that it stays in its fold while others come and go.
     named: dict[int, str] = {}
     for number, material in zip(family.tolist(), whole.materials, strict=True):

@@ -76,7 +76,8 @@ def stage(
     if len(kept):
         rows = table.take(kept).combine_chunks()
         absorber = pc.binary_join_element_wise(rows["element"], rows["edge"], " ").combine_chunks().dictionary_encode()
-        own = spectra if len(kept) == total else spectra[kept]
+        common = spectra[:, : grid.common]
+        own = common if len(kept) == total else common[kept]
         split[kept], split_counts = splits.assign(_one_chunk(rows["kin"]), absorber.indices.to_numpy(), own)
     return Staged(table, source, spectra, labels, split, split_counts)
 
@@ -96,7 +97,7 @@ def _drop_repeated(table: pa.Table, source: np.ndarray, names: Sequence[str], sp
     dropped, detail = table["dropped"].to_pylist(), table["detail"].to_pylist()
     for row in again:
         here, there = kept[row], kept[first[ids[row]]]
-        same = "same spectrum" if (spectra[here] == spectra[there]).all() else "another spectrum"
+        same = "same spectrum" if np.array_equal(spectra[here], spectra[there], equal_nan=True) else "another spectrum"
         dropped[here] = "duplicate id"
         detail[here] = f"{table['id'][here]} is also in {names[source[there]]}, with {same}"
     for name, values in (("dropped", dropped), ("detail", detail)):

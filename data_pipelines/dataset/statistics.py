@@ -54,25 +54,40 @@ class LabelStatistics:
 class Statistics:
     """Of some examples, at least one.
 
-    absorbers: "Cu K" -> examples. mean: (L,) and scatter: (L, L), sum of outer products of deviations, of the spectra.
-    labels: by descriptor.
+    absorbers: "Cu K" -> examples. Of the spectra, each (L, L), over the examples that have both energies i and j: pairs,
+    how many; means, of mu_i; scatter, the sum of products of deviations. labels: by descriptor.
     """
 
     count: int
     absorbers: dict[str, int]
-    mean: np.ndarray
+    pairs: np.ndarray
+    means: np.ndarray
     scatter: np.ndarray
     labels: dict[str, LabelStatistics]
 
     @property
+    def gaps(self) -> bool:
+        """Does any spectrum lack an energy?"""
+        return bool((self.pairs < self.count).any())
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(L,), of the examples that have the energy; 0 where none has."""
+        return np.diag(self.means)
+
+    @property
     def covariance(self) -> np.ndarray:
-        """(L, L), of the examples themselves: divided by their number."""
-        return self.scatter / self.count
+        """(L, L), of the examples themselves: divided by their number. Positive semidefinite."""
+        if not self.gaps:
+            return self.scatter / self.count
+        # Entries over different examples need not be the covariance of anything: the nearest that is one.
+        variance, directions = np.linalg.eigh(self.scatter / np.maximum(self.pairs, 1))
+        return (directions * np.maximum(variance, 0)) @ directions.T
 
     @property
     def std(self) -> np.ndarray:
         """(L,)"""
-        return np.sqrt(np.diag(self.scatter) / self.count)
+        return np.sqrt(np.diag(self.scatter) / np.maximum(np.diag(self.pairs), 1))
 
     @classmethod
     def of(cls, rows: Batch, absorbers: Iterable[str] | Mapping[str, int]) -> Statistics:
@@ -90,7 +105,8 @@ class Statistics:
         """Are both of the same examples, to rounding?"""
         return (
             (self.count, self.absorbers) == (other.count, other.absorbers)
-            and np.allclose(self.mean, other.mean, rtol=1e-9)
+            and np.array_equal(self.pairs, other.pairs)
+            and np.allclose(self.means, other.means, rtol=1e-9)
             and np.allclose(self.scatter, other.scatter, rtol=1e-9, atol=1e-9 * np.abs(self.scatter).max())
             and all(label.agrees(other.labels[name]) for name, label in self.labels.items())
         )
@@ -110,18 +126,35 @@ class Statistics:
             scatter = own.scatter * number / max(own.count, 1)
             labels[name] = LabelStatistics(number, counts, own.mean, scatter)
         absorbers = {name: int(some(np.int64(own))) for name, own in self.absorbers.items()}
-        return Statistics(count, absorbers, self.mean, share * self.scatter, labels)
+        pairs = np.where(self.pairs == self.count, count, some(self.pairs))
+        scatter = self.scatter * pairs / np.maximum(self.pairs, 1) if self.gaps else share * self.scatter
+        return Statistics(count, absorbers, pairs, self.means, scatter, labels)
 
 
 def _of_piece(rows: Batch) -> Statistics:
     spectrum = rows.spectrum.astype(np.float64)
-    mean = spectrum.mean(axis=0)
-    spectrum -= mean
     labels = {
         d.name: _of_labels(d, rows.labels[rows.mask[:, column], column].astype(np.float64))
         for column, d in enumerate(DESCRIPTORS)
     }
-    return Statistics(len(spectrum), {}, mean, spectrum.T @ spectrum, labels)
+    return Statistics(len(spectrum), {}, *_of_spectra(spectrum), labels)
+
+
+def _of_spectra(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, L) -> pairs, means and scatter as of Statistics."""
+    count, length = spectrum.shape
+    known = np.isfinite(spectrum)
+    if known.all():
+        mean = spectrum.mean(axis=0)
+        spectrum = spectrum - mean
+        return np.full((length, length), count), np.repeat(mean[:, None], length, axis=1), spectrum.T @ spectrum
+    # Deviations from a mean near that of every pair, so that no digits are lost.
+    middle = np.where(known, spectrum, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    apart, there = np.where(known, spectrum - middle, 0), known.astype(np.float64)
+    pairs = there.T @ there
+    means = apart.T @ there / np.maximum(pairs, 1)
+    scatter = apart.T @ apart - pairs * means * means.T
+    return pairs.astype(np.int64), np.where(pairs > 0, middle[:, None] + means, 0), scatter
 
 
 def _of_labels(row: Descriptor, values: np.ndarray) -> LabelStatistics:
@@ -132,11 +165,11 @@ def _of_labels(row: Descriptor, values: np.ndarray) -> LabelStatistics:
 
 
 def _both(a: Statistics, b: Statistics) -> Statistics:
-    count, mean, apart = _means(a.count, a.mean, b.count, b.mean)
-    scatter = a.scatter + b.scatter + a.count * b.count / count * np.outer(apart, apart)
+    pairs, means, apart = _means(a.pairs, a.means, b.pairs, b.means)
+    scatter = a.scatter + b.scatter + a.pairs * b.pairs / np.maximum(pairs, 1) * (apart * apart.T)
     absorbers = dict(sorted((Counter(a.absorbers) + Counter(b.absorbers)).items()))
     labels = {name: _both_labels(own, b.labels[name]) for name, own in a.labels.items()}
-    return Statistics(count, absorbers, mean, scatter, labels)
+    return Statistics(a.count + b.count, absorbers, pairs, means, scatter, labels)
 
 
 def _both_labels(a: LabelStatistics, b: LabelStatistics) -> LabelStatistics:
@@ -147,7 +180,7 @@ def _both_labels(a: LabelStatistics, b: LabelStatistics) -> LabelStatistics:
 
 def _means(m: int, a, n: int, b):
     """Count and mean of both, and what lies between their means."""
-    return m + n, a + (b - a) * n / max(m + n, 1), b - a
+    return m + n, a + (b - a) * n / np.maximum(m + n, 1), b - a
 
 
 def write(path: Path, splits: Mapping[str, Statistics]) -> None:
@@ -158,7 +191,10 @@ def write(path: Path, splits: Mapping[str, Statistics]) -> None:
         arrays[f"{split}/absorbers"] = np.array(list(own.absorbers))
         arrays[f"{split}/absorber_counts"] = np.array(list(own.absorbers.values()), np.int64)
         arrays[f"{split}/mean"] = own.mean
-        arrays[f"{split}/scatter"] = own.scatter[np.triu_indices(len(own.mean))]  # it is symmetric
+        triangle = np.triu_indices(len(own.mean))  # of what is symmetric
+        arrays[f"{split}/scatter"] = own.scatter[triangle]
+        if own.gaps:
+            arrays |= {f"{split}/pairs": own.pairs[triangle], f"{split}/means": own.means}
         for name, label in own.labels.items():
             moments = np.array([label.count, label.mean, label.scatter])
             arrays[f"{split}/{name}"] = label.counts if len(label.counts) else moments
@@ -171,17 +207,25 @@ def read(path: Path, split: str) -> Statistics:
     """Of one split. Raises DatasetError that names the file where it is missing or damaged."""
     try:
         with np.load(path) as file:
-            mean, triangle = file[f"{split}/mean"], file[f"{split}/scatter"]
-            scatter = np.zeros((len(mean), len(mean)))
-            scatter[np.triu_indices(len(mean))] = triangle
-            scatter += np.triu(scatter, 1).T
+            count, mean, scatter = int(file[f"{split}/count"]), file[f"{split}/mean"], file[f"{split}/scatter"]
+            length, gaps = len(mean), f"{split}/pairs" in file
+            pairs = _square(file[f"{split}/pairs"], length) if gaps else np.full((length, length), count)
+            means = file[f"{split}/means"] if gaps else np.repeat(mean[:, None], length, axis=1)
+            spectra = pairs, means, _square(scatter, length)
             names, counts = file[f"{split}/absorbers"].tolist(), file[f"{split}/absorber_counts"].tolist()
             labels = {d.name: _read_labels(d, file[f"{split}/{d.name}"]) for d in DESCRIPTORS}
-            return Statistics(int(file[f"{split}/count"]), dict(zip(names, counts, strict=True)), mean, scatter, labels)
+            return Statistics(count, dict(zip(names, counts, strict=True)), *spectra, labels)
     except FileNotFoundError:
         raise DatasetError(f"{path}: missing; {REMEDY}") from None
     except (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); {REMEDY}") from None
+
+
+def _square(triangle: np.ndarray, length: int) -> np.ndarray:
+    """(L, L) symmetric, of its upper triangle."""
+    square = np.zeros((length, length), triangle.dtype)
+    square[np.triu_indices(length)] = triangle
+    return square + np.triu(square, 1).T
 
 
 def _read_labels(row: Descriptor, stored: np.ndarray) -> LabelStatistics:

@@ -63,12 +63,12 @@ def remove_pre_edge(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray)
 
 
 def post_edge(mu: np.ndarray) -> np.ndarray:
-    """(..., L) mu on the grid -> its part above the edge, whose mean is the edge step."""
+    """(..., L) mu, at the energies that every spectrum has -> its part above the edge, whose mean is the edge step."""
     return mu[..., int(mu.shape[-1] * (1 - POST_EDGE_FRACTION)) :]
 
 
 def edge_step(mu: np.ndarray, highest_start: float = MAX_START) -> float:
-    """Mean of (L,) mu over the post-edge part of the grid; raises SpectrumError where there is no edge."""
+    """Mean of (L,) mu, as of `post_edge`, above the edge; raises SpectrumError where there is no edge."""
     post = post_edge(mu)
     step = float(post.mean())
     if not step > 0:
@@ -82,17 +82,18 @@ def edge_step(mu: np.ndarray, highest_start: float = MAX_START) -> float:
     return step
 
 
-def refused(mu: np.ndarray) -> dict[int, SpectrumError]:
+def refused(mu: np.ndarray, grid: EnergyGrid) -> dict[int, SpectrumError]:
     """Rows of (N, L) spectra on the grid that `to_grid` would refuse if it were given them, with its reason.
 
-    >>> list(refused(np.array([np.linspace(0, 1, 20), np.ones(20), np.full(20, np.nan)])))
+    >>> list(refused(np.array([np.linspace(0, 1, 20), np.ones(20), np.full(20, np.nan)]), EnergyGrid(points=20)))
     [1, 2]
     """
+    open_end, mu = mu[:, grid.common :], mu[:, : grid.common]
     post = post_edge(mu)
     with np.errstate(invalid="ignore"):
         step = post.mean(axis=1)
         good = (step > 0) & (mu[:, 0] <= MAX_START * step) & (post.std(axis=1) <= step) & (mu.min(axis=1) >= -step / 2)
-        good &= np.isfinite(mu).all(axis=1)
+        good &= np.isfinite(mu).all(axis=1) & ends_once(open_end)
     found = {}
     for row in np.flatnonzero(~good).tolist():
         try:
@@ -100,13 +101,20 @@ def refused(mu: np.ndarray) -> dict[int, SpectrumError]:
                 point = int(np.argmin(np.isfinite(mu[row]))) + 1
                 raise SpectrumError("not finite", f"point {point} holds NaN or infinity")
             edge_step(mu[row])
+            raise SpectrumError("not finite", "a gap before its end")
         except SpectrumError as error:
             found[row] = error
     return found
 
 
+def ends_once(mu: np.ndarray) -> np.ndarray:
+    """(N,) rows of (N, M) numbers that are known up to some point, and NaN behind it."""
+    known = np.isfinite(mu)
+    return (known | np.isnan(mu)).all(axis=1) & (known[:, 1:] <= known[:, :-1]).all(axis=1)
+
+
 def to_grid(energy: np.ndarray, mu: np.ndarray, grid: EnergyGrid, element: str, edge: str = "K") -> np.ndarray:
-    """(N,) energy in eV and (N,) mu -> (grid.points,) float32 with unit edge step.
+    """(N,) energy in eV and (N,) mu -> (grid.points,) float32 with unit edge step, NaN beyond the last energy.
 
     Shape-preserving cubic interpolation (no overshoot at the white line); energy is never
     re-aligned, so the chemical shift stays. Raises SpectrumError with a counted reason.
@@ -138,7 +146,7 @@ def all_to_grid(
                 grid_energy = grid.absolute(element, edge)
             except ValueError as error:
                 raise SpectrumError("unknown edge", str(error)) from None
-            check(energy, mu, grid_energy)
+            check(energy, mu, grid_energy[: grid.common])
             mu = remove_pre_edge(energy, mu, grid_energy)
             together[element, edge, energy.tobytes()].append((i, energy, mu))
         except SpectrumError as error:
@@ -146,10 +154,10 @@ def all_to_grid(
     for (element, edge, _), members in together.items():
         energy, grid_energy = members[0][1], grid.absolute(element, edge)
         highest_start = MAX_FILLED_START if energy[0] > grid_energy[0] else MAX_START
-        curve = PchipInterpolator(energy, np.stack([mu for _, _, mu in members]), axis=1)
+        curve = PchipInterpolator(energy, np.stack([mu for _, _, mu in members]), axis=1, extrapolate=False)
         for (i, *_), on_grid in zip(members, curve(np.maximum(grid_energy, energy[0])), strict=True):
             try:
-                found[i] = (on_grid / edge_step(on_grid, highest_start)).astype(np.float32)
+                found[i] = (on_grid / edge_step(on_grid[: grid.common], highest_start)).astype(np.float32)
             except SpectrumError as error:
                 found[i] = error
     return [found[i] for i in range(len(spectra))]

@@ -24,7 +24,8 @@ def element(energy: np.ndarray, mu: np.ndarray) -> str:
         _bands(axes, energy, mu, BLUE)
     shown = mu[np.linspace(0, len(mu) - 1, min(len(mu), CURVES)).astype(int)]
     axes.plot(energy, shown.T, color=INK, linewidth=0.4, alpha=0.5)
-    axes.plot(energy, mu.mean(axis=0), color=BLUE, linewidth=1.8)
+    known = np.isfinite(mu).any(axis=0)
+    axes.plot(energy[known], np.nanmean(mu[:, known], axis=0), color=BLUE, linewidth=1.8)
     axes.set(xlabel=ENERGY, ylabel="μ / edge step", xlim=(energy[0], energy[-1]))
     return as_svg(figure)
 
@@ -86,6 +87,7 @@ def distances(distance: np.ndarray, tolerance: float) -> str:
 
 
 def _bands(axes: Axes, energy: np.ndarray, mu: np.ndarray, colour: str) -> None:
-    low, lower, upper, high = np.quantile(mu, (0.05, 0.25, 0.75, 0.95), axis=0)
+    energy, mu = (each[..., np.isfinite(mu).any(axis=0)] for each in (energy, mu))
+    low, lower, upper, high = np.nanquantile(mu, (0.05, 0.25, 0.75, 0.95), axis=0)
     axes.fill_between(energy, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.fill_between(energy, lower, upper, color=colour, alpha=0.35, linewidth=0)

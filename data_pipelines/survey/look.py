@@ -171,11 +171,13 @@ def _compare(
 ) -> Distances:
     """Each of `rows` to its nearest in `pool` of the same absorber and another of `groups` (N,)."""
     distance, partner = np.full(len(rows), np.inf), np.full(len(rows), -1)
+    # Compared where all are known.
+    spectrum = examples.spectrum[:, np.isfinite(examples.spectrum).all(axis=0)]
     for absorber in np.unique(examples.absorbers[rows]):
         members = pool[examples.absorbers[pool] == absorber]
         of = np.flatnonzero(examples.absorbers[rows] == absorber)
         asked = np.searchsorted(members, rows[of])
-        distance[of], found = nearest(examples.spectrum[members], groups[members], asked, finished)
+        distance[of], found = nearest(spectrum[members], groups[members], asked, finished)
         partner[of] = np.where(found >= 0, members[found], -1)
     return Distances(rows, distance, partner)
 

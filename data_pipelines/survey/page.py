@@ -114,9 +114,10 @@ def _contents(seen: Survey, card: dict) -> str:
         [escape(s["name"]), s["records"], s["materials_without_spectra"], f"<code>{s['sha256'][:16]}</code>"]
         for s in card["sources"]
     ]
-    first, *_, last = grid.relative()
+    first, *_, last = energy = grid.relative()
+    some = f" All spectra have those to {energy[grid.common - 1]:g} eV." if grid.gaps else ""
     return (
-        f"<p>{grid.points} energies, {first:g} to {last:g} {figures.ENERGY}, step {grid.step:g} eV. "
+        f"<p>{grid.points} energies, {first:g} to {last:g} {figures.ENERGY}, step {grid.step:g} eV.{some} "
         f"Materials in the splits: {materials}.</p>"
         + html.table(["source", "records", "materials without spectra", "sha256"], sources)
         + html.table(["absorber", "spectra", "materials", *splits], rows)

@@ -58,6 +58,7 @@ def groups(task: Task, batch: Batch) -> list[Group]:
 def select(model: Model, dataset: Dataset, name: str, element: str | None) -> tuple[Split, str]:
     """The sites of one absorber in a split, and its name, "Cu K": the most frequent one where no element is given.
 
+    Of spectra that end before the grid does there is no mean and no frequency: those that are known at all its energies.
     Raises DatasetError or SpectrumError where the split, its grid or the element do not fit the model.
     """
     if dataset.grid != model.blueprint.grid:
@@ -70,7 +71,14 @@ def select(model: Model, dataset: Dataset, name: str, element: str | None) -> tu
     if not found:
         raise DatasetError(f"{dataset.path}: no {element} in split {name!r}; it has {', '.join(known)}")
     absorber = model.absorber(*found[0].split())
-    return take(split, np.flatnonzero([each == absorber for each in split.absorbers])), absorber
+    of = np.array([each == absorber for each in split.absorbers])
+    whole = of & np.isfinite(split.batch.spectrum).all(axis=1)
+    if not whole.any():
+        raise DatasetError(
+            f"{dataset.path}: none of the {of.sum()} {absorber} spectra of split {name!r} reaches the end of the grid; "
+            "explain a model of a grid that they fill, --grid.points and --grid.required of `spt-jax prepare`"
+        )
+    return take(split, np.flatnonzero(whole)), absorber
 
 
 def explain(model: Model, split: Split, sites: int, report: Report) -> dict:

@@ -32,7 +32,7 @@ def errors_of(model: Model, examples: Identified) -> list[str | None]:
     absorbers = pc.binary_join_element_wise(texts["element"], texts["edge"], " ").combine_chunks().dictionary_encode()
     unknown = [_unknown(model, absorber) for absorber in absorbers.dictionary.to_pylist()]
     found = [unknown[index] for index in absorbers.indices.to_pylist()]
-    for row, error in refused(examples.rows.spectrum).items():
+    for row, error in refused(examples.rows.spectrum, model.blueprint.grid).items():
         found[row] = found[row] or str(error)
     return found
 

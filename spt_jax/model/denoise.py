@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spt_jax.shapes import Array, Float
+from spt_jax.shapes import Array, Bool, Float
 
 # Edge steps squared: keeps the quotient finite where training spectra do not vary at all and nothing is noise.
 LEAST_VARIANCE = 1e-10
@@ -38,10 +38,12 @@ class NoiseFilter(nnx.Module):
         self.directions = Constant(jnp.asarray(directions, jnp.float32))
         self.variance = Constant(jnp.asarray(np.maximum(variance, LEAST_VARIANCE), jnp.float32))
 
-    def __call__(self, spectrum: Float[Array, "B L"]) -> Float[Array, "B L"]:
-        """mu without its noise."""
+    def __call__(self, spectrum: Float[Array, "B L"], known: Bool[Array, "B L"] | None = None) -> Float[Array, "B L"]:
+        """mu without its noise. known: where it was measured; what was filled in elsewhere has none."""
         along = self._along(spectrum)
         noise = self._sigma_squared(along)[:, None]
+        if known is not None:
+            noise = noise / jnp.maximum(known.mean(axis=1, keepdims=True), 0.1)
         variance = jnp.maximum(self.variance[...], along**2 - SURELY_SIGNAL**2 * noise)
         # What is taken out is subtracted, so that where nothing is, nothing is rounded.
         taken = noise / (variance + noise) * along

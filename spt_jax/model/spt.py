@@ -26,6 +26,7 @@ from spt_jax.model.bands import (
 from spt_jax.model.denoise import Constant, NoiseFilter
 from spt_jax.model.dropout import drop, drop_channels
 from spt_jax.model.folding import fixed_tap_convolutions, tap_convolutions
+from spt_jax.model.gaps import Gaps
 from spt_jax.model.gpu import block as gpu
 from spt_jax.model.heads import Heads, HeadSpec
 from spt_jax.model.kernels import kernels_for, platform
@@ -142,6 +143,7 @@ class SPT(nnx.Module):
         if config.window >= length:
             raise RunError(f"window ({config.window}) is wider than the spectrum ({length} points)")
         self.config, self.execution = config, execution
+        self.gaps = Gaps(mean, covariance) if config.gaps else None
         self.noise_filter = NoiseFilter(mean, covariance) if config.denoise else None
         linear, offset = band_input_map(config.band_input, energy, mean, np.sqrt(np.diag(covariance)))
         self.input_linear = Constant(jnp.asarray(linear, jnp.float32))
@@ -168,8 +170,10 @@ class SPT(nnx.Module):
 
     def band_input(self, spectrum: Float[Array, "B L"]) -> Float[Array, "B L"]:
         """mu -> the signal that the network sees and selects bands on."""
-        spectrum = self.noise_filter(spectrum) if self.noise_filter else spectrum
-        return jnp.matmul(spectrum, self.input_linear[...], precision="highest") + self.input_offset[...]
+        spectrum, known = self.gaps.fill(spectrum) if self.gaps else (spectrum, None)
+        spectrum = self.noise_filter(spectrum, known) if self.noise_filter else spectrum
+        signal = jnp.matmul(spectrum, self.input_linear[...], precision="highest") + self.input_offset[...]
+        return self.gaps.mark(signal, known) if self.gaps else signal
 
     def picks_outside(self, spectrum: Float[Array, "B L"]) -> Int[Array, "B"]:
         """How many bands each spectrum would choose in the first block beyond the candidates, were there no limit."""

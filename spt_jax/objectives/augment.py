@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.fft import dct
 from scipy.stats import beta
 
-from data_pipelines.schema import Batch
+from data_pipelines.schema import Batch, EnergyGrid
 from spt_jax.config import LabelsConfig, MaskedConfig
 
 
-def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig | MaskedConfig, step_ev: float) -> jax.Array:
-    """(B, L) spectra with an energy shift, an edge-step error and detector noise; keys: (B,)."""
+def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig | MaskedConfig, grid: EnergyGrid) -> jax.Array:
+    """(B, L) spectra with an energy shift, an edge-step error and detector noise, some cut short; keys: (B,)."""
 
     def one(key: jax.Array, mu: jax.Array) -> jax.Array:
         shift_key, scale_key, sigma_key, noise_key = jax.random.split(key, 4)
-        # mu(E - s) to first order: s stays below the grid step.
+        # mu(E - s) to first order: s stays below the grid step. At the last known energy there is no slope.
         shift = config.energy_shift * jax.random.truncated_normal(shift_key, -2, 2)
+        slope = jnp.gradient(mu) / grid.step
+        slope = jnp.where(jnp.isfinite(slope), slope, 0) if grid.gaps else slope
         scale = 1 + config.amplitude * jax.random.normal(scale_key)
         sigma = config.noise * jax.random.uniform(sigma_key)
-        return (mu - shift * jnp.gradient(mu) / step_ev) * scale + sigma * jax.random.normal(noise_key, mu.shape)
+        return (mu - shift * slope) * scale + sigma * jax.random.normal(noise_key, mu.shape)
 
-    return jax.vmap(one)(keys, spectrum)
+    seen = jax.vmap(one)(keys, spectrum)
+    return jax.vmap(partial(cut_short, share=config.cut, common=grid.common))(keys, seen) if config.cut else seen
+
+
+def cut_short(key: jax.Array, mu: jax.Array, share: float, common: int) -> jax.Array:
+    """(L,) mu, or with the probability `share` NaN from a random point behind the `common` first on."""
+    whether, where = jax.random.split(jax.random.fold_in(key, 1))
+    end = jax.random.randint(where, (), common, len(mu) + 1)
+    lost = jax.random.bernoulli(whether, share) & (jnp.arange(len(mu)) >= end)
+    return jnp.where(lost, jnp.nan, mu)
 
 
 def cosines(length: int) -> np.ndarray:

@@ -33,12 +33,12 @@ class LabelledRows(NamedTuple):
 class Labels:
     """Predict the labels of a spectrum.
 
-    grid_step: eV between its energies. priors: (C,) frequency of each class among the training labels, by descriptor.
+    grid: of the spectra. priors: (C,) frequency of each class among the training labels, by descriptor.
     """
 
     config: LabelsConfig
     tasks: tuple[Task, ...]
-    grid_step: float
+    grid: EnergyGrid
     priors: dict[str, np.ndarray]
 
     @classmethod
@@ -51,7 +51,7 @@ class Labels:
                 "`spt-jax data card DATASET` shows which labels there are"
             )
         known = {task.name: train.labels[task.name] for task in tasks if task.classes}
-        return cls(config, tasks, grid.step, {name: each.counts / each.count for name, each in known.items()})
+        return cls(config, tasks, grid, {name: each.counts / each.count for name, each in known.items()})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,8 +66,10 @@ class Labels:
         mixing, augmenting, _ = _split(keys)
         other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
         share = mix_share(mixing, batch, other, self.config.mixup)
-        spectrum = augment(augmenting, batch.spectrum, self.config, self.grid_step)
-        spectrum = share[:, None] * spectrum + (1 - share[:, None]) * jnp.roll(spectrum, 1, axis=0)
+        spectrum = augment(augmenting, batch.spectrum, self.config, self.grid)
+        mixture = share[:, None] * spectrum + (1 - share[:, None]) * jnp.roll(spectrum, 1, axis=0)
+        # Of what is not mixed: a NaN of the neighbour, times 0, is NaN.
+        spectrum = jnp.where(share[:, None] < 1, mixture, spectrum)
         return LabelledRows(batch._replace(spectrum=spectrum), other, share)
 
     def loss(self, model: nnx.Module, rows: LabelledRows, keys: jax.Array) -> jax.Array:

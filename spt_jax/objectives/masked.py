@@ -41,12 +41,12 @@ class HiddenRows(NamedTuple):
 class Masked:
     """Predict what is hidden of a spectrum, by stretches of energies or by a range of frequencies.
 
-    grid_step: eV between its energies. mean, std: (2, L) of mu and of its slope per eV over the training set.
-    band_variance: (L,) of each frequency of standardised mu.
+    grid: of the spectra. mean, std: (2, L) of mu and of its slope per eV over the training set. band_variance: (L,) of
+    each frequency of standardised mu.
     """
 
     config: MaskedConfig
-    grid_step: float
+    grid: EnergyGrid
     mean: np.ndarray
     std: np.ndarray
     band_variance: np.ndarray
@@ -64,7 +64,7 @@ class Masked:
         std = np.maximum(std, 1e-3 * std.max(axis=1, keepdims=True)).astype(np.float32)
         waves = cosines(grid.points) / std[0]
         band_variance = np.einsum("ij,jl,il->i", waves, train.covariance, waves).astype(np.float32)
-        return cls(config, grid.step, (maps @ train.mean).astype(np.float32), std, band_variance)
+        return cls(config, grid, (maps @ train.mean).astype(np.float32), std, band_variance)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -84,10 +84,10 @@ class Masked:
         config, other = self.config, jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
         share = mix_share(mixing, batch, other, config.mixup)[:, None]
         known = jnp.isfinite(batch.spectrum)
-        mu = broaden(broadening, jnp.where(known, batch.spectrum, self.mean[0]), config.broadening, self.grid_step)
+        mu = broaden(broadening, jnp.where(known, batch.spectrum, self.mean[0]), config.broadening, self.grid.step)
 
         def mixed(settings: MaskedConfig) -> jax.Array:
-            seen = augment(augmenting, mu, settings, self.grid_step)
+            seen = augment(augmenting, mu, settings, self.grid)
             return share * seen + (1 - share) * jnp.roll(seen, 1, axis=0)
 
         clean, noisy = mixed(replace(config, noise=0.0)), mixed(config)
@@ -102,7 +102,7 @@ class Masked:
 
     def loss(self, model: nnx.Module, rows: HiddenRows, keys: jax.Array) -> jax.Array:
         """(2,) mean squared error of hidden mu and slope; of a range of frequencies, over its variance, only mu."""
-        found = model(self.filled(rows.spectrum), rows.atomic_number, _split(keys)[-1])[SPECTRUM]
+        found = model(rows.spectrum, rows.atomic_number, _split(keys)[-1])[SPECTRUM]
         error = found.reshape(rows.target.shape) - rows.target
         count = jnp.maximum(rows.hidden.sum(axis=1), 1)
         by_energy = (error**2 * rows.hidden[:, None]).sum(axis=2) / count[:, None]
@@ -112,7 +112,7 @@ class Masked:
 
     def shown(self, batch: Batch) -> np.ndarray:
         """With stretches of energies hidden, whatever is hidden in training."""
-        return np.asarray(self.filled(jnp.where(self._hidden_of(batch), jnp.nan, batch.spectrum)))
+        return np.where(self._hidden_of(batch), np.float32(np.nan), batch.spectrum)
 
     def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
         """R2 of hidden mu and slope: 0 is the mean of the training spectra at each energy."""
@@ -129,13 +129,9 @@ class Masked:
     ) -> None:
         return None
 
-    def filled(self, spectrum: jax.Array) -> jax.Array:
-        """What a network is given for (B, L) mu with hidden energies: the training mean there."""
-        return jnp.where(jnp.isfinite(spectrum), spectrum, self.mean[0])
-
     def _standardised(self, mu: jax.Array) -> jax.Array:
         """(B, L) mu -> (B, 2, L)."""
-        both = jnp.stack([mu, jnp.gradient(mu, self.grid_step, axis=1)], axis=1)
+        both = jnp.stack([mu, jnp.gradient(mu, self.grid.step, axis=1)], axis=1)
         return (both - self.mean) / self.std
 
     def _hidden_of(self, batch: Batch) -> np.ndarray:
@@ -145,7 +141,7 @@ class Masked:
 
     def _spans(self, keys: jax.Array, length: int) -> jax.Array:
         """(B, L) True in stretches at random places, so many that each energy is hidden with the chance `hide`."""
-        size = min(round(self.config.span / self.grid_step), length)
+        size = min(round(self.config.span / self.grid.step), length)
         places = length + size - 1  # where a stretch may end, so that the first energy is hidden as often as the rest
         count = max(1, round(np.log(1 - self.config.hide) / np.log(1 - size / places)))
         ends = jax.vmap(lambda key: jax.random.randint(key, (count, 1), 0, places))(keys)

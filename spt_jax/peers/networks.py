@@ -12,6 +12,7 @@ from spt_jax.model.attention import windows
 from spt_jax.model.bands import band_input_map
 from spt_jax.model.denoise import Constant
 from spt_jax.model.dropout import drop
+from spt_jax.model.gaps import Gaps
 from spt_jax.model.heads import HeadSpec, by_name, outputs_of
 from spt_jax.model.linear import Linear
 from spt_jax.model.spt import ELEMENTS
@@ -37,6 +38,7 @@ class Peer(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.config, self.specs = config, heads
+        self.gaps = Gaps(mean, covariance) if config.gaps else None
         linear, offset = band_input_map("standardised", energy, mean, np.sqrt(np.diag(covariance)))
         self.input_scale = Constant(jnp.asarray(np.diag(linear), jnp.float32))
         self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
@@ -58,7 +60,9 @@ class Peer(nnx.Module):
         """Head outputs. `keys`, one a row, turn dropout on."""
         # As SPT: accelerators would otherwise round the factors of float32 products.
         with jax.default_matmul_precision("highest"):
+            spectrum, known = self.gaps.fill(spectrum) if self.gaps else (spectrum, None)
             signal = spectrum * self.input_scale[...] + self.input_offset[...]
+            signal = self.gaps.mark(signal, known) if self.gaps else signal
             return by_name(self.outputs(self.features(signal, atomic_number, keys)), self.specs)
 
 

@@ -51,11 +51,14 @@ def perturb(spectrum: np.ndarray, grid: EnergyGrid, case: Perturbation, seed: in
     The same arguments give the same result, so that all models see the same spectra; row i has the same noise
     whatever rows follow it, and a stronger level is the same noise scaled up. What was not measured is filled with
     the nearest measured value. `predict` does so itself for up to 10 eV at the start; it refuses more, and any
-    missing end, so these cases say what a user would get who filled it by hand.
+    missing end, so these cases say what a user would get who filled it by hand. Where the grid does not require the
+    end, it is NaN instead, as `predict` makes it; what is NaN already stays so.
 
     Edge steps are found again from the perturbed spectrum, as they would be; an undisturbed one stays as it is.
     """
-    clean = np.asarray(spectrum, np.float64)
+    known = np.isfinite(spectrum)
+    ends = known.shape[1] - 1 - known[:, ::-1].argmax(axis=1)
+    clean = np.take_along_axis(np.asarray(spectrum, np.float64), np.minimum(np.arange(grid.points), ends[:, None]), 1)
     match case.kind:
         case "noise":
             # float64 draws are filled row after row: a row's numbers do not depend on N.
@@ -68,8 +71,11 @@ def perturb(spectrum: np.ndarray, grid: EnergyGrid, case: Perturbation, seed: in
             changed = resampled(clean, grid, case.size)
         case "missing start" | "missing end":
             changed = _held(clean, grid, case)
-    step = post_edge(clean).mean(axis=1) / post_edge(changed).mean(axis=1)
-    return (changed * step[:, None]).astype(np.float32)
+    before, after = (post_edge(mu[:, : grid.common]).mean(axis=1) for mu in (clean, changed))
+    changed = np.where(known, changed * (before / after)[:, None], np.nan)
+    if case.kind == "missing end":
+        changed[:, max(grid.points - round(case.size / grid.step), grid.common) :] = np.nan
+    return changed.astype(np.float32)
 
 
 def _held(spectrum: np.ndarray, grid: EnergyGrid, case: Perturbation) -> np.ndarray:

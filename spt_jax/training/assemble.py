@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -96,6 +96,8 @@ def assemble(
     """A fresh network for a training set: its statistics, its grid and its fingerprint. seeds: of several members."""
     layout = layout or Layout()
     objective = make_objective(config.objective, train, grid)
+    if grid.gaps or objective.hides:
+        config = replace(config, model=replace(config.model, gaps=True))
     blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset, objective.hides)
     if seeds:
         graph, params, constants = blueprint.build_many(jnp.array(seeds), train.covariance)

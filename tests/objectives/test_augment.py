@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines.schema import Batch
+from data_pipelines.schema import Batch, EnergyGrid
 from spt_jax.config import LabelsConfig
 from spt_jax.objectives.augment import augment, mix_share
 
-STEP = 0.5
-ENERGY = STEP * np.arange(60)
+GRID = EnergyGrid(points=60, required=40)
+ENERGY = GRID.step * np.arange(60)
 NOTHING = {"noise": 0.0, "energy_shift": 0.0, "amplitude": 0.0}
 
 
@@ -20,7 +20,7 @@ def keys_of(rng, count: int) -> jax.Array:
 
 def copies(rng, spectrum: np.ndarray, count: int, **settings) -> np.ndarray:
     rows = jnp.broadcast_to(jnp.asarray(spectrum, jnp.float32), (count, len(spectrum)))
-    return np.asarray(augment(keys_of(rng, count), rows, LabelsConfig(**{**NOTHING, **settings}), STEP))
+    return np.asarray(augment(keys_of(rng, count), rows, LabelsConfig(**{**NOTHING, **settings}), GRID))
 
 
 def test_without_augmentation_a_spectrum_is_itself(rng):
@@ -52,10 +52,26 @@ def test_the_edge_step_is_scaled_as_a_whole(rng):
 
 def test_a_row_depends_on_its_own_key_alone(rng):
     spectra, keys = jnp.asarray(rng.random((6, 60)), jnp.float32), keys_of(rng, 6)
-    together = augment(keys, spectra, LabelsConfig(), STEP)
+    together = augment(keys, spectra, LabelsConfig(), GRID)
     for i in range(6):
-        alone = augment(keys[i : i + 1], spectra[i : i + 1], LabelsConfig(), STEP)
+        alone = augment(keys[i : i + 1], spectra[i : i + 1], LabelsConfig(), GRID)
         np.testing.assert_allclose(alone[0], together[i], atol=1e-6)
+
+
+def test_the_end_that_a_spectrum_has_stays_where_it_is(rng):
+    spectrum = rng.random(60)
+    spectrum[50:] = np.nan
+    found = copies(rng, spectrum, 100, energy_shift=0.3, noise=0.01, amplitude=0.02)
+    assert (np.isfinite(found) == np.isfinite(spectrum)).all()
+
+
+def test_some_lose_their_end_and_never_what_the_grid_requires(rng):
+    known = np.isfinite(copies(rng, rng.random(60), 4000, cut=0.4))
+    ends = known.sum(axis=1)
+    assert (known == (np.arange(60) < ends[:, None])).all()
+    # One end in 21 is that of the whole.
+    assert (ends < 60).mean() == pytest.approx(0.4 * 20 / 21, abs=0.03)
+    assert ends.min() == 40 and ends[ends < 60].mean() == pytest.approx(49.5, abs=0.7)
 
 
 def test_only_spectra_of_one_element_are_mixed_and_the_larger_share_is_the_rows_own(rng):

@@ -105,3 +105,16 @@ def test_the_cases_are_those_of_the_protocol():
         Perturbation("broadening", -1)
     with pytest.raises(ValueError, match="only 72 eV"):
         perturb(np.ones((1, GRID.points)), GRID, Perturbation("missing end", 72), 0)
+
+
+@pytest.mark.parametrize("case", PERTURBATIONS, ids=str)
+def test_an_open_end_stays_open(spectra, case, rng):
+    grid = EnergyGrid(required=60)
+    known = np.arange(grid.points) < rng.integers(60, grid.points + 1, (len(spectra), 1))
+    found = perturb(np.where(known, spectra, np.nan).astype(np.float32), grid, case, 0)
+    if case.kind == "missing end":
+        known[:, max(grid.points - round(case.size / grid.step), 60) :] = False
+    np.testing.assert_array_equal(np.isfinite(found), known)
+    np.testing.assert_allclose(
+        post_edge(found[:, :60]).mean(axis=1), post_edge(spectra[:, :60]).mean(axis=1), atol=1e-5
+    )

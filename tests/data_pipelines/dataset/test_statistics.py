@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -54,6 +55,40 @@ def assert_is(found: Statistics, reference: dict) -> None:
         assert (label.count, label.counts.tolist()) == (count, counts)
         assert label.mean == pytest.approx(mean, rel=1e-12)
         assert np.isnan(label.std) if not count else label.std == pytest.approx(std, rel=1e-10)
+
+
+def test_spectra_of_different_ends(rng):
+    """Each pair of energies over the examples that have both, whatever the parts; and stored."""
+    batch = make_batch(rng, 300)
+    ends = rng.integers(POINTS // 2, POINTS + 1, 300)
+    batch.spectrum[np.arange(POINTS) >= ends[:, None]] = np.nan
+    cuts = [0, *sorted(rng.integers(1, 299, 3).tolist()), 300]
+    some = [Batch(*(array[a:b] for array in batch)) for a, b in pairwise(cuts) if b > a]
+    found = Statistics.merge(Statistics.of(part, ["Cu K"] * len(part.spectrum)) for part in some)
+    assert found.gaps and found.agrees(Statistics.of(batch, ["Cu K"] * 300))
+    exact = batch.spectrum.astype(np.float64)
+    np.testing.assert_allclose(found.mean, np.nanmean(exact, axis=0), rtol=1e-10)
+    np.testing.assert_allclose(found.std, np.nanstd(exact, axis=0), rtol=1e-10)
+    for i, j in rng.integers(0, POINTS, (20, 2)):
+        both = np.isfinite(exact[:, [i, j]]).all(axis=1)
+        assert found.pairs[i, j] == both.sum()
+        expected = np.cov(exact[both][:, [i, j]].T, bias=True)[0, 1]
+        assert found.scatter[i, j] / both.sum() == pytest.approx(expected, abs=1e-9)
+    variance = np.linalg.eigvalsh(found.covariance)
+    assert variance.min() > -1e-9 * variance.max()
+    again = found.weighed_as(600)
+    assert (again.pairs == 2 * found.pairs).all()
+    np.testing.assert_allclose(again.covariance, found.covariance, rtol=1e-9)
+
+
+def test_statistics_of_different_ends_are_stored(rng, tmp_path):
+    batch = make_batch(rng, 50)
+    batch.spectrum[:30, 15:] = np.nan
+    own = Statistics.of(batch, ["Cu K"] * 50)
+    statistics.write(tmp_path / "statistics.npz", {"train": own})
+    read = statistics.read(tmp_path / "statistics.npz", "train")
+    for name in ("pairs", "means", "scatter"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(own, name))
 
 
 def assert_same(a: Statistics, b: Statistics) -> None:

@@ -4,7 +4,8 @@ import pytest
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff.output import read_xmu
 from data_pipelines.schema import EnergyGrid
-from data_pipelines.spectra.grid import POST_EDGE_FRACTION, to_grid
+from data_pipelines.spectra.grid import POST_EDGE_FRACTION, post_edge, to_grid
+from data_pipelines.spectra.grid import refused as rows_refused
 
 GRID = EnergyGrid()
 COBALT = GRID.absolute("Co")
@@ -160,3 +161,31 @@ def test_a_spectrum_that_begins_on_its_edge_is_not_filled(rng):
         to_grid(energy[energy > COBALT[0] + start], mu[energy > COBALT[0] + start], GRID, "Co")
     with pytest.raises(SpectrumError, match="no edge in range"):
         to_grid(energy[energy > edge - 0.5], mu[energy > edge - 0.5], GRID, "Co")
+
+
+def test_what_the_grid_does_not_require_may_be_missing(spectrum, rng):
+    """The edge step is measured where all have the spectrum, so a shorter one is the longer one, cut."""
+    energy, mu = spectrum
+    open_end = EnergyGrid(required=90)
+    whole = to_grid(energy, mu, open_end, "Co")
+    last = int(rng.integers(90, GRID.points)) - 1
+    ends = energy <= COBALT[last]
+    ends[int(np.argmin(ends))] = True  # the first beyond it, so that it is inside
+    short = to_grid(energy[ends], mu[ends], open_end, "Co")
+    known = energy[ends][-1] >= COBALT
+    assert known.sum() > last and (np.isfinite(short) == known).all()
+    # The last slope of a curve is another where the curve goes on.
+    np.testing.assert_allclose(short[: last - 2], whole[: last - 2], atol=1e-6)
+    assert post_edge(whole[:90]).mean() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(SpectrumError, match="the grid needs .* to 7755.5 eV"):
+        to_grid(energy[energy < COBALT[89]], mu[energy < COBALT[89]], open_end, "Co")
+
+
+def test_rows_with_a_hole_are_refused_and_open_ends_are_not(spectrum, rng):
+    open_end = EnergyGrid(required=90)
+    rows = np.tile(to_grid(*spectrum, open_end, "Co"), (4, 1))
+    rows[1, 100:] = np.nan
+    rows[2, int(rng.integers(0, 90))] = np.nan
+    rows[3, int(rng.integers(90, 143))] = np.nan
+    found = rows_refused(rows, open_end)
+    assert list(found) == [2, 3] and "gap before its end" in str(found[3])
