@@ -140,11 +140,11 @@ class LabelsConfig:
 class MaskedConfig:
     """What is learnt: parts of a spectrum that were hidden, from the rest of it. It needs no label."""
 
-    hide: Annotated[float, Range(above=0, below=1)] = 0.5
-    """Share of the energies that is hidden, in the mean over spectra."""
+    hide: Annotated[float, Range(above=0, below=1)] = 0.3
+    """Share of the energies that is hidden, in the mean over spectra that lose energies."""
     span: Annotated[float, Range(above=0)] = 4.0
     """Length of a hidden stretch of energies, eV."""
-    bands: Share = 0.0
+    bands: Share = 0.5
     """Share of the spectra that lose a range of frequencies instead of stretches of energies."""
     band_width: Count = 4
     """How many neighbouring frequencies they lose; frequency k goes through k half periods over the grid."""
@@ -154,12 +154,12 @@ class MaskedConfig:
     """As for labels: largest sigma of the noise added to mu, in edge steps. What is predicted is without noise."""
     energy_shift: Amount = 0.25
     """Standard deviation of a random shift of the energy axis, eV."""
-    amplitude: Amount = 0.02
+    amplitude: Amount = 0.005
     """Standard deviation of a random factor on the edge step."""
-    broadening: Amount = 0.5
+    broadening: Amount = 0.3
     """Largest sigma of a Gaussian broadening, eV; each spectrum draws its own up to it."""
-    mixup: Amount = 0.4
-    """Alpha of the Beta distribution of mixtures of two spectra of one element, as over their sites."""
+    mixup: Amount = 0.0
+    """Alpha of the Beta distribution of mixtures of two spectra of one element, as over their sites; 0 mixes nothing."""
 
     cut = 0.0  # nothing is lost but what is hidden
 
