@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from data_pipelines.dataset.data import Identified
 from data_pipelines.errors import SpectrumError
-from data_pipelines.schema import descriptor, site_kind
+from data_pipelines.schema import SYMBOLS, descriptor, site_kind
 from data_pipelines.spectra.grid import refused
 from spt_jax.inference.predict import Model
 from spt_jax.tasks import answers_of
@@ -42,13 +42,12 @@ def table_of(
 ) -> pa.Table:
     """(N,) rows of `schema_of`. outputs: (N, ...) of the heads. errors: of each row, as of `errors_of`."""
     answers, decisions = answers_of(outputs, model.blueprint.learnt_tasks), model.decisions
-    decided, likely, intervals = (
-        decisions.decided(answers),
-        decisions.probabilities(answers),
-        decisions.intervals(answers),
-    )
     elements = texts["element"].combine_chunks().dictionary_encode()
-    kinds = np.array([site_kind(element) for element in elements.dictionary.to_pylist()])[elements.indices.to_numpy()]
+    symbols, of = elements.dictionary.to_pylist(), elements.indices.to_numpy()
+    kinds = np.array([site_kind(symbol) for symbol in symbols])[of]
+    numbers = np.array([SYMBOLS.index(symbol) for symbol in symbols])[of]
+    decided, likely = decisions.decided(answers), decisions.probabilities(answers, numbers)
+    intervals = decisions.intervals(answers, numbers)
     silent = np.array([error is not None for error in errors])
     columns: dict[str, pa.Array] = {"split": pa.repeat(split, len(texts)), "error": pa.array(errors, pa.string())}
     columns |= {name: texts[name] for name in ("id", "material", "element", "edge")}
@@ -64,7 +63,8 @@ def table_of(
         columns[name] = pa.array(decided[name].astype(np.float32), mask=nothing)
         ends = intervals[name].T.astype(np.float32) if name in intervals else None
         for place, end in enumerate(("low", "high")):
-            said = pa.nulls(len(texts), pa.float32()) if ends is None else pa.array(ends[place], mask=nothing)
+            unknown = nothing if ends is None else nothing | np.isnan(ends[place])
+            said = pa.nulls(len(texts), pa.float32()) if ends is None else pa.array(ends[place], mask=unknown)
             columns[f"{name}_{end}"] = said
     schema = schema_of(model)
     return pa.table({name: columns[name] for name in schema.names}, schema)

@@ -40,22 +40,23 @@ def together(members: Sequence[Model]) -> Model:
     def network(spectrum: jax.Array, atomic_number: jax.Array) -> dict[str, jax.Array]:
         outputs = [member.network(spectrum, atomic_number) for member in members]
         return {
-            task.name: _mean(task, [(members[i].decisions, outputs[i][task.name]) for i in own])
+            task.name: _mean(task, [(members[i].decisions, outputs[i][task.name]) for i in own], atomic_number)
             for task, own in learnt.items()
         }
 
     return Model(_blueprint({task.name: [members[i] for i in own] for task, own in learnt.items()}), network)
 
 
-def _mean(task: Task, each: list[tuple[Decisions, jax.Array]]) -> jax.Array:
+def _mean(task: Task, each: list[tuple[Decisions, jax.Array]], atomic_number: jax.Array) -> jax.Array:
     """(B, ...) head outputs of the members -> the output whose probabilities, or value, are their mean."""
     if not task.classes:
         return jnp.mean(jnp.stack([output for _, output in each]), axis=0)
-    calibrated = [
-        jax.nn.softmax(jnp.log(jnp.maximum(jax.nn.softmax(output), FLOOR)) / decisions.temperature.get(task.name, 1.0))
-        for decisions, output in each
-    ]
-    return jnp.log(jnp.maximum(jnp.mean(jnp.stack(calibrated), axis=0), FLOOR))
+
+    def calibrated(decisions: Decisions, output: jax.Array) -> jax.Array:
+        temperature = jnp.asarray(decisions.temperatures(task.name), jnp.float32)[atomic_number]
+        return jax.nn.softmax(jnp.log(jnp.maximum(jax.nn.softmax(output), FLOOR)) / temperature[:, None])
+
+    return jnp.log(jnp.maximum(jnp.mean(jnp.stack([calibrated(*one) for one in each]), axis=0), FLOOR))
 
 
 def _blueprint(learnt: dict[str, list[Model]]) -> Blueprint:

@@ -60,7 +60,8 @@ def evaluate(model: Model | Path | str, dataset: Data | Path | str, name: str = 
     sites = {kind: scores(kinds == kind) for kind in SITE_KINDS if (kinds == kind).any()}
     rule = FITTED if model.blueprint.decisions else MOST_LIKELY
     metrics = {"split": name, "main_score": MAIN_SCORE, "classes": rule, **everything, "sites": sites}
-    return Evaluation(split, outputs, decisions.probabilities(answers), decisions.decided(answers), metrics)
+    said = decisions.probabilities(answers, split.batch.atomic_number)
+    return Evaluation(split, outputs, said, decisions.decided(answers), metrics)
 
 
 def as_tables(metrics: dict) -> Group:

@@ -5,6 +5,7 @@ The network comes as a function, from a run folder or an exported file: nothing 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -200,16 +201,17 @@ class Model:
     def _values(self, spectrum: np.ndarray, absorbers: list[str]) -> list[dict[str, Value]]:
         """(N, L) spectra on the grid and their N absorbers -> what is said of each."""
         elements = [absorber.split()[0] for absorber in absorbers]
-        answers = self.answers(spectrum, np.array([SYMBOLS.index(element) for element in elements]))
-        decided, likely = self.decisions.decided(answers), self.decisions.probabilities(answers)
-        intervals = self.decisions.intervals(answers)
+        numbers = np.array([SYMBOLS.index(element) for element in elements])
+        answers = self.answers(spectrum, numbers)
+        decided, likely = self.decisions.decided(answers), self.decisions.probabilities(answers, numbers)
+        intervals = self.decisions.intervals(answers, numbers)
 
         def value(d: Descriptor, row: int) -> Value:
             if d.kind == "class":
                 chances = dict(zip(d.classes, likely[d.name][row].tolist(), strict=True))
                 return Value(d.classes[decided[d.name][row]], d.unit, chances)
-            low_high = tuple(intervals[d.name][row].tolist()) if d.name in intervals else None
-            return Value(float(decided[d.name][row]), d.unit, interval=low_high)
+            low, high = intervals[d.name][row].tolist() if d.name in intervals else (math.nan, math.nan)
+            return Value(float(decided[d.name][row]), d.unit, interval=(low, high) if math.isfinite(low) else None)
 
         learnt = [descriptor(task.name) for task in self.blueprint.learnt_tasks]
         return [

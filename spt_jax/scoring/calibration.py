@@ -91,9 +91,8 @@ def conformal_halfwidth(residuals: np.ndarray, coverage: float, groups: np.ndarr
     return float(size[order][enough.argmax()]) if enough.any() else np.inf
 
 
-def coverage(residuals: np.ndarray, halfwidth: float, groups: np.ndarray | None = None) -> float:
-    """Share of (N,) residuals within the halfwidth; with `groups`, the mean over materials of the share of each."""
-    within = np.abs(np.asarray(residuals, np.float64)) <= halfwidth
+def coverage(within: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """Share of (N,) truths that lie within their intervals; with `groups`, the mean over materials of the share of each."""
     return float(np.average(within, weights=None if groups is None else _weights(groups)))
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from data_pipelines.schema import DESCRIPTORS, Batch, descriptor
+from data_pipelines.schema import DESCRIPTORS, SYMBOLS, Batch, descriptor
 from spt_jax.scoring.calibration import conformal_halfwidth, fit_temperature, with_temperature
 from spt_jax.scoring.decide import decide, fit_alpha
 from spt_jax.tasks import Answers
@@ -19,22 +19,32 @@ MOST = 10_000
 """Rows that are fitted on at most; of more, whole materials are drawn, the same ones every time."""
 FEWEST = 5
 """Materials that a temperature is fitted on at least: a few right answers would make every probability 0 or 1."""
+ENOUGH = 20
+"""Materials from which on an absorber has its own temperature and interval: some elements are told better than others."""
 
 
 @dataclass(frozen=True)
-class Decisions:
+class Sureness:
+    """By descriptor, how sure answers are. temperature: divides the logits of a class descriptor. halfwidth: in the unit
+    of a regression; value +- halfwidth holds the truth at a random site of a new material with probability `coverage`.
+    """
+
+    temperature: dict[str, float] = field(default_factory=dict)
+    halfwidth: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decisions(Sureness):
     """By descriptor; one that is in none of these is answered with the most likely class, or without an interval.
 
-    temperature: divides the logits of a class descriptor. power, prior: its decision is the argmax of
-    p / prior^power, prior being the (C,) frequencies of its classes in training. halfwidth: in the unit of a
-    regression; value +- halfwidth holds the truth at a random site of a new material with probability `coverage`.
+    power, prior: a class is the argmax of p / prior^power, prior being the (C,) frequencies of the classes in training.
+    of_element: by symbol, of absorbers with enough materials, in the place of what is fitted on all.
     """
 
     coverage: float = 0.9
-    temperature: dict[str, float] = field(default_factory=dict)
     power: dict[str, float] = field(default_factory=dict)
     prior: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    halfwidth: dict[str, float] = field(default_factory=dict)
+    of_element: dict[str, Sureness] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -52,23 +62,23 @@ class Decisions:
         """
         names, group = np.unique(np.asarray(materials), return_inverse=True)
         rows = _some(group, len(names))
-        found = cls(coverage)
+        found = cls(coverage=coverage)
         for column, d in enumerate(DESCRIPTORS):
             known = rows[np.asarray(batch.mask[rows, column])]
             if d.name not in answers or not len(known):
                 continue
-            own, labels = answers[d.name][known], batch.labels[known, column]
-            if d.kind == "regression":
-                width = conformal_halfwidth(labels - own, coverage, group[known])
-                if np.isfinite(width):
-                    found.halfwidth[d.name] = width
-                continue
-            if len(np.unique(group[known])) >= FEWEST:
-                found.temperature[d.name] = fit_temperature(own, labels)
-            if d.name in priors:
+            own, labels, element = answers[d.name][known], batch.labels[known, column], batch.atomic_number[known]
+            _fit_sureness(found, FEWEST, d.name, own, labels, group[known], coverage)
+            for number in np.unique(element).tolist():
+                of = element == number
+                mine = found.of_element.setdefault(SYMBOLS[number], Sureness())
+                _fit_sureness(mine, ENOUGH, d.name, own[of], labels[of], group[known][of], coverage)
+            if d.kind == "class" and d.name in priors:
                 prior = np.asarray(priors[d.name], np.float64)
                 found.prior[d.name] = tuple(prior.tolist())
                 found.power[d.name] = fit_alpha(own, labels.astype(int), prior, group[known])
+        for symbol in [symbol for symbol, own in found.of_element.items() if own == Sureness()]:
+            del found.of_element[symbol]
         return found
 
     @classmethod
@@ -78,13 +88,18 @@ class Decisions:
         Powers are those of calibrated probabilities, in the mean. An interval is the mean of the members' intervals:
         it holds the truth somewhat more often than they do, for their mean is nearer to it.
         """
-        found = cls(next(iter(members.values()))[0].coverage)
+        found = cls(coverage=next(iter(members.values()))[0].coverage)
         for name, own in members.items():
             if all(name in each.power for each in own):
                 found.power[name] = float(np.mean([each.power[name] / each.temperature.get(name, 1) for each in own]))
                 found.prior[name] = own[0].prior[name]
             if all(name in each.halfwidth for each in own):
                 found.halfwidth[name] = float(np.mean([each.halfwidth[name] for each in own]))
+            for symbol in set.intersection(*(set(each.of_element) for each in own)):
+                theirs = [each.of_element[symbol].halfwidth for each in own]
+                if all(name in each for each in theirs):
+                    mean = float(np.mean([each[name] for each in theirs]))
+                    found.of_element.setdefault(symbol, Sureness()).halfwidth[name] = mean
         return found
 
     def classes(self, answers: Answers) -> dict[str, np.ndarray]:
@@ -101,19 +116,44 @@ class Decisions:
         """The same answers with class indices in the place of probabilities; values stay."""
         return {**answers, **self.classes(answers)}
 
-    def probabilities(self, answers: Answers) -> Answers:
-        """The same answers with calibrated probabilities; values stay, and so does the most likely class."""
-        scaled = {name: with_temperature(answers[name], t) for name, t in self.temperature.items() if name in answers}
+    def probabilities(self, answers: Answers, atomic_number: np.ndarray) -> Answers:
+        """The same answers with calibrated probabilities; values stay, and so does the most likely class.
+
+        atomic_number: (N,), of the absorbers.
+        """
+        scaled = {
+            name: with_temperature(answers[name], self.temperatures(name)[atomic_number][:, None])
+            for name in self._named("temperature")
+            if name in answers
+        }
         return {**answers, **scaled}
 
-    def intervals(self, answers: Answers) -> dict[str, np.ndarray]:
-        """(N, 2) lowest and highest value of each regression, within what is plausible."""
+    def intervals(self, answers: Answers, atomic_number: np.ndarray) -> dict[str, np.ndarray]:
+        """(N, 2) lowest and highest value of each regression, within what is plausible; NaN where none is known."""
         found = {}
-        for name, halfwidth in self.halfwidth.items():
+        for name in self._named("halfwidth"):
             if name in answers:
-                ends = answers[name][:, None] + np.array([-halfwidth, halfwidth])
-                found[name] = np.clip(ends, *descriptor(name).plausible)
+                width = self._by_number("halfwidth", name, np.nan)[atomic_number][:, None]
+                found[name] = np.clip(answers[name][:, None] + width * [-1, 1], *descriptor(name).plausible)
         return found
+
+    def temperatures(self, name: str) -> np.ndarray:
+        """(Z,) of a class descriptor, by atomic number of the absorber."""
+        return self._by_number("temperature", name, 1.0)
+
+    def _named(self, what: str) -> list[str]:
+        """Descriptors that it is known of, for some absorber."""
+        each = (getattr(own, what) for own in (self, *self.of_element.values()))
+        return list(dict.fromkeys(name for own in each for name in own))
+
+    def _by_number(self, what: str, name: str, otherwise: float) -> np.ndarray:
+        general = getattr(self, what).get(name, otherwise)
+        return np.array(
+            [
+                getattr(self.of_element[symbol], what).get(name, general) if symbol in self.of_element else general
+                for symbol in SYMBOLS
+            ]
+        )
 
     def to_json(self) -> dict:
         return asdict(self)
@@ -121,7 +161,29 @@ class Decisions:
     @classmethod
     def from_json(cls, document: dict) -> Decisions:
         """The same to the last bit."""
-        return cls(**{**document, "prior": {name: tuple(each) for name, each in document["prior"].items()}})
+        prior = {name: tuple(each) for name, each in document["prior"].items()}
+        of_element = {symbol: Sureness(**own) for symbol, own in document.get("of_element", {}).items()}
+        return cls(**{**document, "prior": prior, "of_element": of_element})
+
+
+def _fit_sureness(
+    found: Sureness,
+    fewest: int,
+    name: str,
+    answers: np.ndarray,
+    labels: np.ndarray,
+    group: np.ndarray,
+    coverage: float,
+) -> None:
+    """Of one descriptor, where there are `fewest` materials; an interval of all wherever their number promises it."""
+    enough = len(np.unique(group)) >= fewest
+    if descriptor(name).kind == "class":
+        if enough:
+            found.temperature[name] = fit_temperature(answers, labels)
+        return
+    width = conformal_halfwidth(labels - answers, coverage, group)
+    if np.isfinite(width) and (enough or fewest == FEWEST):
+        found.halfwidth[name] = width
 
 
 def _some(group: np.ndarray, count: int) -> np.ndarray:

@@ -63,7 +63,7 @@ def score_answers(answers: Answers, batch: Batch, decisions: Decisions | None = 
     most likely classes and of the probabilities as they are.
     """
     rule = decisions or Decisions()
-    said, decided, result = rule.probabilities(answers), rule.decided(answers), {}
+    said, decided, result = rule.probabilities(answers, np.asarray(batch.atomic_number)), rule.decided(answers), {}
     for column, d in enumerate(DESCRIPTORS):
         known = np.asarray(batch.mask[:, column])
         if d.name not in answers or not known.any():

@@ -207,7 +207,7 @@ def _calibration(model: Fits, dataset: Dataset) -> dict[str, dict]:
     names = np.array(test.materials)
     for member in model.members:
         fitted, after = member.decisions, member.test
-        scaled = fitted.probabilities(after)
+        scaled, ends = (each(after, test.batch.atomic_number) for each in (fitted.probabilities, fitted.intervals))
         for column, d in enumerate(DESCRIPTORS):
             known = test.batch.mask[:, column]
             labels = test.batch.labels[known, column]
@@ -217,11 +217,12 @@ def _calibration(model: Fits, dataset: Dataset) -> dict[str, dict]:
                 for key, each in (("ece_raw", after), ("ece", scaled)):
                     numbers[key] = calibration.ece(each[d.name][known], labels.astype(int))
             elif d.name in fitted.halfwidth and known.any():
-                residuals, width = labels - after[d.name][known], fitted.halfwidth[d.name]
+                low, high = ends[d.name][known].T
+                within = (low <= labels) & (labels <= high)
                 numbers = {
-                    "halfwidth": width,
-                    "coverage_sites": calibration.coverage(residuals, width),
-                    "coverage_materials": calibration.coverage(residuals, width, names[known]),
+                    "halfwidth": float(np.mean(high - low) / 2),
+                    "coverage_sites": calibration.coverage(within),
+                    "coverage_materials": calibration.coverage(within, names[known]),
                 }
             else:
                 continue

@@ -43,7 +43,8 @@ def test_the_mean_is_of_those_that_learnt(folder, batch):
     members = load_members(folder)
     answers = spt_jax.load(folder).answers(batch.spectrum, batch.atomic_number)
     own = [
-        model.decisions.probabilities(model.answers(batch.spectrum, batch.atomic_number)) for model in members.values()
+        model.decisions.probabilities(model.answers(batch.spectrum, batch.atomic_number), batch.atomic_number)
+        for model in members.values()
     ]
     assert set(answers) == {"CN", "MBL"}
     for name, found in answers.items():
@@ -80,7 +81,7 @@ def test_a_member_without_a_model_is_named(tmp_path):
 def with_decisions(model, temperature, power, width):
     names = [task.name for task in model.blueprint.learnt_tasks if task.classes]
     prior = {d.name: tuple(np.linspace(1, 2, len(d.classes))) for d in DESCRIPTORS if d.name in names}
-    decisions = Decisions(0.9, dict.fromkeys(names, temperature), dict.fromkeys(names, power), prior, {"MBL": width})
+    decisions = Decisions(dict.fromkeys(names, temperature), {"MBL": width}, 0.9, dict.fromkeys(names, power), prior)
     return spt_jax.Model(replace(model.blueprint, decisions=decisions), model.network)
 
 

@@ -86,7 +86,7 @@ def test_exchangeable_rows_are_covered(rng):
     covered = []
     for _ in range(200):
         known, asked = rng.standard_t(3, size=60), rng.standard_t(3, size=400)
-        covered.append(coverage(asked, conformal_halfwidth(known, 0.9)))
+        covered.append(coverage(np.abs(asked) <= conformal_halfwidth(known, 0.9)))
     assert 0.89 < np.mean(covered) < 0.925
 
 
@@ -102,13 +102,13 @@ def test_each_material_counts_once_where_sites_of_one_are_alike(rng):
     by_site, by_material = [], []
     for _ in range(150):
         (known, groups), (asked, others) = clusters(rng, 60), clusters(rng, 200)
-        by_site.append(coverage(asked, conformal_halfwidth(known, 0.9), others))
-        by_material.append(coverage(asked, conformal_halfwidth(known, 0.9, groups), others))
+        by_site.append(coverage(np.abs(asked) <= conformal_halfwidth(known, 0.9), others))
+        by_material.append(coverage(np.abs(asked) <= conformal_halfwidth(known, 0.9, groups), others))
     assert 0.89 < np.mean(by_material) < 0.925
     assert np.mean(by_site) < 0.85
 
 
 def test_coverage_by_material_is_the_mean_of_their_shares():
     residuals, groups = np.array([1, 1, 1, 9.0]), np.array(["a", "a", "a", "b"])
-    assert coverage(residuals, 2) == 0.75
-    assert coverage(residuals, 2, groups) == 0.5
+    assert coverage(np.abs(residuals) <= 2) == 0.75
+    assert coverage(np.abs(residuals) <= 2, groups) == 0.5

@@ -37,16 +37,16 @@ def test_everything_is_fitted_that_has_labels_and_answers(rng):
     assert set(found.temperature) == set(found.power) == set(found.prior) == {"OS", "CN", "CN2", "OCN"}
     assert set(found.halfwidth) == {"NNRS", "MOOD", "MBL"}
 
-    calibrated = found.probabilities(answers)
+    calibrated = found.probabilities(answers, batch.atomic_number)
     assert set(calibrated) == set(answers)
     rows = np.flatnonzero(batch.mask[:, 0])
     likely, raw = (each["OS"][rows, batch.labels[rows, 0].astype(int)] for each in (calibrated, answers))
     assert np.log(likely).mean() > np.log(raw).mean()
     np.testing.assert_array_equal(calibrated["OS"].argmax(axis=1), answers["OS"].argmax(axis=1))
     np.testing.assert_array_equal(calibrated["MBL"], answers["MBL"])
-    assert found.probabilities({"MBL": answers["MBL"]}).keys() == {"MBL"}
+    assert found.probabilities({"MBL": answers["MBL"]}, batch.atomic_number).keys() == {"MBL"}
 
-    ends, column = found.intervals(answers)["MOOD"], NAMES.index("MOOD")
+    ends, column = found.intervals(answers, batch.atomic_number)["MOOD"], NAMES.index("MOOD")
     assert ends.min() >= descriptor("MOOD").plausible[0]
     within = (ends[:, 0] <= batch.labels[:, column]) & (batch.labels[:, column] <= ends[:, 1])
     assert within.mean() == pytest.approx(0.9, abs=0.05)
@@ -55,9 +55,40 @@ def test_everything_is_fitted_that_has_labels_and_answers(rng):
 def test_too_few_materials_fit_no_interval_and_no_temperature(rng):
     answers, batch, materials = made(rng, 600, 8)
     few = Decisions.fit(answers, batch, materials, {})
-    assert few.halfwidth == {} and few.intervals(answers) == {} and few.temperature.keys() == {"OS", "CN", "CN2", "OCN"}
+    assert (
+        few.halfwidth == {}
+        and few.intervals(answers, batch.atomic_number) == {}
+        and few.temperature.keys() == {"OS", "CN", "CN2", "OCN"}
+    )
     one = Decisions.fit(answers, batch, ["m"] * 600, {})
     assert one == Decisions()
+
+
+def test_an_element_with_enough_materials_has_its_own(rng):
+    """Cobalt's answers are three times as wrong in value, and blurred; of nickel there are too few to know."""
+    answers, batch, materials = made(rng, 3000, 1000)
+    element = np.array([29, 27, 28])[rng.choice(3, p=(0.6, 0.395, 0.005), size=3000)]
+    batch, column, cobalt = batch._replace(atomic_number=element), NAMES.index("MBL"), element == 27
+    answers["MBL"][cobalt] += 2 * (answers["MBL"] - batch.labels[:, column])[cobalt]
+    answers["CN"][cobalt] **= 0.3
+    answers["CN"] /= answers["CN"].sum(axis=1, keepdims=True)
+    found = Decisions.fit(answers, batch, materials, {})
+    assert found.of_element.keys() == {"Co", "Cu"}
+    own = {symbol: each.halfwidth["MBL"] for symbol, each in found.of_element.items()}
+    assert own["Co"] == pytest.approx(0.49, rel=0.15) and own["Cu"] == pytest.approx(0.164, rel=0.15)
+    assert own["Cu"] < found.halfwidth["MBL"] < own["Co"]
+    assert found.of_element["Co"].temperature["CN"] == pytest.approx(
+        0.3 * found.of_element["Cu"].temperature["CN"], rel=0.2
+    )
+    width = np.ptp(found.intervals(answers, element)["MBL"], axis=1) / 2
+    for number, expected in ((27, own["Co"]), (28, found.halfwidth["MBL"]), (29, own["Cu"])):
+        # Some are cut at what is plausible.
+        assert np.median(width[element == number]) == pytest.approx(expected)
+    within = np.abs(answers["MBL"] - batch.labels[:, column]) <= width
+    assert within[cobalt].mean() == pytest.approx(0.9, abs=0.03)
+    assert Decisions.from_json(json.loads(json.dumps(found.to_json()))) == found
+    mean = Decisions.of_mean({"MBL": [found, found]})
+    assert mean.of_element["Co"].halfwidth["MBL"] == pytest.approx(own["Co"])
 
 
 def test_json_gives_back_the_same_bits(rng):

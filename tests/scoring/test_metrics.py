@@ -132,7 +132,7 @@ def test_only_labelled_rows_are_scored_and_nothing_where_there_is_none(labelled)
 def test_probabilities_are_scored_as_they_are_said(labelled):
     answers, batch = labelled
     plain, calibrated = (score_answers(answers, batch, each)["CN"] for each in (None, Decisions(temperature={"CN": 3})))
-    said = Decisions(temperature={"CN": 3}).probabilities(answers)
+    said = Decisions(temperature={"CN": 3}).probabilities(answers, batch.atomic_number)
     assert calibrated == score_answers(said, batch)["CN"]
     same, other = ("f1_weighted", "f1_macro_common", "f1_macro", "accuracy"), ("nll", "brier", "ece")
     assert all(plain[name] == calibrated[name] for name in same)

@@ -177,7 +177,7 @@ def test_what_the_grid_does_not_require_may_be_missing(spectrum, rng):
     # The last slope of a curve is another where the curve goes on.
     np.testing.assert_allclose(short[: last - 2], whole[: last - 2], atol=1e-6)
     assert post_edge(whole[:90]).mean() == pytest.approx(1, abs=1e-5)
-    with pytest.raises(SpectrumError, match="the grid needs .* to 7755.5 eV"):
+    with pytest.raises(SpectrumError, match=r"the grid needs .* to 7755\.5 eV"):
         to_grid(energy[energy < COBALT[89]], mu[energy < COBALT[89]], open_end, "Co")
 
 
