@@ -48,7 +48,7 @@ class Labels:
         if not tasks:
             raise RunError(
                 f"none of the {train.count} training spectra has a label of {', '.join(config.descriptors)}; "
-                "`spt-jax data card DATASET` shows which labels there are"
+                "`spt-jax data card DATASET` shows which labels there are, and --objective masked needs none"
             )
         known = {task.name: train.labels[task.name] for task in tasks if task.classes}
         return cls(config, tasks, grid, {name: each.counts / each.count for name, each in known.items()})
