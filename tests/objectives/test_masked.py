@@ -46,7 +46,7 @@ class Fixed:
 
 
 def test_hidden_values_do_not_reach_the_network(library, rng):
-    objective = masked(**AS_IT_IS)
+    objective = masked(bands=0.0, **AS_IT_IS)
     keys = keys_of(rng, len(library.spectrum))
     rows = objective.views(library, keys)
     changed = np.where(rows.hidden, rng.random(library.spectrum.shape), library.spectrum).astype(np.float32)
@@ -87,7 +87,9 @@ def test_to_know_nothing_costs_one_and_scores_nothing(library, rng):
 @pytest.mark.parametrize("hide", [0.2, 0.5, 0.8])
 def test_the_share_is_hidden_and_every_energy_as_often(library, rng, hide):
     many = jax.tree.map(lambda x: np.concatenate([x] * 8), library)
-    often = np.asarray(masked(hide=hide, span=3.0).views(many, keys_of(rng, len(many.spectrum))).hidden).mean(axis=0)
+    often = np.asarray(
+        masked(hide=hide, span=3.0, bands=0.0).views(many, keys_of(rng, len(many.spectrum))).hidden
+    ).mean(axis=0)
     assert often.mean() == pytest.approx(hide, abs=0.05)
     assert np.abs(often - often.mean()).max() < 0.1
 
@@ -107,7 +109,7 @@ def test_a_range_of_frequencies_is_taken_out_and_no_more(library, rng):
 
 
 def test_what_is_not_known_is_neither_shown_nor_asked(library, rng):
-    objective = masked()
+    objective = masked(bands=0.0)
     ends = np.arange(library.spectrum.shape[1]) >= 60
     short = library._replace(spectrum=np.where(ends, np.nan, library.spectrum).astype(np.float32))
     rows = objective.views(short, keys_of(rng, len(short.spectrum)))

@@ -4,6 +4,7 @@ import json
 import signal
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -51,7 +52,7 @@ def test_it_learns_more_than_the_mean_a_straight_line_and_what_the_covariance_le
     shown = objective.shown(batch)
     at, known = np.arange(shown.shape[1]), np.isfinite(shown)
     line = np.stack([np.interp(at, at[own], mu[own]) for own, mu in zip(known, shown, strict=True)])
-    expected = Gaps(statistics.mean, statistics.covariance).fill(shown)[0]
+    expected = Gaps(statistics.mean, statistics.covariance).fill(jnp.asarray(shown))[0]
 
     def score(mu) -> float:
         said = (np.asarray(mu) - statistics.mean) / statistics.std
