@@ -32,7 +32,7 @@ from spt_jax.commands.structures import Structures
 from spt_jax.commands.study import Study
 from spt_jax.commands.training import Ensemble, Quickstart, Train
 from spt_jax.commands.zoo import Models, Pack
-from spt_jax.config import PRESETS
+from spt_jax.config import OBJECTIVES, PRESETS, LabelsConfig, ObjectiveConfig
 
 COMMANDS = {
     "quickstart": Quickstart,
@@ -114,8 +114,22 @@ def _parse(argv: list[str]) -> Any:
         raise WrongUsage(f"no PRESET given; presets: {', '.join(PRESETS)}")
     if preset not in PRESETS:
         raise WrongUsage(_unknown("preset", preset, PRESETS))
-    default = COMMANDS[name](data=tyro.MISSING, out=tyro.MISSING, **vars(PRESETS[preset]()))
+    parts = vars(PRESETS[preset]())
+    parts["objective"], rest = _objective(rest, parts["objective"])
+    default = COMMANDS[name](data=tyro.MISSING, out=tyro.MISSING, **parts)
     return _construct(COMMANDS[name], f"spt-jax {name} {preset}", rest, default)
+
+
+def _objective(arguments: list[str], labels: LabelsConfig) -> tuple[ObjectiveConfig, list[str]]:
+    """The settings of the objective that is named, and the other arguments: the name decides which options there are."""
+    for i, word in enumerate(arguments):
+        option, has_name, name = word.partition("=")
+        if option == "--objective":
+            name = name if has_name else "".join(arguments[i + 1 : i + 2])
+            if name not in OBJECTIVES:
+                raise WrongUsage(_unknown("objective", name, OBJECTIVES))
+            return OBJECTIVES[name](labels), arguments[:i] + arguments[i + (1 if has_name else 2) :]
+    return labels, arguments
 
 
 def _construct(kind: type, prog: str, arguments: list[str], default: Any = tyro.MISSING_NONPROP) -> Any:

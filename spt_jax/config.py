@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -141,6 +142,61 @@ class LabelsConfig:
             raise RunError(f"unknown descriptor {', '.join(sorted(unknown))}; known: {', '.join(known)}")
 
 
+@dataclass(frozen=True)
+class MaskedConfig:
+    """What is learnt: parts of a spectrum that were hidden, from the rest of it. It needs no label."""
+
+    hide: Annotated[float, Range(above=0, below=1)] = 0.3
+    """Share of the energies that is hidden, in the mean over spectra that lose energies."""
+    span: Annotated[float, Range(above=0)] = 4.0
+    """Length of a hidden stretch of energies, eV."""
+    bands: Share = 0.5
+    """Share of the spectra that lose a range of frequencies instead of stretches of energies."""
+    band_width: Count = 4
+    """How many neighbouring frequencies they lose; frequency k goes through k half periods over the grid."""
+    highest_band: Count = 12
+    """The highest frequency that is taken out."""
+    noise: Amount = 0.005
+    """As for labels: largest sigma of the noise added to mu, in edge steps. What is predicted is without noise."""
+    energy_shift: Amount = 0.25
+    """Standard deviation of a random shift of the energy axis, eV."""
+    amplitude: Amount = 0.005
+    """Standard deviation of a random factor on the edge step."""
+    broadening: Amount = 0.3
+    """Largest sigma of a Gaussian broadening, eV; each spectrum draws its own up to it."""
+    mixup: Amount = 0.0
+    """Alpha of the Beta distribution of mixtures of two spectra of one element, as over their sites; 0 mixes nothing."""
+
+    cut = 0.0  # nothing is lost but what is hidden
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.band_width > self.highest_band:
+            raise RunError(f"band_width ({self.band_width}) must not exceed highest_band ({self.highest_band})")
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """Both at once: the labels of the spectra that have any, and the hidden parts of all."""
+
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    masked: MaskedConfig = field(default_factory=MaskedConfig)
+    weight: Amount = 1.0
+    """Of the losses of hidden parts, beside one for each descriptor."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+ObjectiveConfig = LabelsConfig | MaskedConfig | JointConfig
+
+OBJECTIVES: dict[str, Callable[[LabelsConfig], ObjectiveConfig]] = {
+    "labels": lambda labels: labels,
+    "masked": lambda labels: MaskedConfig(),
+    "joint": JointConfig,
+}
+"""By name, of a preset's settings for labels."""
+
 Schedule = Literal["cosine", "stable", "constant"]
 
 
@@ -210,7 +266,7 @@ class Config:
     """All that defines a run apart from its data, and how it is executed."""
 
     model: ModelConfig | PeerConfig = field(default_factory=ModelConfig)
-    objective: LabelsConfig = field(default_factory=LabelsConfig)
+    objective: ObjectiveConfig = field(default_factory=LabelsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 

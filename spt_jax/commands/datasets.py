@@ -61,7 +61,8 @@ class Prepare:
         with Bars() as report:
             document = prepare(list(self.sources), self.out, self.grid, workers, self.overwrite, self.add, beam, report)
         print(card.as_text(document))
-        print(f"Next: spt-jax train base --data {self.out} --out run")
+        labelled = any(kind["labelled"] for kinds in document["descriptors"].values() for kind in kinds.values())
+        print(f"Next: spt-jax train base {'' if labelled else '--objective masked '}--data {self.out} --out run")
 
 
 @dataclass(frozen=True)

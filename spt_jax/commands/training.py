@@ -11,7 +11,7 @@ import tyro
 
 from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import console, errors
-from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig, TrainConfig
+from spt_jax.config import Config, ExecutionConfig, MaskedConfig, ModelConfig, ObjectiveConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,19 @@ class Train:
 
     What is learnt (--objective), by which network (--model) and how long (--train) belong to the run; how it is
     computed (--execution) may change whenever it goes on, and a finished run goes on when asked for more epochs.
+
+    --objective NAME says what is learnt: labels where not given, masked (what is hidden of spectra without labels, to
+    begin with), or joint (both at once). Its own settings follow with --help, as for all.
+
+      spt-jax train base --objective masked --data unlabelled --out pre
+      spt-jax train base --data labelled --out run --train.init pre
     """
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...", help=DATA)]
     out: Path
     """Run folder: checkpoints, the best model, config.json and train_log.jsonl."""
     model: ModelConfig
-    objective: LabelsConfig
+    objective: Annotated[ObjectiveConfig, tyro.conf.AvoidSubcommands]
     train: TrainConfig
     execution: ExecutionConfig
     tensorboard: bool = False
@@ -78,7 +84,10 @@ class Train:
 
             last = train(config, dataset, self.out, report, tell, self.profile)
         print(f"Done after {last['epoch']} epochs; the best model is in {self.out}/model.")
-        print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
+        if isinstance(self.objective, MaskedConfig):
+            print(f"Next: spt-jax train base --data LABELLED --out RUN --train.init {self.out}")
+        else:
+            print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Ensemble:
     out: Path
     """Folder of the run folders."""
     model: ModelConfig
-    objective: LabelsConfig
+    objective: Annotated[ObjectiveConfig, tyro.conf.AvoidSubcommands]
     train: TrainConfig
     execution: ExecutionConfig
     seeds: Annotated[int, Range(least=0)] = 0
@@ -113,7 +122,10 @@ class Ensemble:
             last = train_members(config, dataset, self.out, self.seeds, report=line, tell=tell)
         for name, score in last["validation"].items():
             print(f"{self.out / name}  last validation score {score:.3f}")
-        print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
+        if isinstance(self.objective, MaskedConfig):
+            print(f"Next: spt-jax train base --data LABELLED --out RUN --train.init {self.out / name}")
+        else:
+            print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
 
 
 def tell(text: str) -> None:

@@ -55,6 +55,11 @@ def load_run(run: Path) -> Model:
         blueprint = Blueprint.from_json(document)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run}: checkpoint of another version of spt-jax ({error!r}); train again") from None
+    if not blueprint.tasks:
+        raise CheckpointError(
+            f"{run}: trained on hidden parts of spectra, without labels, so it answers nothing yet; begin a run on labels "
+            f"with it: spt-jax train base --data LABELLED --out RUN --train.init {run}"
+        )
     graph, params, constants = blueprint.abstract()
     variables = read_variables({"params": params, "constants": constants})
     return Model(blueprint, nnx.merge(graph, variables["params"], variables["constants"]))

@@ -14,13 +14,16 @@ from spt_jax.model.dropout import drop
 from spt_jax.model.linear import Linear
 from spt_jax.shapes import Array, Float
 
+# The head that says what was hidden of a spectrum of L energies: 2 L numbers, mu and its slope.
+SPECTRUM = "spectrum"
 # Sites of dropout: those of the blocks are counted from 0.
 HEADS = 1000
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """One descriptor's output: logits of `classes` classes or elements, or one standardised value where it is 0."""
+    """One descriptor's output: logits of `classes` classes or elements, or one standardised value where it is 0. That of
+    `SPECTRUM` is as many numbers instead of logits."""
 
     name: str
     classes: int

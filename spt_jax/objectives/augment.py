@@ -7,13 +7,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.fft import dct
 from scipy.stats import beta
 
 from data_pipelines.schema import Batch, EnergyGrid
-from spt_jax.config import LabelsConfig
+from spt_jax.config import LabelsConfig, MaskedConfig
 
 
-def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig, grid: EnergyGrid) -> jax.Array:
+def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig | MaskedConfig, grid: EnergyGrid) -> jax.Array:
     """(B, L) spectra with an energy shift, an edge-step error and detector noise, some cut short; keys: (B,)."""
 
     def one(key: jax.Array, mu: jax.Array) -> jax.Array:
@@ -36,6 +37,20 @@ def cut_short(key: jax.Array, mu: jax.Array, share: float, common: int) -> jax.A
     end = jax.random.randint(where, (), common, len(mu) + 1)
     lost = jax.random.bernoulli(whether, share) & (jnp.arange(len(mu)) >= end)
     return jnp.where(lost, jnp.nan, mu)
+
+
+def cosines(length: int) -> np.ndarray:
+    """(L, L) orthonormal: row k is the cosine of k half periods over the grid (DCT-II)."""
+    return dct(np.eye(length), axis=0, norm="ortho").astype(np.float32)
+
+
+def broaden(keys: jax.Array, spectrum: jax.Array, largest: float, step_ev: float) -> jax.Array:
+    """(B, L) spectra convolved with a Gaussian of a sigma up to `largest` eV, as if mirrored at both ends."""
+    length = spectrum.shape[-1]
+    sigma = largest / step_ev * jax.vmap(jax.random.uniform)(keys)
+    waves = cosines(length)
+    kept = jnp.exp(-0.5 * (sigma[:, None] * (np.pi / length * np.arange(length))) ** 2)
+    return ((spectrum @ waves.T) * kept) @ waves
 
 
 def mix_share(keys: jax.Array, batch: Batch, other: Batch, alpha: float) -> jax.Array:

@@ -54,7 +54,7 @@ class Labels:
         if missing:
             raise RunError(
                 f"none of the {train.count} training spectra has a label of {', '.join(missing)}; "
-                "`spt-jax data card DATASET` shows which labels there are"
+                "`spt-jax data card DATASET` shows which labels there are, and --objective masked needs none"
             )
         if teacher:
             teacher.check(tasks, train, grid)
@@ -65,6 +65,10 @@ class Labels:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
+
+    @property
+    def hides(self) -> bool:
+        return False
 
     def views(self, batch: Batch, keys: jax.Array) -> LabelledRows:
         """Each spectrum as a detector might have seen it, mixed with its neighbour in the batch."""
@@ -88,6 +92,9 @@ class Labels:
         taught, share = self.teacher.losses(outputs, *inputs, self.tasks), self.config.teacher_share
         both = zip(self.names, losses, strict=True)
         return jnp.stack([(1 - share) * own + share * taught[name] if name in taught else own for name, own in both])
+
+    def shown(self, batch: Batch) -> np.ndarray:
+        return batch.spectrum
 
     def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
         """The main scores: weighted F1 of the most likely classes, R2 of values.

@@ -13,9 +13,11 @@ from flax import nnx
 
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import Batch, EnergyGrid
-from spt_jax.config import LabelsConfig
+from spt_jax.config import JointConfig, MaskedConfig, ObjectiveConfig
 from spt_jax.objectives.distil import Teacher
+from spt_jax.objectives.joint import Joint
 from spt_jax.objectives.labels import Labels
+from spt_jax.objectives.masked import Masked
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Task
 
@@ -23,7 +25,8 @@ from spt_jax.tasks import Task
 class Objective(Protocol):
     """Random numbers belong to rows, and losses are sums over rows: so a batch may be cut over devices and in pieces.
 
-    tasks: what the network has to put out. names: of the T losses, in their order.
+    tasks: the descriptors that the network has to put out. names: of the T losses, in their order. hides: are parts of
+    spectra hidden? Then the network also puts out what was there (`model.heads.SPECTRUM`).
     """
 
     @property
@@ -31,6 +34,9 @@ class Objective(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def hides(self) -> bool: ...
 
     def views(self, batch: Batch, keys: jax.Array) -> Any:
         """The rows that are learnt from, a pytree of (B, ...) arrays: here, and only here, may rows meet.
@@ -43,8 +49,12 @@ class Objective(Protocol):
         """(T,) losses of some of the rows, each 1 for a model that knows nothing."""
         ...
 
+    def shown(self, batch: Batch) -> np.ndarray:
+        """(N, L) what the network is shown of a split when it is judged, the same every time."""
+        ...
+
     def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
-        """The head outputs for a split, judged; higher is better, and None where there is nothing to judge by."""
+        """The head outputs for what was shown of a split, judged; higher is better, and None where there is nothing to judge by."""
         ...
 
     def decisions(
@@ -55,10 +65,15 @@ class Objective(Protocol):
 
 
 def make_objective(
-    config: LabelsConfig, train: Statistics, grid: EnergyGrid, teacher: Teacher | None = None
+    config: ObjectiveConfig, train: Statistics, grid: EnergyGrid, teacher: Teacher | None = None
 ) -> Objective:
     """What `config` describes, for a training set. Raises RunError where that has nothing to learn from.
 
     teacher: the one that `config` names, to train with; everything but the losses is the same without it.
     """
+    match config:
+        case MaskedConfig():
+            return Masked.of(config, train, grid)
+        case JointConfig():
+            return Joint(config, Labels.of(config.labels, train, grid, teacher), Masked.of(config.masked, train, grid))
     return Labels.of(config, train, grid, teacher)

@@ -46,6 +46,8 @@ class Blueprint:
     """Main scores on the validation split, by which it was chosen; empty where they are not known."""
     learnt: tuple[str, ...] = ()
     """Descriptors it was trained on, where these are not all its heads: an expert of an ensemble."""
+    hides: bool = False
+    """Was it trained on spectra of which parts were hidden? Then it has a head that says what was there."""
     decisions: Decisions | None = None
     """How its outputs become answers; None where that was never fitted: then the most likely class, and no interval."""
 
@@ -63,6 +65,7 @@ class Blueprint:
         tasks: tuple[Task, ...],
         train: Statistics,
         dataset: str,
+        hides: bool = False,
     ) -> Blueprint:
         """Of a model before training; `dataset` is the fingerprint of what it is trained on."""
         return cls(
@@ -75,6 +78,7 @@ class Blueprint:
             spectrum_std=tuple(train.std.tolist()),
             dataset=dataset,
             execution=execution,
+            hides=hides,
         )
 
     def to_json(self) -> dict:
@@ -89,6 +93,7 @@ class Blueprint:
     @classmethod
     def from_json(cls, document: dict) -> Blueprint:
         """Raises KeyError for a field that is missing, and ValueError where the descriptor table has changed since."""
+        document = {"hides": False, **document}  # which every model before it was
         found = {each.name: document[each.name] for each in fields(cls)}
         classes = {name: tuple(values) for name, values in found["classes"].items()}
         for name, values in classes.items():
@@ -122,9 +127,10 @@ class Blueprint:
         # An exported model is read where flax may be missing, and needs no fresh one.
         from flax import nnx
 
-        from spt_jax.model.heads import head_specs
+        from spt_jax.model.heads import SPECTRUM, HeadSpec, head_specs
 
         network, heads = network_class(self.model), head_specs(self.tasks)
+        heads += (HeadSpec(SPECTRUM, 2 * self.grid.points),) if self.hides else ()
         energy, mean = self.grid.relative(), np.array(self.spectrum_mean)
 
         def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:

@@ -101,9 +101,9 @@ def assemble(
     """
     layout = layout or Layout()
     objective = make_objective(config.objective, train, grid, teacher)
-    if grid.gaps:
+    if grid.gaps or objective.hides:
         config = replace(config, model=replace(config.model, gaps=True))
-    blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset)
+    blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset, objective.hides)
     if seeds:
         graph, params, constants = blueprint.build_many(jnp.array(seeds), train.covariance)
         one, constants = (jax.tree.map(lambda x: x[0], tree) for tree in (params, constants))

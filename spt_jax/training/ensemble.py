@@ -15,7 +15,7 @@ import numpy as np
 
 from data_pipelines.dataset.data import Data
 from data_pipelines.errors import RunError
-from spt_jax.config import Config
+from spt_jax.config import Config, LabelsConfig
 from spt_jax.objectives.objective import Objective, make_objective
 from spt_jax.runs.folder import claim
 from spt_jax.training.assemble import assemble
@@ -74,6 +74,8 @@ def train_members(
     settings, statistics = config.train, dataset.statistics("train")
     if settings.input != "resident" or settings.init:
         raise RunError("an ensemble is trained from resident data and anew; leave --train.input and --train.init")
+    if not (count or isinstance(config.objective, LabelsConfig)):
+        raise RunError("experts learn a descriptor each; for objective masked or joint say how many --seeds")
     steps = steps_per_epoch(statistics.count, settings.batch_size)
     names = make_objective(config.objective, statistics, dataset.grid).names
     members = seeds(config, names, out, count) if count else experts(config, names, out)

@@ -131,7 +131,7 @@ def _judge(
     for i, member in enumerate(members):
         params = made.average(state, i)
         rows = min(PIECE_ROWS, len(batch.spectrum))
-        outputs = in_pieces(made.network(params), rows, batch.spectrum, batch.atomic_number)
+        outputs = in_pieces(made.network(params), rows, made.objective.shown(batch), batch.atomic_number)
         scores = made.objective.score(outputs, batch)
         scores = {name: scores[name] for name in member.tasks if name in scores}
         found.append(scores)
@@ -142,7 +142,8 @@ def _judge(
         if better:
             progress["best"][i] = score
             decisions = made.objective.decisions(outputs, batch, validation.materials, member.tasks)
-            learnt = () if len(member.tasks) == len(made.blueprint.tasks) else member.tasks
+            tasks = {task.name for task in made.blueprint.tasks}
+            learnt = () if tasks <= set(member.tasks) else member.tasks
             own = replace(made.blueprint, validation=scores, decisions=decisions, learnt=learnt)
             folder = checkpoints or Checkpoints(member.folder)
             folder.save_model(step, {"params": params, "constants": made.constants}, own.to_json())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spt_jax.config import Config
+from spt_jax.config import Config, JointConfig, LabelsConfig
 from spt_jax.inference.predict import load
 from spt_jax.objectives.distil import Teacher
 from spt_jax.runs.fingerprint import model_fingerprint
@@ -11,7 +11,8 @@ from spt_jax.zoo.shelf import place_of
 
 def teacher_of(config: Config) -> Teacher | None:
     """The teacher that a configuration names, None where it names none. Raises CheckpointError where there is no model."""
-    name = config.objective.teacher
+    objective = config.objective.labels if isinstance(config.objective, JointConfig) else config.objective
+    name = objective.teacher if isinstance(objective, LabelsConfig) else ""
     if not name:
         return None
     place = place_of(name)

@@ -29,13 +29,14 @@ PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
 from data_pipelines.dataset.opening import open_data
-from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig, TrainConfig
+from spt_jax.config import OBJECTIVES, Config, ExecutionConfig, LabelsConfig, ModelConfig, TrainConfig
 from spt_jax.training.loop import train
-out, data, model, settings, execution, event, epoch = json.loads(sys.argv[1])
+out, data, model, objective, settings, execution, event, epoch = json.loads(sys.argv[1])
 def report(line):
     if line["epoch"] == epoch:
         os.kill(os.getpid(), getattr(signal, event))
-config = Config(ModelConfig(**model), LabelsConfig(mixup=0.4), TrainConfig(**settings), ExecutionConfig(**execution))
+objective = OBJECTIVES[objective](LabelsConfig(mixup=0.4))
+config = Config(ModelConfig(**model), objective, TrainConfig(**settings), ExecutionConfig(**execution))
 train(config, open_data(data), Path(out), report)
 """
 
@@ -52,10 +53,11 @@ def run(
     epoch: int = 0,
     execution: dict | None = None,
     data: tuple[str, ...] = (str(LIBRARY),),
+    objective: str = "labels",
     **settings,
 ) -> int:
     """A training process on virtual CPU devices, sent `event` when `epoch` is reported; returns its exit status."""
-    arguments = json.dumps([str(out), data, MODEL, {**SETTINGS, **settings}, execution or {}, event, epoch])
+    arguments = json.dumps([str(out), data, MODEL, objective, {**SETTINGS, **settings}, execution or {}, event, epoch])
     environment = {**os.environ, "XLA_FLAGS": flags(devices), "NPROC": "16"}
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, arguments], env=environment, timeout=600, check=False
