@@ -148,6 +148,12 @@ class EnergyGrid:
         if 0 < self.required < 16 or self.required > self.points:
             raise RunError(f"required ({self.required}) must be 0, for all points, or 16 to points ({self.points})")
 
+    def __str__(self) -> str:
+        """For an error message."""
+        first, *_, last = energy = self.relative()
+        further = f", required to {energy[self.common - 1]:g} eV" if self.gaps else ""
+        return f"of {self.points} points, {first:g} to {last:g} eV{further}"
+
     @property
     def common(self) -> int:
         """How many points, from the first, every spectrum has."""

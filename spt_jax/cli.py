@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
@@ -214,10 +214,16 @@ def _about(name: str) -> str:
         if _POSITIONAL in getattr(hint, "__metadata__", ()):
             word = re.sub("(SOURCE|FILE|RUN)S", r"\1...", field.name.upper())
             words.append(word if field.default is MISSING else f"[{word}]")
-        elif field.default is MISSING and field.default_factory is MISSING and not is_dataclass(hint):
+        elif field.default is MISSING and field.default_factory is MISSING and not _is_group(hint):
             words.append(f"--{field.name} {field.name.upper()}")
     about, *_ = kind.__doc__.split("\n\n")
     return f"  {' '.join(words)}\n{_indented(about, 6, 6)}"
+
+
+def _is_group(hint: Any) -> bool:
+    """A dataclass of settings, or one of several, as presets give them."""
+    hint = getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint
+    return all(map(is_dataclass, get_args(hint) or (hint,)))
 
 
 def _presets() -> str:

@@ -64,7 +64,7 @@ def select(model: Model, dataset: Dataset, name: str, element: str | None) -> tu
     """
     if dataset.grid != model.blueprint.grid:
         raise DatasetError(
-            f"{dataset.path} has the grid {dataset.grid}, the model was trained on {model.blueprint.grid}"
+            f"{dataset.path} has a grid {dataset.grid}; the model was trained on one {model.blueprint.grid}"
         )
     split = dataset.split(name)
     known = sorted(set(split.absorbers), key=lambda absorber: (-split.absorbers.count(absorber), absorber))

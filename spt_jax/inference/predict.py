@@ -201,7 +201,7 @@ class Model:
     def check_grid(self, name: str, grid: EnergyGrid) -> None:
         """Raises DatasetError where spectra on the grid of the dataset `name` are not what this model was trained on."""
         if grid != self.blueprint.grid:
-            raise DatasetError(f"{name} has the grid {grid}, the model was trained on {self.blueprint.grid}")
+            raise DatasetError(f"{name} has a grid {grid}; the model was trained on one {self.blueprint.grid}")
 
     def _values(self, spectrum: np.ndarray, absorbers: list[str]) -> list[dict[str, Value]]:
         """(N, L) spectra on the grid and their N absorbers -> what is said of each."""

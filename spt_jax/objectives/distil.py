@@ -41,7 +41,7 @@ class Teacher:
         """Raises RunError where its answers are no answers to these tasks of this training set."""
         own = {task.name: task for task in self.tasks}
         if grid != self.grid:
-            raise RunError(f"teacher {self.name} reads the grid {self.grid}, the training set has {grid}")
+            raise RunError(f"teacher {self.name} reads a grid {self.grid}; that of the training set is one {grid}")
         if strange := sorted(set(train.absorbers) - set(self.absorbers)):
             raise RunError(f"teacher {self.name} knows {', '.join(self.absorbers)}, and not {', '.join(strange)}")
         for task in tasks:

@@ -125,7 +125,9 @@ def test_a_teacher_of_something_else_is_refused(runs):
     def with_teacher(**changed):
         return Labels.of(wanted, statistics, data.grid, replace(known, **changed))
 
-    with pytest.raises(RunError, match=r"teacher .* reads the grid .*points=66"):
+    with pytest.raises(
+        RunError, match=r"teacher .* reads a grid of 66 points, 2 to 34\.5 eV; that of the training set is one of 144"
+    ):
         with_teacher(grid=replace(known.grid, points=66))
     with pytest.raises(RunError, match="knows Ni K, and not Co K, Cr K, "):
         with_teacher(absorbers=("Ni K",))
