@@ -59,7 +59,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
-def with_temperature(probabilities: np.ndarray, t: float) -> np.ndarray:
+def with_temperature(probabilities: np.ndarray, t: float | np.ndarray) -> np.ndarray:
     """(N, C) softmax of the logits over `t` (Guo et al. 2017). The most likely class stays."""
     return softmax(_logits(probabilities) / t, axis=1)
 
@@ -76,7 +76,7 @@ def fit_temperature_each(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
-def with_temperature_each(probabilities: np.ndarray, t: float) -> np.ndarray:
+def with_temperature_each(probabilities: np.ndarray, t: float | np.ndarray) -> np.ndarray:
     """(N, Z) with the temperature of `fit_temperature_each`; what is impossible stays so."""
     return np.where(probabilities > 0, expit(logit(np.clip(probabilities, FLOOR, 1 - FLOOR, dtype=np.float64)) / t), 0)
 

@@ -134,7 +134,7 @@ class Decisions(Sureness):
         """
         scaled = {
             name: (with_temperature_each if name in SHELL_NAMES else with_temperature)(
-                answers[name], self.temperatures(name)[atomic_number][:, None]
+                answers[name], self._of("temperature", name, atomic_number, 1.0)[:, None]
             )
             for name in self._named("temperature")
             if name in answers
@@ -146,27 +146,25 @@ class Decisions(Sureness):
         found = {}
         for name in self._named("halfwidth"):
             if name in answers:
-                width = self._by_number("halfwidth", name, np.nan)[atomic_number][:, None]
+                width = self._of("halfwidth", name, atomic_number, np.nan)[:, None]
                 found[name] = np.clip(answers[name][:, None] + width * [-1, 1], *descriptor(name).plausible)
         return found
 
     def temperatures(self, name: str) -> np.ndarray:
         """(Z,) of a class descriptor, by atomic number of the absorber."""
-        return self._by_number("temperature", name, 1.0)
+        return self._of("temperature", name, np.arange(len(SYMBOLS)), 1.0)
 
     def _named(self, what: str) -> list[str]:
         """Descriptors that it is known of, for some absorber."""
         each = (getattr(own, what) for own in (self, *self.of_element.values()))
         return list(dict.fromkeys(name for own in each for name in own))
 
-    def _by_number(self, what: str, name: str, otherwise: float) -> np.ndarray:
+    def _of(self, what: str, name: str, atomic_number: np.ndarray, otherwise: float) -> np.ndarray:
+        """(N,) temperatures or halfwidths of a descriptor for these absorbers."""
         general = getattr(self, what).get(name, otherwise)
-        return np.array(
-            [
-                getattr(self.of_element[symbol], what).get(name, general) if symbol in self.of_element else general
-                for symbol in SYMBOLS
-            ]
-        )
+        numbers, place = np.unique(atomic_number, return_inverse=True)
+        own = (self.of_element.get(SYMBOLS[number], self) for number in numbers.tolist())
+        return np.array([getattr(each, what).get(name, general) for each in own])[place]
 
     def to_json(self) -> dict:
         return asdict(self)
