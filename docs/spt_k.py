@@ -1,8 +1,8 @@
 """Make the model spt-k anew: python docs/spt_k.py FOLDER UNLABELLED SOURCE...
 
 UNLABELLED: unlabelled_k_feff9.npz. SOURCE: what docs/models.md names. FOLDER holds the dataset, the runs and
-spt-k.safetensors; after a stop the same command goes on. An hour on two cores, of which the labels of the structures
-take a sixth.
+spt-k.safetensors; after a stop the same command goes on. Forty minutes of one core, of which the labels of the structures
+take a tenth.
 """
 
 import argparse
