@@ -32,7 +32,7 @@ class Compare:
     A competitor is NAME=MODEL, or NAME=MODEL,MODEL,... of several seeds. Trees are fitted on the spot: a MODEL may be
     decision_tree, random_forest, extra_trees or xgboost (extra `study`).
 
-      spt-jax compare mlp=runs/mlp0,runs/mlp1 spt=runs/spt0,runs/spt1 shipped=spt-k --data dataset
+      spt-jax compare old=run0,run1 new=run2,run3 shipped=spt-k --data dataset
     """
 
     competitors: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME=MODEL,...")]

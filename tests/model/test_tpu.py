@@ -83,8 +83,8 @@ def test_a_kernel_and_its_gradient_equal_the_reference(kind, width, rng):
     size = float(jnp.abs(expected).max())
     np.testing.assert_allclose(found, expected, atol=1e-5 * size)
     for one, other in zip(jax.tree.leaves(back(pull)), jax.tree.leaves(back_slow(pull)), strict=True):
-        # Biases of the scores have no gradient but rounding.
-        np.testing.assert_allclose(one, other, atol=1e-5 * max(float(jnp.abs(other).max()), size))
+        # Biases of the scores have no gradient but rounding; a sum over 131 rows has more of it than a row.
+        np.testing.assert_allclose(one, other, atol=3e-5 * max(float(jnp.abs(other).max()), size))
 
 
 @pytest.mark.parametrize("kind", ["bands", "attention"])
@@ -151,7 +151,7 @@ def test_members_side_by_side(rng):
     for i in range(2):
         alone = jax.jit(gradient, compiler_options=QUICK)(jax.tree.map(lambda x, i=i: x[i], both))
         for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(one[i], other, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(one[i], other, rtol=1e-4, atol=1e-5 * max(1.0, float(jnp.abs(other).max())))
 
 
 def test_what_kernels_do_not_take_says_so_and_runs_as_the_reference():

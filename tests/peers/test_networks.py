@@ -69,7 +69,8 @@ def test_rows_are_apart_and_dropout_comes_with_keys(rng, kind):
 
 @pytest.mark.parametrize("kind", PEERS)
 def test_every_parameter_has_a_gradient(rng, kind):
-    (graph, params, constants), (spectra, numbers) = parts(kind), batch(rng, 16)
+    # Of a few spectra a ReLU may be shut for all.
+    (graph, params, constants), (spectra, numbers) = parts(kind), batch(rng, 64)
 
     def loss(params):
         out = nnx.merge(graph, params, constants)(spectra, numbers)
