@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.special import expit, log_softmax, logit
 
 from spt_jax.scoring.probabilities import FLOOR
 
@@ -61,7 +61,10 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def with_temperature(probabilities: np.ndarray, t: float | np.ndarray) -> np.ndarray:
     """(N, C) softmax of the logits over `t` (Guo et al. 2017). The most likely class stays."""
-    return softmax(_logits(probabilities) / t, axis=1)
+    # Not by scipy's softmax, which takes longer to begin than one spectrum may.
+    logits = _logits(probabilities) / t
+    likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return likely / likely.sum(axis=1, keepdims=True)
 
 
 def fit_temperature_each(probabilities: np.ndarray, truth: np.ndarray) -> float:

@@ -162,9 +162,9 @@ class Decisions(Sureness):
     def _of(self, what: str, name: str, atomic_number: np.ndarray, otherwise: float) -> np.ndarray:
         """(N,) temperatures or halfwidths of a descriptor for these absorbers."""
         general = getattr(self, what).get(name, otherwise)
-        numbers, place = np.unique(atomic_number, return_inverse=True)
-        own = (self.of_element.get(SYMBOLS[number], self) for number in numbers.tolist())
-        return np.array([getattr(each, what).get(name, general) for each in own])[place]
+        numbers = atomic_number.tolist()
+        own = {z: getattr(self.of_element.get(SYMBOLS[z], self), what).get(name, general) for z in set(numbers)}
+        return np.array([own[z] for z in numbers])
 
     def to_json(self) -> dict:
         return asdict(self)
