@@ -147,6 +147,8 @@ class EnergyGrid:
         check(self)
         if 0 < self.required < 16 or self.required > self.points:
             raise RunError(f"required ({self.required}) must be 0, for all points, or 16 to points ({self.points})")
+        if self.required == self.points:  # equal grids are to be equal
+            object.__setattr__(self, "required", 0)
 
     def __str__(self) -> str:
         """For an error message."""

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from data_pipelines.dataset.build import prepare
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import UserError
+from data_pipelines.files import replacing
 from data_pipelines.schema import NAMES, SHELL_NAMES, EnergyGrid
 from spt_jax import __version__
 from spt_jax.config import PEERS, Config, dense
@@ -72,7 +73,8 @@ def without_structure(unlabelled: Path, sources: Sequence[Path], out: Path) -> N
     with np.load(unlabelled) as file:
         rows = np.setdiff1d(np.arange(len(file["mu"])), known)
         scales = {name: np.broadcast_to(file[name], len(file["mu"]))[rows] for name in ("e0_eV", "step_eV")}
-        np.savez(out, mu=file["mu"][rows], element=file["element"][rows], **scales)
+        with replacing(out) as partial, open(partial, "wb") as whole:
+            np.savez(whole, mu=file["mu"][rows], element=file["element"][rows], **scales)
 
 
 def fit(configurations: dict[str, Config], dataset: Dataset, folder: Path) -> Sequence[Path]:
@@ -88,7 +90,7 @@ def main() -> None:
     parser.add_argument("unlabelled", type=Path)
     parser.add_argument("sources", type=Path, nargs="+")
     options = parser.parse_args()
-    folder = options.folder
+    folder = options.folder.resolve()  # of the teacher, which belongs to a run
     folder.mkdir(parents=True, exist_ok=True)
     try:
         more = folder / "more.npz"

@@ -128,7 +128,7 @@ class LabelsConfig:
     mixup: Amount = 0.0
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
     teacher: str = ""
-    """Run folder, exported or packed file or model of the zoo that says what each view shows: learnt beside the labels."""
+    """Run folder, packed file or model of the zoo that says what each view shows: learnt beside the labels."""
     teacher_share: Share = 0.9
     """Weight of what it says; labels have the rest. What it does not answer is learnt from labels alone."""
 
@@ -304,7 +304,7 @@ def large() -> Config:
 
 
 def dense() -> Config:
-    """base without bands and graph, for several elements: a fifth of its time, and ahead of it with a teacher."""
+    """base without bands and graph, for several elements: a sixth of its time; for a teacher (docs/models.md)."""
     return Config(ModelConfig(bands=0, attention="none"), LabelsConfig(energy_shift=0.25), TrainConfig(batch_size=128))
 
 

@@ -56,6 +56,10 @@ class Labels:
                 f"none of the {train.count} training spectra has a label of {', '.join(missing)}; "
                 "`spt-jax data card DATASET` shows which labels there are, and --objective masked needs none"
             )
+        if config.cut and not grid.gaps:
+            raise RunError(
+                f"cut ({config.cut:g}) takes ends away that this grid requires; prepare with --grid.required"
+            )
         if teacher:
             teacher.check(tasks, train, grid)
         known = {task.name: train.labels[task.name] for task in tasks if task.kind == "class"}

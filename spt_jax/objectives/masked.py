@@ -84,6 +84,8 @@ class Masked:
         config, other = self.config, jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
         share = mix_share(mixing, batch, other, config.mixup)[:, None]
         known = jnp.isfinite(batch.spectrum)
+        # Slope and broadening at an end ask for energies behind it.
+        inner = within(known)
         mu = broaden(broadening, jnp.where(known, batch.spectrum, self.mean[0]), config.broadening, self.grid.step)
 
         def mixed(settings: MaskedConfig) -> jax.Array:
@@ -91,7 +93,7 @@ class Masked:
             return share * seen + (1 - share) * jnp.roll(seen, 1, axis=0)
 
         clean, noisy = mixed(replace(config, noise=0.0)), mixed(config)
-        known &= jnp.roll(known, 1, axis=0) | (share == 1)
+        known = inner & (jnp.roll(inner, 1, axis=0) | (share == 1))
         by_band = (jax.vmap(jax.random.uniform)(choosing) < config.bands)[:, None]
         band = by_band & self._ranges(bands, known.shape[1])
         hidden = ~by_band & known & self._spans(spans, known.shape[1])
@@ -116,7 +118,7 @@ class Masked:
 
     def score(self, outputs: dict[str, np.ndarray], batch: Batch) -> dict[str, float | None]:
         """R2 of hidden mu and slope: 0 is the mean of the training spectra at each energy."""
-        asked = self._hidden_of(batch) & np.isfinite(batch.spectrum)
+        asked = self._hidden_of(batch) & np.asarray(within(jnp.isfinite(batch.spectrum)))
         target = np.asarray(self._standardised(jnp.asarray(batch.spectrum)))
         error = outputs[SPECTRUM].reshape(target.shape) - target
         return {
@@ -154,6 +156,12 @@ class Masked:
         highest = config.highest_band - config.band_width + 2
         first = jax.vmap(lambda key: jax.random.randint(key, (1,), 1, highest))(keys)
         return (at >= first) & (at < first + config.band_width)
+
+
+def within(known: jax.Array) -> jax.Array:
+    """(B, L) True where an energy and its neighbours on the grid are known."""
+    padded = jnp.pad(known, ((0, 0), (1, 1)), constant_values=True)
+    return padded[:, :-2] & known & padded[:, 2:]
 
 
 def _split(keys: jax.Array) -> tuple[jax.Array, ...]:

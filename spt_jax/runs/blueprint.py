@@ -82,7 +82,7 @@ class Blueprint:
         )
 
     def to_json(self) -> dict:
-        """What is only of shells stands there where there is one: all others can be read by versions that know none."""
+        """What is only of shells stands there where there is one."""
         document = {**asdict(self), "decisions": self.decisions and self.decisions.to_json()}
         for task in document["tasks"]:
             for name in _OF_SHELLS:

@@ -10,7 +10,7 @@ RUN/checkpoints, RUN/model   checkpoint.py
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 
 import jax
@@ -27,6 +27,18 @@ REPORT = "report.html"
 CHANGES = "changes"
 # What says how long, not what: a run that is asked for more goes on.
 LENGTH = ("train.epochs", "train.patience")
+
+
+def defaults_of(kind: type) -> dict:
+    """Of the settings of a dataclass that have any, as `asdict` has them."""
+    found = {}
+    for each in fields(kind):
+        if each.default is not MISSING:
+            found[each.name] = each.default
+        elif each.default_factory is not MISSING:
+            value = each.default_factory()
+            found[each.name] = asdict(value) if is_dataclass(value) else value
+    return found
 
 
 def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = (), teacher: str = "") -> list[str]:
@@ -51,8 +63,8 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
     found = read_config(out)
     history = found.pop(CHANGES, [])
     # A setting that came after the folder was made had its default then.
-    defaults = json.loads(json.dumps(asdict(type(config.objective)())))
-    found["objective"] = {**defaults, **found.get("objective", {})}
+    for part, own in (("objective", config.objective), ("model", config.model)):
+        found[part] = {**json.loads(json.dumps(defaults_of(type(own)))), **found.get(part, {})}
     if found.get("main_score") != wanted["main_score"]:
         raise RunError(
             f"{out} holds a run whose best model an older version chose by macro-F1; it is chosen by weighted F1 now, so "

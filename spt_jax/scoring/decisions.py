@@ -96,7 +96,7 @@ class Decisions(Sureness):
     def of_mean(cls, members: Mapping[str, Sequence[Decisions]]) -> Decisions:
         """Of the mean of several models' calibrated probabilities and values; members: by descriptor, those who answer.
 
-        Powers are those of calibrated probabilities, in the mean. An interval is the mean of the members' intervals:
+        Powers are those of calibrated probabilities, in the mean, by the temperatures of all elements together. An interval is the mean of the members' intervals:
         it holds the truth somewhat more often than they do, for their mean is nearer to it.
         """
         found = cls(coverage=next(iter(members.values()))[0].coverage)

@@ -50,8 +50,7 @@ def compare(competitors: Mapping[str, Sequence[Answers]], split: Split) -> dict[
     """
     batch, names = split.batch, np.array(split.materials)
     answered = set.intersection(*(set(answers) for each in competitors.values() for answers in each))
-    labelled = {name for column, name in enumerate(NAMES) if batch.mask[:, column].any()}
-    shared = [d for d in DESCRIPTORS if d.name in answered & labelled]
+    shared = [d for d in DESCRIPTORS if d.name in answered and _has_score(d, batch)]
     if not shared:
         raise RunError("no descriptor is answered by all of these models and labelled in the split")
     drawn, found = draws(names), {}
@@ -70,7 +69,7 @@ def compare(competitors: Mapping[str, Sequence[Answers]], split: Split) -> dict[
         found[name] = Compared(
             means,
             float(np.std(means)),
-            float(np.mean(list(_scores(mean(list(each)), batch, shared).values()))),
+            float(np.mean(list(_scores(mean([_only(one, shared) for one in each]), batch, shared).values()))),
             {d.name: float(np.mean([own[d.name] for own in seeds])) for d in shared},
             _by_element(each, batch, elements, shared),
             ahead,
@@ -78,8 +77,18 @@ def compare(competitors: Mapping[str, Sequence[Answers]], split: Split) -> dict[
     return found
 
 
+def _has_score(d: Descriptor, batch: Batch) -> bool:
+    """A class has one where there is a label, a value where there are two that differ."""
+    labels = batch.labels[batch.mask[:, NAMES.index(d.name)], NAMES.index(d.name)]
+    return len(labels) > 0 and (d.kind == "class" or np.ptp(labels) > 0)
+
+
+def _only(answers: Answers, shared: list[Descriptor]) -> Answers:
+    return {d.name: answers[d.name] for d in shared}
+
+
 def _scores(answers: Answers, batch: Batch, shared: list[Descriptor]) -> dict[str, float]:
-    scores = score_answers({d.name: answers[d.name] for d in shared}, batch)
+    scores = score_answers(_only(answers, shared), batch)
     return {name: main for name, each in scores.items() if (main := main_score(each)) is not None}
 
 
@@ -87,14 +96,15 @@ def _by_element(
     each: Sequence[Answers], batch: Batch, elements: np.ndarray, shared: list[Descriptor]
 ) -> dict[str, float]:
     """Mean over models and descriptors, of the elements with enough labelled sites."""
-    found, some = {}, batch.mask.any(axis=1)
+    found, some = {}, batch.mask[:, [NAMES.index(d.name) for d in shared]].any(axis=1)
     for element in np.unique(elements[some]):
         rows = some & (elements == element)
         if rows.sum() < FEWEST:
             continue
         own = Batch(*(array[rows] for array in batch))
         scores = [_scores({name: a[rows] for name, a in answers.items()}, own, shared) for answers in each]
-        found[str(element)] = float(np.mean([np.mean(list(one.values())) for one in scores]))
+        if scores[0]:
+            found[str(element)] = float(np.mean([np.mean(list(one.values())) for one in scores]))
     return found
 
 

@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.errors import RunError
 from data_pipelines.schema import EnergyGrid
 from spt_jax.config import Config
 from spt_jax.objectives.distil import Teacher
@@ -23,6 +24,8 @@ from spt_jax.training.optimiser import make_optimiser, make_schedule
 from spt_jax.training.sharding import Layout
 from spt_jax.training.step import StepFunction, TrainState, init_state, make_step
 
+# Training spectra that must have an energy of the grid.
+FEWEST = 20
 # Vectors are padded to a multiple of this, so that they are of one length on any usual number of devices.
 MULTIPLE = 2048
 
@@ -85,6 +88,17 @@ class Assembly:
         return partial(self._apply, params)
 
 
+def _check_range(train: Statistics, grid: EnergyGrid) -> None:
+    """Raises RunError where hardly a training spectrum has the last energies: of these a longer spectrum would be judged."""
+    few = np.diag(train.pairs) < min(FEWEST, train.count)
+    if few.any():
+        last, count = int(np.argmax(few)), int(np.diag(train.pairs).min())
+        raise RunError(
+            f"{count} training spectra reach the end of the grid, fewer than {FEWEST}; prepare with --grid.points {last} "
+            "or less"
+        )
+
+
 def assemble(
     config: Config,
     train: Statistics,
@@ -101,6 +115,7 @@ def assemble(
     """
     layout = layout or Layout()
     objective = make_objective(config.objective, train, grid, teacher)
+    _check_range(train, grid)
     if grid.gaps or objective.hides:
         config = replace(config, model=replace(config.model, gaps=True))
     blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset, objective.hides)

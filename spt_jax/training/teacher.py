@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from data_pipelines.errors import RunError
 from spt_jax.config import Config, JointConfig, LabelsConfig
 from spt_jax.inference.predict import load
 from spt_jax.objectives.distil import Teacher
 from spt_jax.runs.fingerprint import model_fingerprint
-from spt_jax.zoo.shelf import place_of
+from spt_jax.zoo.shelf import SUFFIX, place_of
 
 
 def teacher_of(config: Config) -> Teacher | None:
-    """The teacher that a configuration names, None where it names none. Raises CheckpointError where there is no model."""
+    """The teacher that a configuration names, None where it names none.
+
+    Raises CheckpointError where there is no model, and RunError for an exported file.
+    """
     objective = config.objective.labels if isinstance(config.objective, JointConfig) else config.objective
     name = objective.teacher if isinstance(objective, LabelsConfig) else ""
     if not name:
         return None
     place = place_of(name)
+    if place.is_file() and place.suffix != SUFFIX:
+        raise RunError(
+            f"teacher {name} is an exported file, which cannot be compiled into a step; give its run or a packed file"
+        )
     model = load(place)
     own = model.blueprint
     return Teacher(

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from data_pipelines.errors import RunError
 from spt_jax.runs.blueprint import Blueprint, path_name
 from spt_jax.runs.checkpoint import load_model
 from spt_jax.runs.packed import read_packed
@@ -25,11 +26,16 @@ class Beginning:
 
 def begin_with(named: str | Path, made: Assembly) -> Beginning:
     """The best model of a run folder as a beginning, or the first member of its kind in a packed file or in a model of
-    the zoo. Raises CheckpointError where there is none.
+    the zoo. Raises CheckpointError where there is none, and RunError for one of other energies.
 
     Heads are taken where both models answer the same questions; a head of other classes would be taken for noise.
     """
     other, theirs = _parameters(named, made)
+    grid, own = other.grid, made.blueprint.grid
+    if grid.points == own.points and (grid.start, grid.step) != (own.start, own.step):
+        raise RunError(
+            f"{named} reads a grid {grid}, this training set has one {own}: its parameters are of other energies"
+        )
     found = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(theirs)}
     same_heads = _questions(other) == _questions(made.blueprint)
     leaves, structure = jax.tree.flatten_with_path(made.params)

@@ -8,13 +8,14 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from data_pipelines.errors import CheckpointError
-from data_pipelines.files import file_sha256, replacing
+from data_pipelines.files import file_sha256
 
 # A path makes one slash of two.
 ADDRESS = re.compile(r"(https?):/+(.+)")
-PIN = re.compile(r"(.+)#sha256=([0-9a-f]{64})")
+PIN = re.compile(r"(.+)#sha256=([0-9a-fA-F]{64})")
 SECONDS, PIECE = 60, 2**20
 
 
@@ -36,16 +37,20 @@ def fetched(model: Path | str, suffix: str) -> Path:
         raise CheckpointError(
             f"{address}: add #sha256=, with the SHA-256 of the file, so that no other is taken for it"
         )
-    address, checksum = pinned.groups()
+    address, checksum = pinned[1], pinned[2].lower()
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spt_jax" / f"{checksum}{suffix}"
     if not (place.is_file() and file_sha256(place) == checksum):
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with replacing(place) as partial:
+            with TemporaryDirectory(dir=place.parent) as own:  # other processes may fetch the same
+                partial = Path(own) / place.name
                 _download(address, partial)
                 if (found := file_sha256(partial)) != checksum:
                     raise CheckpointError(f"{address}: its SHA-256 is {found}, not {checksum}; it was not kept")
-        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+                os.replace(partial, place)
+        except CheckpointError:
+            raise
+        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
             raise CheckpointError(f"{address}: not to be had ({getattr(error, 'reason', None) or error})") from None
         except OSError as error:
             raise CheckpointError(f"{place}: cannot be written ({error.strerror or error})") from None
@@ -56,3 +61,5 @@ def _download(address: str, into: Path) -> None:
     with urllib.request.urlopen(address, timeout=SECONDS) as answer, open(into, "wb") as file:
         while piece := answer.read(PIECE):
             file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())

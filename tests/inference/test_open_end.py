@@ -16,6 +16,8 @@ from spt_jax.cli import main
 from spt_jax.config import PEERS, Config, LabelsConfig, TrainConfig
 from spt_jax.explain.ablation import without_frequency, without_window
 from spt_jax.explain.attribution import Explainer, Question
+from spt_jax.objectives.labels import Labels
+from spt_jax.runs.folder import read_log
 from spt_jax.training.loop import train
 from tests.conftest import SMALL
 from tests.pages import Page
@@ -119,6 +121,34 @@ def test_peers_learn_from_it(folder, tmp_path):
     config = Config(PEERS["mlp"], LabelsConfig(descriptors=("CN",)), TrainConfig(epochs=2, batch_size=64))
     last = train(config, Dataset(folder / "data"), tmp_path)
     assert np.isfinite(last["loss"])
+
+
+def test_hidden_parts_are_learnt_up_to_the_end_of_each(folder, tmp_path):
+    out = tmp_path / "pre"
+    data = ["--data", str(folder / "data"), "--out", str(out)]
+    main(["train", "tiny", "--objective", "masked", *data, *SMALL])
+    scores = [line["validation"] for line in read_log(out) if "validation" in line]
+    assert scores and all(np.isfinite(list(each.values())).all() for each in scores)
+
+
+def test_what_hardly_a_training_spectrum_has_is_refused(folder, tmp_path):
+    library, rows = Dataset(LIBRARY), []
+    split = library.split("train")
+    for i, mu in enumerate(split.batch.spectrum):
+        element = split.absorbers[i].split()[0]
+        end = POINTS if i < 3 else 100
+        omega = library.grid.absolute(element)[:end]
+        rows.append({"id": split.ids[i], "absorber": element, "omega": omega, "mu": mu[:end], "CN": 4.0})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "few.parquet")
+    main(["prepare", str(tmp_path / "few.parquet"), "--out", str(tmp_path / "data"), "--grid.required", str(COMMON)])
+    with pytest.raises(RunError, match=r"[0-3] training spectra reach the end .*--grid.points 100"):
+        train(Config(objective=LabelsConfig(descriptors=("CN",))), Dataset(tmp_path / "data"), tmp_path / "run")
+
+
+def test_equal_grids_are_equal_and_cuts_need_an_end():
+    assert EnergyGrid(points=50, required=50) == EnergyGrid(points=50)
+    with pytest.raises(RunError, match="cut"):
+        Labels.of(LabelsConfig(cut=0.2), Dataset(LIBRARY).statistics("train"), EnergyGrid())
 
 
 def test_a_grid_that_requires_more_than_it_has_is_refused():

@@ -92,7 +92,7 @@ def test_a_log_is_read_to_its_first_damaged_line(tmp_path):
 def test_a_setting_that_came_later_had_its_default(tmp_path):
     claim(tmp_path, CONFIGURED, "data")
     written = read_config(tmp_path)
-    del written["objective"]["teacher"], written["objective"]["teacher_share"]
+    del written["objective"]["teacher"], written["objective"]["teacher_share"], written["model"]["gaps"]
     (tmp_path / CONFIG).write_text(json.dumps(written))
     assert claim(tmp_path, CONFIGURED, "data") == []
     taught = changed(objective=replace(CONFIGURED.objective, teacher="spt-k"))

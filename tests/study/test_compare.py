@@ -9,12 +9,13 @@ import spt_jax
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
 from data_pipelines.library import LIBRARY
+from data_pipelines.schema import NAMES
 from spt_jax.cli import main
 from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.study.compare import compare
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def split():
     return Dataset(LIBRARY).split("test")
 
@@ -47,6 +48,18 @@ def test_a_model_is_not_ahead_of_itself(rng, split):
     own = answers(rng, split, 0.3)
     ahead = compare({"one": [own], "same": [own]}, split)["same"].ahead
     assert (ahead.score, ahead.low, ahead.high, ahead.share) == (0, 0, 0, 0.5)
+
+
+def test_what_has_no_score_and_what_not_all_answer_is_left_out(rng, split):
+    one, more = answers(rng, split, 0.3), answers(rng, split, 0.3)
+    more["OS"] = np.eye(13)[rng.integers(0, 13, len(split.ids))]
+    column = NAMES.index("MBL")
+    split.batch.mask[:, column] &= np.arange(len(split.ids)) == int(np.argmax(split.batch.mask[:, column]))
+    found = compare({"both": [more, one], "one": [one]}, split)
+    assert all(own.descriptors.keys() == {"CN"} for own in found.values())
+    only = {"OCN": np.eye(12)[rng.integers(0, 12, len(split.ids))]}
+    elements = compare({"a": [only], "b": [only]}, split)["a"].elements
+    assert "O" not in elements and np.isfinite(list(elements.values())).all()
 
 
 def test_models_of_other_questions_cannot_be_compared(rng, split):
