@@ -46,7 +46,8 @@ def sampled(
     """
     spectrum = np.asarray(spectrum, np.float32)
     count, length = spectrum.shape
-    change = np.random.default_rng(seed).standard_normal((directions, count, length))
+    # What is not known does not change.
+    change = np.random.default_rng(seed).standard_normal((directions, count, length)) * np.isfinite(spectrum)
     change *= size / np.linalg.norm(change, axis=-1, keepdims=True)
     clean = predictor(spectrum, atomic_number)
     # One call for all: a forest starts its threads anew at each.

@@ -30,3 +30,15 @@ def test_a_jump_is_seen():
 def test_summary():
     summary = Lipschitz.of(np.arange(101.0))
     assert (summary.median, summary.high, summary.largest) == (50, 95, 100)
+
+
+def test_what_is_not_known_has_no_part_in_the_change(rng):
+    """So a spectrum that ends early has the constant of what it has."""
+    spectrum = rng.normal(size=(4, 6))
+    spectrum[:, 2:] = np.nan
+
+    def first(spectrum, _):
+        return {"MBL": spectrum[:, 0].astype(np.float64), "CN": np.zeros((len(spectrum), 11))}
+
+    found = sampled(first, spectrum, np.full(4, 29), TASKS, size=0.1, directions=200)["MBL"] * 0.1
+    assert (found > 0.98).all() and (found < 1.001).all()
