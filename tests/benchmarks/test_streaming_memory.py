@@ -8,7 +8,7 @@ from benchmarks import streaming_memory
 
 
 def test_five_times_the_spectra_take_the_same_memory(tmp_path, capfd, monkeypatch):
-    """320,000 spectra more are 200 MB: they would show."""
+    """320,000 spectra more are 210 MB: they would show, beside what an allocator holds more or less."""
     # So many are trained faster as XLA compiles for a user.
     monkeypatch.setenv("XLA_FLAGS", "")
     results = tmp_path / "results.jsonl"
@@ -20,7 +20,7 @@ def test_five_times_the_spectra_take_the_same_memory(tmp_path, capfd, monkeypatc
     assert all(line["benchmark"] == "streaming_memory" and line["batch"] == 1024 for line in lines)
     few, many = (line["peak_rss_bytes"] for line in lines)
     print(few, many)
-    assert 2**27 < few < 2**32 and many - few < 100e6
+    assert 2**27 < few < 2**32 and many - few < 150e6
     assert lines[0]["growth"] == 1 and lines[1]["growth"] == many / few
     assert all(line["case"] in printed for line in lines)
 
