@@ -26,15 +26,16 @@ from spt_jax.config import (
     JointConfig,
     LabelsConfig,
     MaskedConfig,
-    ModelConfig,
     ObjectiveConfig,
     TrainConfig,
+    base,
+    dense,
 )
 from spt_jax.inference.predict import load
 from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.training.loop import train
 
-NETWORKS = {"dense": ModelConfig(bands=0, attention="none"), "spt": ModelConfig(), "mlp": PEERS["mlp"]}
+NETWORKS = {"dense": dense().model, "spt": base().model, "mlp": PEERS["mlp"]}
 LABELS = LabelsConfig(energy_shift=0.25, descriptors=tuple(name for name in NAMES if name != "NNOSM"))
 MASKED = MaskedConfig()
 TRAIN = TrainConfig(batch_size=128, patience=0, validate_every=4)

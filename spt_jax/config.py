@@ -167,8 +167,6 @@ class MaskedConfig:
     mixup: Amount = 0.0
     """Alpha of the Beta distribution of mixtures of two spectra of one element, as over their sites; 0 mixes nothing."""
 
-    cut = 0.0  # nothing is lost but what is hidden
-
     def __post_init__(self) -> None:
         check(self)
         if self.band_width > self.highest_band:

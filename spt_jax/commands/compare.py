@@ -95,8 +95,7 @@ def _predictor(place: str, seed: int, dataset: Data, absorbers: Sequence[str]) -
         return fit_trees(TREES[place], dataset.split("train").batch, seed)
     model = load(place)
     model.check_grid(dataset.name, dataset.grid)
-    for absorber in sorted(set(absorbers)):
-        model.absorber(*absorber.split())
+    model.check_absorbers(absorbers)
     return model.answers
 
 

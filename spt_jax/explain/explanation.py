@@ -62,10 +62,7 @@ def select(model: Model, dataset: Dataset, name: str, element: str | None) -> tu
 
     Raises DatasetError or SpectrumError where the split, its grid or the element do not fit the model.
     """
-    if dataset.grid != model.blueprint.grid:
-        raise DatasetError(
-            f"{dataset.path} has a grid {dataset.grid}; the model was trained on one {model.blueprint.grid}"
-        )
+    model.check_grid(dataset.name, dataset.grid)
     split = dataset.split(name)
     known = sorted(set(split.absorbers), key=lambda absorber: (-split.absorbers.count(absorber), absorber))
     found = [absorber for absorber in known if element is None or absorber.split()[0] == element]

@@ -45,8 +45,7 @@ def evaluate(model: Model | Path | str, dataset: Data | Path | str, name: str = 
     model = model if isinstance(model, Model) else load(model)
     dataset = dataset if isinstance(dataset, Data) else open_data(dataset)
     split = dataset.split(name)
-    for absorber in sorted(set(split.absorbers)):
-        model.absorber(*absorber.split())
+    model.check_absorbers(split.absorbers)
     model.check_grid(dataset.name, dataset.grid)
     outputs = model.outputs(split.batch.spectrum, split.batch.atomic_number)
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in split.absorbers])

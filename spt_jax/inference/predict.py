@@ -198,6 +198,11 @@ class Model:
             raise SpectrumError("wrong element or edge", f"{found}; this model was trained on {', '.join(known)}")
         return found
 
+    def check_absorbers(self, absorbers: Iterable[str]) -> None:
+        """Raises SpectrumError for one of these, "Cu K", that this model was not trained on."""
+        for absorber in sorted(set(absorbers)):
+            self.absorber(*absorber.split())
+
     def check_grid(self, name: str, grid: EnergyGrid) -> None:
         """Raises DatasetError where spectra on the grid of the dataset `name` are not what this model was trained on."""
         if grid != self.blueprint.grid:

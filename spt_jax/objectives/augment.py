@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +13,7 @@ from spt_jax.config import LabelsConfig, MaskedConfig
 
 
 def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig | MaskedConfig, grid: EnergyGrid) -> jax.Array:
-    """(B, L) spectra with an energy shift, an edge-step error and detector noise, some cut short; keys: (B,)."""
+    """(B, L) spectra with an energy shift, an edge-step error and detector noise; keys: (B,)."""
 
     def one(key: jax.Array, mu: jax.Array) -> jax.Array:
         shift_key, scale_key, sigma_key, noise_key = jax.random.split(key, 4)
@@ -27,16 +25,19 @@ def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig | MaskedC
         sigma = config.noise * jax.random.uniform(sigma_key)
         return (mu - shift * slope) * scale + sigma * jax.random.normal(noise_key, mu.shape)
 
-    seen = jax.vmap(one)(keys, spectrum)
-    return jax.vmap(partial(cut_short, share=config.cut, common=grid.common))(keys, seen) if config.cut else seen
+    return jax.vmap(one)(keys, spectrum)
 
 
-def cut_short(key: jax.Array, mu: jax.Array, share: float, common: int) -> jax.Array:
-    """(L,) mu, or with the probability `share` NaN from a random point behind the `common` first on."""
-    whether, where = jax.random.split(jax.random.fold_in(key, 1))
-    end = jax.random.randint(where, (), common, len(mu) + 1)
-    lost = jax.random.bernoulli(whether, share) & (jnp.arange(len(mu)) >= end)
-    return jnp.where(lost, jnp.nan, mu)
+def cut_short(keys: jax.Array, spectrum: jax.Array, share: float, common: int) -> jax.Array:
+    """(B, L) spectra, a `share` of them NaN from a random point behind the `common` first on; keys: (B,)."""
+
+    def one(key: jax.Array, mu: jax.Array) -> jax.Array:
+        whether, where = jax.random.split(jax.random.fold_in(key, 1))
+        end = jax.random.randint(where, (), common, len(mu) + 1)
+        lost = jax.random.bernoulli(whether, share) & (jnp.arange(len(mu)) >= end)
+        return jnp.where(lost, jnp.nan, mu)
+
+    return jax.vmap(one)(keys, spectrum)
 
 
 def cosines(length: int) -> np.ndarray:

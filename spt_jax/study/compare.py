@@ -16,11 +16,9 @@ from data_pipelines.errors import RunError
 from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, Descriptor
 from spt_jax.scoring.intervals import Difference, difference, draws, resampled_scores
 from spt_jax.scoring.metrics import main_score, score_answers
-from spt_jax.study.tables import mean
+from spt_jax.scoring.names import COMMON
+from spt_jax.study.tables import mean, rows_of
 from spt_jax.tasks import Answers
-
-# Sites of an element below which its mean is left out.
-FEWEST = 10
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,10 @@ def _by_element(
     found, some = {}, batch.mask[:, [NAMES.index(d.name) for d in shared]].any(axis=1)
     for element in np.unique(elements[some]):
         rows = some & (elements == element)
-        if rows.sum() < FEWEST:
+        if rows.sum() < COMMON:
             continue
         own = Batch(*(array[rows] for array in batch))
-        scores = [_scores({name: a[rows] for name, a in answers.items()}, own, shared) for answers in each]
+        scores = [_scores(rows_of(answers, rows), own, shared) for answers in each]
         if scores[0]:
             found[str(element)] = float(np.mean([np.mean(list(one.values())) for one in scores]))
     return found

@@ -128,9 +128,9 @@ def _scores(model: Fits, batch: Batch, rows: np.ndarray) -> dict:
     rule; and all scores of each seed."""
     found: dict[str, dict] = {}
     *members, ensemble = (
-        score_answers(_rows(each.test, rows), batch, each.decisions) for each in (*model.members, model.ensemble)
+        score_answers(rows_of(each.test, rows), batch, each.decisions) for each in (*model.members, model.ensemble)
     )
-    plain = [score_answers(_rows(test, rows), batch) for _, test in model.raw]
+    plain = [score_answers(rows_of(test, rows), batch) for _, test in model.raw]
     for column, d in enumerate(DESCRIPTORS):
         if d.name not in ensemble or main_score(ensemble[d.name]) is None:
             continue
@@ -253,5 +253,5 @@ def _lipschitz(model: Fits) -> dict[str, dict]:
     return {name: asdict(Lipschitz.of(np.concatenate([found[name] for found in each]))) for name in each[0]}
 
 
-def _rows(answers: Answers, rows: np.ndarray) -> Answers:
+def rows_of(answers: Answers, rows: np.ndarray) -> Answers:
     return {name: each[rows] for name, each in answers.items()}
