@@ -5,11 +5,12 @@ import pytest
 from flax import nnx
 
 from data_pipelines.errors import UserError
-from spt_jax.config import PRESETS, ExecutionConfig, ModelConfig
+from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.model.bands import band_strength
 from spt_jax.model.heads import HeadSpec
 from spt_jax.model.kernels import meant_for
 from spt_jax.model.spt import SPT, BandBlock
+from spt_jax.presets import ALL_PRESETS
 
 LENGTH = 40
 ENERGY = np.linspace(2, 73.5, LENGTH)
@@ -135,7 +136,7 @@ def test_impossible_shapes_are_refused(rng, fields):
 
 
 def test_presets_build():
-    for preset in PRESETS.values():
+    for preset in ALL_PRESETS.values():
         assert preset.__doc__
         preset()
 

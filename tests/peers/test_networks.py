@@ -1,5 +1,7 @@
 """The networks that SPT is compared with: trained by the same trainer, called in the same way."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,16 +11,17 @@ from flax import nnx
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import UserError
 from data_pipelines.library import LIBRARY
-from spt_jax.config import PEERS, Config, LabelsConfig, ModelConfig, PeerConfig, TrainConfig
+from spt_jax.cli import main
+from spt_jax.config import ModelConfig, PeerConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.load import load_run
 from spt_jax.model.heads import HeadSpec
 from spt_jax.peers.networks import halved
 from spt_jax.peers.transformers import PromptAttention, SelfAttention, Tokens, strongest, uniform_around_zero
+from spt_jax.presets import PEERS
 from spt_jax.reports.report import write_report
 from spt_jax.runs.blueprint import Blueprint, network_class
 from spt_jax.scoring.metrics import score_answers
-from spt_jax.training.loop import train
 from tests.pages import Page
 
 LENGTH = 30
@@ -83,11 +86,13 @@ def test_every_parameter_has_a_gradient(rng, kind):
 
 def test_trains_saves_and_answers_again(tmp_path):
     """Once, as compiling a training takes long: a trainer sees nothing of a network but how it is called."""
-    dataset, config = Dataset(LIBRARY), small("mlp")
-    settings = Config(config, LabelsConfig(descriptors=("OS", "MBL")), TrainConfig(epochs=2, batch_size=64))
-    last = train(settings, dataset, tmp_path)
+    dataset = Dataset(LIBRARY)
+    network = ["--model.width", "8", "--model.depth", "2"]
+    schedule = ["--objective.descriptors", "OS", "MBL", "--train.epochs", "2", "--train.batch-size", "64"]
+    main(["train", "mlp", "--data", str(LIBRARY), "--out", str(tmp_path), *network, *schedule])
+    last = json.loads((tmp_path / "train_log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     model = load_run(tmp_path)
-    assert model.blueprint.model == config
+    assert model.blueprint.model == PeerConfig("mlp", width=8, depth=2)
     evaluation = evaluate(model, dataset, "validation")
     scores, batch = evaluation.metrics["descriptors"], evaluation.split.batch
     # Training judges by the most likely class, before anything is fitted to decide better.
