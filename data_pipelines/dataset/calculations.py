@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from data_pipelines.run_tree import CODE
 
-UNSTATED = "no stated code"
+UNSTATED = "a code not stated"
 # Named in the text; the card has all.
 MOST = 8
 
@@ -55,10 +55,16 @@ def as_lines(calculations: Sequence[dict]) -> Iterator[str]:
 
 
 def rows(calculations: Sequence[dict]) -> Iterator[tuple[str, str, str]]:
-    """Code, settings and elements as texts: the most frequent, then all others in one."""
+    """Code, settings and elements as texts: the most frequent, then all others in one. Of a code that was told before,
+    only the settings that differ."""
+    before: dict[str, dict] = {}
     for each in calculations[:MOST]:
-        settings = ", ".join(f"{name} {value}".strip() for name, value in each["settings"].items())
-        yield each[CODE], settings or "no stated settings", _counted(each["elements"])
+        own, first = each["settings"], before.setdefault(each[CODE], each["settings"])
+        alike = own is not first and own.keys() == first.keys()
+        named = {name: value for name, value in own.items() if not alike or first[name] != value}
+        settings = ", ".join(f"{name} {value}".strip() for name, value in named.items()) or "settings not stated"
+        settings = f"as before, but {settings}" if alike else settings
+        yield each[CODE], settings, _counted(each["elements"])
     rest = calculations[MOST:]
     if rest:
         counts = sum((Counter(each["elements"]) for each in rest), Counter())
@@ -76,13 +82,14 @@ def mixtures(calculations: Sequence[dict]) -> Iterator[str]:
             told = (
                 f"{sum(n)} by {code}" + (f" with {len(n)} settings" if len(n) > 1 else "") for code, n in own.items()
             )
-            yield f"{element}: {' and '.join(told)}"
+            yield f"{element}: {', '.join(told)}"
 
 
 def _counted(elements: dict[str, int]) -> str:
-    return "  ".join(f"{element} {count}" for element, count in elements.items())
+    return "  ".join(f"{element}\xa0{count}" for element, count in elements.items())
 
 
 def wrapped(head: str, text: str) -> list[str]:
     """A paragraph of a text card."""
-    return textwrap.wrap(text, 80, initial_indent=head, subsequent_indent=" " * 12, break_long_words=False)
+    lines = textwrap.wrap(text, 80, initial_indent=head, subsequent_indent=" " * 12, break_long_words=False)
+    return [line.replace("\xa0", " ") for line in lines]

@@ -17,7 +17,6 @@ from data_pipelines.dataset.verify import verify
 from data_pipelines.errors import SourceError
 from data_pipelines.feff.match import find_absorber
 from data_pipelines.feff.output import read_xmu
-from data_pipelines.library import LIBRARY
 from data_pipelines.schema import NAMES, EnergyGrid, column_of
 
 GRID = EnergyGrid()
@@ -204,10 +203,13 @@ def test_calculations_of_one_site_with_other_settings_do_not_contradict(shared, 
     assert [line for line in card.as_text(document).splitlines() if line.startswith("mixture")]
 
 
-def test_a_dataset_from_before_is_whole_and_is_not_added_to(library, tmp_path):
-    assert list(verify(LIBRARY)) == []
-    prepare([library("one")], tmp_path / "set", GRID)
-    document = card.read(tmp_path / "set")
+def test_a_dataset_from_before_is_read_and_not_added_to(library, tmp_path):
+    document = prepare([library("one")], tmp_path / "set", GRID)
+    part = document["sources"][0]["part"]
+    path = parts.paths(tmp_path / "set", part)[parts.LEDGER]
+    pq.write_table(pq.read_table(path).drop_columns(["site", "withheld"]), path)
+    (table,) = parts.records(tmp_path / "set", part, GRID)
+    assert set(table["site"].to_pylist()) == {""}
     del document["contradictions"]
     card.write(tmp_path / "set", document)
     with pytest.raises(SourceError, match=r"what tells its sites apart.*--overwrite"):
