@@ -128,6 +128,22 @@ def test_added_one_after_the_other_is_what_all_at_once_is(library, tmp_path):
         assert card.read(tmp_path / f"whole{number}")["contradictions"], number
 
 
+@pytest.mark.parametrize("stop_in", [(card, "write"), (parts, "remove_others")])
+def test_stopped_while_a_label_is_taken_from_an_old_part_it_goes_on_to_the_same_bytes(
+    library, tmp_path, monkeypatch, stop_in
+):
+    one, two = library("one"), library("two", prefix="again/", charge=3)
+    prepare([one, two], tmp_path / "whole", GRID)
+    (old,) = prepare([one], tmp_path / "set", GRID)["sources"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(*stop_in, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        prepare([two], tmp_path / "set", GRID, add=True)
+    document = prepare([two], tmp_path / "set", GRID, add=True)
+    assert document["sources"][0]["part"] != old["part"], "its labels have changed"
+    if stop_in[1] == "write":
+        assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
 def test_a_repeated_id_with_another_label_is_dropped_and_the_first_is_not_believed(library, tmp_path):
     document = prepare([library("one"), library("two", charge=3)], tmp_path / "set", GRID)
     (found,) = document["contradictions"]
