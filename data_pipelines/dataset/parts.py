@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipelines.dataset import blocks, statistics
+from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled
 from data_pipelines.dataset.statistics import Statistics
@@ -140,6 +142,20 @@ def _reading(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: missing; {blocks.REMEDY}") from None
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: damaged ({str(error).splitlines()[0]}); {blocks.REMEDY}") from None
+
+
+def told(dataset: Path, part: str, split: str) -> Statistics:
+    """The statistics of a part's split as they were stored.
+
+    What a part from before that does not say of each element by itself is gathered from its blocks.
+    """
+    stored = statistics.read(paths(dataset, part)[STATISTICS], split)
+    if stored.elements.counts.any():
+        return stored
+    source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], split)
+    held = (source[block] for block in range(len(source)))
+    found = (ElementStatistics.of(own.spectrum, own.atomic_number) for own in held)
+    return replace(stored, elements=reduce(ElementStatistics.both, found))
 
 
 def measure(dataset: Path, part: str, split: str) -> Statistics:
