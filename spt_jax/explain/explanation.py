@@ -157,7 +157,8 @@ def _descriptor(
 
 def _ablation(model: Model, batch: Batch, energy: np.ndarray, report: Report) -> dict:
     mean, std = (np.array(each) for each in (model.blueprint.spectrum_mean, model.blueprint.spectrum_std))
-    standard = model.network.by_element.of(batch.atomic_number[0]) if model.network.by_element else (mean, std)
+    by_element = model.network.by_element
+    standard = by_element.of(int(batch.atomic_number[0])) if by_element else (mean, std)
     frequencies = range(1, model.blueprint.model.highest_band + 1)
     cut = ablation.windows(len(energy), max(round(WINDOW_EV / (energy[1] - energy[0])), 1))
     total = len(frequencies) + len(cut)
