@@ -4,7 +4,7 @@
     DATASET/blocks/PART/...           the examples for training, in blocks
     DATASET/spt_xas/PART/1.0.0/...    the same examples in the same order, for anyone who reads TFDS
     DATASET/ledger/PART.parquet       every record that was found, kept or dropped and why, and where it lies
-    DATASET/statistics/PART.npz       mean, covariance, absorbers and labels of each split, as training needs them
+    DATASET/statistics/PART.npz       mean, covariance, elements and labels of each split, as training needs them
 
 A part is named after its content, so that a new one never stands in the way of the old one: the card, written last,
 changes the dataset from one state to the next, and a kill at any moment leaves one of the two.
