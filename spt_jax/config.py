@@ -11,6 +11,7 @@ from data_pipelines.ranges import Range, check
 from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES
 
 BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
+Standardise = Literal["together", "element"]
 BandMode = Literal["per_sample", "batch", "fixed"]
 Folding = Literal["auto", "taps", "spectral"]
 SLOPE = 0.2  # of the leaky ReLU in graph attention, as in its paper
@@ -33,6 +34,8 @@ class ModelConfig:
     """Take the noise out of mu first, as much as each spectrum is found to have."""
     band_input: BandInput = "standardised"
     """What the network sees of mu, and so what its bands are selected on."""
+    standardise: Standardise = "together"
+    """Mean and deviation of mu: of all training spectra, or where there are enough, of those of its element."""
     band_mode: BandMode = "per_sample"
     """Bands of each spectrum (batch prediction = single prediction), of the batch, or a fixed set."""
     bands: Annotated[int, Range(least=0)] = 3
@@ -93,6 +96,8 @@ class PeerConfig:
     """AMFormer: queries of an attention, and so tokens after it."""
     kept: Count = 8
     """AMFormer: tokens that a query attends to, the strongest; the rest get nothing."""
+    standardise: Standardise = "together"
+    """As of ModelConfig."""
     gaps: bool = False
     """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
 

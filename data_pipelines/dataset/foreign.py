@@ -124,7 +124,8 @@ class TfdsFolder(BlockData):
             kept = json.loads((self.path / STAMP).read_text(encoding="utf-8"))
             if kept["of"] == stamp:
                 own = {split: statistics.read(self.path / STATISTICS, split) for split in self._filled()}
-                return Known(kept["fingerprint"], own)
+                if all(each.elements.counts.any() for each in own.values()):  # else kept before there were any
+                    return Known(kept["fingerprint"], own)
         gathered = {split: self._gather(split) for split in self._filled()}
         sums = [self.grid.stated(), *((path.name, file_sha256(path)) for path in paths)]
         known = Known(hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16], gathered)

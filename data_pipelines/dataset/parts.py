@@ -4,7 +4,7 @@
     DATASET/blocks/PART/...           the examples for training, in blocks
     DATASET/spt_xas/PART/1.0.0/...    the same examples in the same order, for anyone who reads TFDS
     DATASET/ledger/PART.parquet       every record that was found, kept or dropped and why, and where it lies
-    DATASET/statistics/PART.npz       mean, covariance, absorbers and labels of each split, as training needs them
+    DATASET/statistics/PART.npz       mean, covariance, elements and labels of each split, as training needs them
 
 A part is named after its content, so that a new one never stands in the way of the old one: the card, written last,
 changes the dataset from one state to the next, and a kill at any moment leaves one of the two.
@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipelines.dataset import blocks, statistics
+from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled
 from data_pipelines.dataset.statistics import Statistics
@@ -145,6 +147,20 @@ def _reading(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: missing; {blocks.REMEDY}") from None
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: damaged ({str(error).splitlines()[0]}); {blocks.REMEDY}") from None
+
+
+def told(dataset: Path, part: str, split: str) -> Statistics:
+    """The statistics of a part's split as they were stored.
+
+    What a part from before that does not say of each element by itself is gathered from its blocks.
+    """
+    stored = statistics.read(paths(dataset, part)[STATISTICS], split)
+    if stored.elements.counts.any():
+        return stored
+    source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], split)
+    held = (source[block] for block in range(len(source)))
+    found = (ElementStatistics.of(own.spectrum, own.atomic_number) for own in held)
+    return replace(stored, elements=reduce(ElementStatistics.both, found))
 
 
 def measure(dataset: Path, part: str, split: str) -> Statistics:

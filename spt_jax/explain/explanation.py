@@ -157,13 +157,15 @@ def _descriptor(
 
 def _ablation(model: Model, batch: Batch, energy: np.ndarray, report: Report) -> dict:
     mean, std = (np.array(each) for each in (model.blueprint.spectrum_mean, model.blueprint.spectrum_std))
+    by_element = model.network.by_element
+    standard = by_element.of(int(batch.atomic_number[0])) if by_element else (mean, std)
     frequencies = range(1, model.blueprint.model.highest_band + 1)
     cut = ablation.windows(len(energy), max(round(WINDOW_EV / (energy[1] - energy[0])), 1))
     total = len(frequencies) + len(cut)
     scores, bands = ablation.losses(
         model.answers,
         batch,
-        (ablation.without_frequency(batch.spectrum, f, mean, std) for f in frequencies),
+        (ablation.without_frequency(batch.spectrum, f, *standard) for f in frequencies),
         len(frequencies),
         lambda done, _: report("ablation", done, total),
     )

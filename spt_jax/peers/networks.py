@@ -16,14 +16,15 @@ from spt_jax.model.gaps import Gaps
 from spt_jax.model.heads import HeadSpec, by_name, outputs_of
 from spt_jax.model.linear import Linear
 from spt_jax.model.spt import ELEMENTS
+from spt_jax.model.standardise import ByElement
 from spt_jax.shapes import Array, Float, Int
 
 
 class Peer(nnx.Module):
     """mu on the energy grid -> outputs of every head, made and called as SPT is.
 
-    The input is SPT's own, mu standardised at each energy over the training set; all descriptors are one linear
-    map of the (B, features) that a subclass makes of it.
+    The input is SPT's own, mu standardised at each energy over the training set, or over its element there; all
+    descriptors are one linear map of the (B, features) that a subclass makes of it.
     """
 
     def __init__(
@@ -34,14 +35,17 @@ class Peer(nnx.Module):
         mean: np.ndarray,
         covariance: np.ndarray,
         execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008, it is frozen; peers have one way to be computed
+        by_element: tuple[np.ndarray, np.ndarray] | None = None,
         *,
         rngs: nnx.Rngs,
     ):
         self.config, self.specs = config, heads
         self.gaps = Gaps(mean, covariance) if config.gaps else None
-        linear, offset = band_input_map("standardised", energy, mean, np.sqrt(np.diag(covariance)))
-        self.input_scale = Constant(jnp.asarray(np.diag(linear), jnp.float32))
-        self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
+        self.by_element = ByElement(*by_element) if by_element else None
+        if not by_element:
+            linear, offset = band_input_map("standardised", energy, mean, np.sqrt(np.diag(covariance)))
+            self.input_scale = Constant(jnp.asarray(np.diag(linear), jnp.float32))
+            self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
         self.outputs = Linear(self.build(config, len(energy), rngs), outputs_of(heads), rngs=rngs)
 
     def build(self, config: PeerConfig, length: int, rngs: nnx.Rngs) -> int:
@@ -61,7 +65,10 @@ class Peer(nnx.Module):
         # As SPT: accelerators would otherwise round the factors of float32 products.
         with jax.default_matmul_precision("highest"):
             spectrum, known = self.gaps.fill(spectrum) if self.gaps else (spectrum, None)
-            signal = spectrum * self.input_scale[...] + self.input_offset[...]
+            if self.by_element:
+                signal = self.by_element(spectrum, atomic_number)
+            else:
+                signal = spectrum * self.input_scale[...] + self.input_offset[...]
             signal = self.gaps.mark(signal, known) if self.gaps else signal
             return by_name(self.outputs(self.features(signal, atomic_number, keys)), self.specs)
 

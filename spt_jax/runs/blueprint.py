@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import EnergyGrid, descriptor
 from spt_jax.config import ExecutionConfig, ModelConfig, PeerConfig
@@ -110,20 +111,28 @@ class Blueprint:
         tuples = ("absorbers", "spectrum_mean", "spectrum_std", "learnt")
         return cls(**{**found, **made, **{name: tuple(found[name]) for name in tuples}})
 
-    def build(self, key: jax.Array, covariance: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-        """(graph, parameters, constants) of a fresh model. covariance: (L, L) of the training spectra."""
-        return jax.jit(self._initialiser(covariance))(key)
+    def build(
+        self, key: jax.Array, covariance: np.ndarray, elements: ElementStatistics
+    ) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        """(graph, parameters, constants) of a fresh model. covariance: (L, L) of the training spectra; elements: those
+        of each, for a model that standardises by them."""
+        return jax.jit(self._initialiser(covariance, elements))(key)
 
-    def build_many(self, seeds: jax.Array, covariance: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    def build_many(
+        self, seeds: jax.Array, covariance: np.ndarray, elements: ElementStatistics
+    ) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same for each of (M,) seeds, every array with the members in front."""
-        init = self._initialiser(covariance)
+        init = self._initialiser(covariance, elements)
         return jax.jit(jax.vmap(lambda seed: init(jax.random.key(seed))))(seeds)
 
     def abstract(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same with shapes instead of arrays."""
-        return jax.eval_shape(self._initialiser(np.eye(self.grid.points)), jax.random.key(0))
+        points = self.grid.points
+        return jax.eval_shape(self._initialiser(np.eye(points), ElementStatistics.none(points)), jax.random.key(0))
 
-    def _initialiser(self, covariance: np.ndarray) -> Callable[[jax.Array], tuple[nnx.GraphDef, nnx.State, nnx.State]]:
+    def _initialiser(
+        self, covariance: np.ndarray, elements: ElementStatistics
+    ) -> Callable[[jax.Array], tuple[nnx.GraphDef, nnx.State, nnx.State]]:
         # An exported model is read where flax may be missing, and needs no fresh one.
         from flax import nnx
 
@@ -132,9 +141,11 @@ class Blueprint:
         network, heads = network_class(self.model), head_specs(self.tasks)
         heads += (HeadSpec(SPECTRUM, 2 * self.grid.points),) if self.hides else ()
         energy, mean = self.grid.relative(), np.array(self.spectrum_mean)
+        alone = elements.shrunk(mean, np.sqrt(np.diag(covariance))) if self.model.standardise == "element" else None
 
         def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-            model = network(self.model, heads, energy, mean, covariance, self.execution, rngs=nnx.Rngs(params=key))
+            given = energy, mean, covariance, self.execution, alone
+            model = network(self.model, heads, *given, rngs=nnx.Rngs(params=key))
             return nnx.split(model, nnx.Param, ...)
 
         return init

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.loading import Dataset, Split
 from data_pipelines.errors import DatasetError, RunError, SpectrumError
 from data_pipelines.library import LIBRARY
@@ -53,7 +54,8 @@ def make(rng, folding="taps", **fields) -> Model:
         spectrum_std=tuple(STD),
         dataset="",
     )
-    network = nnx.merge(*blueprint.build(jax.random.key(int(rng.integers(1000))), np.outer(STD, STD)))
+    key, elements = jax.random.key(int(rng.integers(1000))), ElementStatistics.none(LENGTH)
+    network = nnx.merge(*blueprint.build(key, np.outer(STD, STD), elements))
     # As after training: fresh positions are so small that the first steps from the mean spectrum are the whole change.
     network.position[...] *= 50
     return Model(blueprint, network)
@@ -250,7 +252,7 @@ def run(tmp_path_factory):
     train = dataset.statistics("train")
     tasks, execution = make_tasks(("OS", "CN", "MBL"), train), ExecutionConfig(folding="taps")
     blueprint = Blueprint.of(ModelConfig(**SMALL), execution, dataset.grid, tasks, train, dataset.fingerprint)
-    _, params, constants = blueprint.build(jax.random.key(0), train.covariance)
+    _, params, constants = blueprint.build(jax.random.key(0), train.covariance, train.elements)
     out.mkdir()
     checkpoints = Checkpoints(out)
     checkpoints.save_model(0, {"params": params, "constants": constants}, blueprint.to_json())
