@@ -25,7 +25,7 @@ from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
 from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
-from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, EnergyGrid, site_kind
+from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, SOURCE, SOURCE_COLUMN, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
 
 
@@ -80,6 +80,7 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
             detail = labels.detail.replace(f"{task.root}/", "")
             records.append(Record(_name(task, member), dropped=labels.reason, detail=detail))
         else:
+            labels[0][SOURCE_COLUMN] = _version(site.settings)
             names = (site.id, site.material, site.kin, site.element, site.edge)
             records.append(Record(*names, spectrum, *labels, site.settings))
     return records
