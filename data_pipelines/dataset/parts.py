@@ -13,6 +13,7 @@ changes the dataset from one state to the next, and a kill at any moment leaves 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections import Counter
@@ -43,10 +44,14 @@ STATISTICS = "statistics"
 FOLDERS = (blocks.FOLDER, TFDS, LEDGER, STATISTICS)
 
 
-def name_of(source: str, key: str, split: np.ndarray) -> str:
-    """Name of the part of one source: readable, then a hash of what decides its bytes. split: (n,) of its records."""
+def name_of(source: str, key: str, staged: Staged, rows: np.ndarray) -> str:
+    """Name of the part of one source: readable, then a hash of what decides its bytes. rows: (n,) of its records."""
     readable = re.sub(r"[^a-z0-9]+", "_", source.lower()).strip("_")[:40] or "source"
-    return f"{readable}_{hashlib.sha256(key.encode() + split.astype('<i1').tobytes()).hexdigest()[:8]}"
+    digest = hashlib.sha256(key.encode() + staged.split[rows].astype("<i1").tobytes())
+    said = {name: staged.table[name].take(rows).to_pylist() for name in ("withheld", "detail")}
+    if any(said["withheld"]):
+        digest.update(json.dumps(said).encode())
+    return f"{readable}_{digest.hexdigest()[:8]}"
 
 
 def paths(dataset: Path, part: str) -> dict[str, Path]:
@@ -177,6 +182,8 @@ def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
         for column, values in (("spectrum", held.spectrum), ("labels", widened(held.labels))):
             arrays[column][own] = values[place[own]]
     missing = pa.array(split == "")
+    for name in (name for name in SCHEMA.names if name not in table.column_names):  # a dataset from before there was
+        table = table.append_column(name, pa.array([""] * len(table), pa.string()))
     table = table.select(SCHEMA.names)
     for column, array in arrays.items():
         kind = pa.list_(pa.float32(), array.shape[1])

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
+from data_pipelines.dataset import calculations
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
-from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
-from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, SOURCE, SOURCE_COLUMN, EnergyGrid, site_kind
+from data_pipelines.run_tree import CODE, INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
+from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, SOURCE_COLUMN, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
+from data_pipelines.structures.distances import site_key
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Record:
 
     spectrum: (grid.points,) float32, mu with unit edge step; None where dropped. labels: (LABELS,) float32,
     NaN where masked. masked: descriptor -> reason. settings: of the calculation, as JSON, "" where the source has none.
+    site: equal for equivalent sites of one structure, "" without one. withheld: of `contradictions`, later.
     """
 
     id: str
@@ -46,6 +49,8 @@ class Record:
     labels: np.ndarray | None = None
     masked: dict[str, str] = field(default_factory=dict)
     settings: str = ""
+    site: str = ""
+    withheld: str = ""
     dropped: str = ""
     detail: str = ""
 
@@ -64,6 +69,7 @@ class Site:
     mu: np.ndarray
     known: dict[str, float] = field(default_factory=dict)
     settings: str = ""
+    place: str = ""
 
 
 def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
@@ -80,9 +86,9 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
             detail = labels.detail.replace(f"{task.root}/", "")
             records.append(Record(_name(task, member), dropped=labels.reason, detail=detail))
         else:
-            labels[0][SOURCE_COLUMN] = _version(site.settings)
+            labels[0][SOURCE_COLUMN] = calculations.version(site.settings)
             names = (site.id, site.material, site.kin, site.element, site.edge)
-            records.append(Record(*names, spectrum, *labels, site.settings))
+            records.append(Record(*names, spectrum, *labels, site.settings, site.place))
     return records
 
 
@@ -113,7 +119,7 @@ def _with_structure(read_site: Callable[[SourceTask, str | int, Surroundings], S
             site = read_site(task, member, around)
             if not 0 <= site.index < len(around.structure) or _symbol(around, site.index) != site.element:
                 raise SpectrumError("site mismatch", f"site {site.index} of the structure is not {site.element}")
-            return site
+            return replace(site, place=site_key(around.structure, site.index))
 
         return lambda site: describe(surroundings.get(), site.index, site.known), read
 
@@ -208,7 +214,18 @@ def _read_folder(folder: Path, id: str, material: str, around: Surroundings, ind
     kin = (*_parent(folder), around.structure.composition.reduced_formula)
     written = folder / SETTINGS  # by `spt-jax feff`; else what the input says
     settings = json.loads(written.read_text(encoding="utf-8")) if written.exists() else cards
+    settings = {CODE: run.version, **settings}
     return Site(id, material, kin, index, element, edge, run.energy, run.mu, settings=_json(settings))
+
+
+def _settings(row: dict) -> dict:
+    """JSON of an object, or any text, which is then the name of the code."""
+    said = row.get("settings") or "{}"
+    try:
+        settings = json.loads(said)
+    except ValueError:
+        settings = said
+    return settings if isinstance(settings, dict) else {CODE: str(said)}
 
 
 def _json(settings: dict) -> str:
@@ -249,7 +266,7 @@ def _read_library_row(task: SourceTask, member: int, around: Surroundings) -> Si
     trajectory, prototype = row.get("trajectory"), row.get("prototype")
     formula = around.structure.composition.reduced_formula
     kin = (trajectory,) if trajectory else (prototype, formula) if prototype else (formula,)
-    settings = json.loads(row.get("settings") or "{}")
+    settings = _settings(row)
     edge, absorber = settings.get("edge", "K"), row["absorber"]
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
     index, charge = int(row["site_index"]), _stated_charge(row)
@@ -257,14 +274,13 @@ def _read_library_row(task: SourceTask, member: int, around: Surroundings) -> Si
 
 
 def _read_table_row(task: SourceTask, member: int) -> Site:
-    """`material`, `edge` and columns named as descriptors are optional. Without a material every spectrum is its own."""
+    """`material`, `edge`, `settings` and columns named as descriptors are optional. Without a material every spectrum is its own."""
     row = _row(task, member)
     material = row.get("material") or row["id"]
+    edge, settings = row.get("edge") or "K", _json(_settings(row))
     known = {name: float(row[name]) for name in NAMES if row.get(name) is not None}
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
-    return Site(
-        str(row["id"]), str(material), (str(material),), 0, row["absorber"], row.get("edge") or "K", energy, mu, known
-    )
+    return Site(str(row["id"]), str(material), (str(material),), 0, row["absorber"], edge, energy, mu, known, settings)
 
 
 @lru_cache(maxsize=1)
@@ -272,7 +288,8 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     with np.load(path) as file:
         rows = len(file["mu"])
         scale = {name: np.broadcast_to(file[name], rows) for name in ("e0_eV", "step_eV")}
-        return {"mu": file["mu"], "element": file["element"], **scale}
+        settings = np.broadcast_to(file["settings"] if "settings" in file.files else "", rows)
+        return {"mu": file["mu"], "element": file["element"], "settings": settings, **scale}
 
 
 def _read_npz_row(task: SourceTask, member: int) -> Site:
@@ -280,7 +297,8 @@ def _read_npz_row(task: SourceTask, member: int) -> Site:
     mu = arrays["mu"][member].astype(float)
     energy = arrays["e0_eV"][member] + arrays["step_eV"][member] * np.arange(len(mu))
     id = f"{Path(task.structure).stem}/{member:07d}"
-    return Site(id, id, (id,), 0, str(arrays["element"][member]), "K", energy, mu)
+    element, settings = str(arrays["element"][member]), _json(_settings({"settings": str(arrays["settings"][member])}))
+    return Site(id, id, (id,), 0, element, "K", energy, mu, settings=settings)
 
 
 def _stated_charge(row: dict) -> dict[str, float]:

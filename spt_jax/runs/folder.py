@@ -91,7 +91,9 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
 
 def _completed(found: dict, defaults: dict) -> dict:
     """With the defaults of what it lacks, also inside."""
-    inside = {name: _completed(found[name], own) for name, own in defaults.items() if isinstance(own, dict) and name in found}
+    inside = {
+        name: _completed(found[name], own) for name, own in defaults.items() if isinstance(own, dict) and name in found
+    }
     return {**defaults, **found, **inside}
 
 
