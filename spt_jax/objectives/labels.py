@@ -93,7 +93,7 @@ class Labels:
     def loss(self, model: nnx.Module, rows: LabelledRows, keys: jax.Array) -> jax.Array:
         """(T,) as of `task_losses`; of what a teacher answers, the mean with its own, by `teacher_share`."""
         inputs = rows.batch.spectrum, rows.batch.atomic_number
-        outputs = model(*inputs, _split(keys)[2], _told(rows, keys, self.config.source_drop))
+        outputs = model(*inputs, _split(keys)[2], told(rows, keys, self.config.source_drop))
         labelled = ((rows.batch, rows.share), (rows.other, 1 - rows.share))
         losses = task_losses(outputs, labelled, self.tasks, self.config.label_smoothing)
         if not self.teacher:
@@ -128,7 +128,7 @@ def _split(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return each[:, 0], each[:, 1], each[:, 2]
 
 
-def _told(rows: LabelledRows, keys: jax.Array, drop: float) -> jax.Array:
+def told(rows: LabelledRows, keys: jax.Array, drop: float) -> jax.Array:
     """(B,) source of each row as a network is told it: of a mixture of two none, and of a share `drop` none."""
     own, other = source_of(rows.batch), source_of(rows.other)
     # Behind those of `_split`, whose numbers stay as they are.
