@@ -206,9 +206,9 @@ def _contradictions(found: Sequence[dict]) -> Iterator[str]:
     for what, count in Counter(each["what"] for each in found).items():
         yield f"sources contradict each other on {what} of {count} sites, withheld:"
         named = [f"{each['detail']}: {each['records']} records" for each in found if each["what"] == what][:NAMED]
-        yield from (f"            {each}" for each in named)
+        yield from (line for each in named for line in calculations.wrapped(" " * 10, each))
         if count > NAMED:
-            yield f"            and {count - NAMED} more, in {FILE}"
+            yield f"          and {count - NAMED} more, in {FILE}"
 
 
 def _spread(stats: dict) -> str:

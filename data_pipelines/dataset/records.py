@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
-from data_pipelines.dataset import calculations
+from data_pipelines.dataset.calculations import as_text, stated, version
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
@@ -86,7 +86,7 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
             detail = labels.detail.replace(f"{task.root}/", "")
             records.append(Record(_name(task, member), dropped=labels.reason, detail=detail))
         else:
-            labels[0][SOURCE_COLUMN] = calculations.version(site.settings)
+            labels[0][SOURCE_COLUMN] = version(site.settings)
             names = (site.id, site.material, site.kin, site.element, site.edge)
             records.append(Record(*names, spectrum, *labels, site.settings, site.place))
     return records
@@ -215,21 +215,7 @@ def _read_folder(folder: Path, id: str, material: str, around: Surroundings, ind
     written = folder / SETTINGS  # by `spt-jax feff`; else what the input says
     settings = json.loads(written.read_text(encoding="utf-8")) if written.exists() else cards
     settings = {CODE: run.version, **settings}
-    return Site(id, material, kin, index, element, edge, run.energy, run.mu, settings=_json(settings))
-
-
-def _settings(row: dict) -> dict:
-    """JSON of an object, or any text, which is then the name of the code."""
-    said = row.get("settings") or "{}"
-    try:
-        settings = json.loads(said)
-    except ValueError:
-        settings = said
-    return settings if isinstance(settings, dict) else {CODE: str(said)}
-
-
-def _json(settings: dict) -> str:
-    return json.dumps(settings, sort_keys=True) if settings else ""
+    return Site(id, material, kin, index, element, edge, run.energy, run.mu, settings=as_text(settings))
 
 
 def _parent(folder: Path) -> tuple[str, ...]:
@@ -266,18 +252,18 @@ def _read_library_row(task: SourceTask, member: int, around: Surroundings) -> Si
     trajectory, prototype = row.get("trajectory"), row.get("prototype")
     formula = around.structure.composition.reduced_formula
     kin = (trajectory,) if trajectory else (prototype, formula) if prototype else (formula,)
-    settings = _settings(row)
+    settings = stated(row.get("settings"))
     edge, absorber = settings.get("edge", "K"), row["absorber"]
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
     index, charge = int(row["site_index"]), _stated_charge(row)
-    return Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, _json(settings))
+    return Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, as_text(settings))
 
 
 def _read_table_row(task: SourceTask, member: int) -> Site:
     """`material`, `edge`, `settings` and columns named as descriptors are optional. Without a material every spectrum is its own."""
     row = _row(task, member)
     material = row.get("material") or row["id"]
-    edge, settings = row.get("edge") or "K", _json(_settings(row))
+    edge, settings = row.get("edge") or "K", as_text(stated(row.get("settings")))
     known = {name: float(row[name]) for name in NAMES if row.get(name) is not None}
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
     return Site(str(row["id"]), str(material), (str(material),), 0, row["absorber"], edge, energy, mu, known, settings)
@@ -297,7 +283,7 @@ def _read_npz_row(task: SourceTask, member: int) -> Site:
     mu = arrays["mu"][member].astype(float)
     energy = arrays["e0_eV"][member] + arrays["step_eV"][member] * np.arange(len(mu))
     id = f"{Path(task.structure).stem}/{member:07d}"
-    element, settings = str(arrays["element"][member]), _json(_settings({"settings": str(arrays["settings"][member])}))
+    element, settings = str(arrays["element"][member]), as_text(stated(str(arrays["settings"][member])))
     return Site(id, id, (id,), 0, element, "K", energy, mu, settings=settings)
 
 
