@@ -60,6 +60,8 @@ class ModelConfig:
     dropout: Share = 0.1
     gaps: bool = False
     """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
+    sources: bool = False
+    """Tell the network which version of FEFF calculated a spectrum, where that is known."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -100,6 +102,8 @@ class PeerConfig:
     """As of ModelConfig."""
     gaps: bool = False
     """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
+    sources: bool = False
+    """As of ModelConfig."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -132,6 +136,9 @@ class LabelsConfig:
     """Share of spectra that lose their end from a random energy on, where the grid does not require it."""
     mixup: Amount = 0.0
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
+    source_drop: Share = 0.3
+    """Share of spectra whose source a network with `sources` is not told, so that it learns to answer without; with 0 it
+    does not."""
     teacher: str = ""
     """Run folder, packed file or model of the zoo that says what each view shows: learnt beside the labels."""
     teacher_share: Share = 0.9

@@ -21,7 +21,7 @@ from data_pipelines.dataset.chunks import Beam
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DamagedSource, SourceError
 from data_pipelines.readers.sources import Source, open_source
-from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SHELL_NAMES, SHELLS, EnergyGrid
+from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SHELL_NAMES, SHELLS, SOURCE, EnergyGrid
 
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
 RECIPE = 3
@@ -129,7 +129,7 @@ def _describe(source: Source) -> dict:
 
 def _key(name: str, sha256: str, grid: EnergyGrid) -> str:
     """Same key, same records: source, grid with its anchors, and descriptor table."""
-    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in (*DESCRIPTORS, *SHELLS)]
+    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in (*DESCRIPTORS, *SHELLS, SOURCE)]
     text = json.dumps([RECIPE, name, sha256, grid.stated(), list(REFERENCE_ENERGY_EV.items()), table])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -10,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from data_pipelines.run_tree import CODE
+from data_pipelines.schema import SOURCE
 
 UNSTATED = "a code not stated"
 # Named in the text; the card has all.
@@ -44,6 +47,16 @@ def of_records(table: pa.Table) -> list[dict]:
         code = str(settings.pop(CODE, UNSTATED))
         found.append({CODE: code, "settings": settings, "elements": dict(sorted(counts.items()))})
     return found
+
+
+def version(settings: str) -> float:
+    """The major version of FEFF that settings of a record state, NaN where they name none of SOURCE.
+
+    >>> version('{"code": "FEFF 9.6.4"}'), version("")
+    (9.0, nan)
+    """
+    found = re.match(r"feff\s*(\d+)", str(stated(settings).get(CODE)), re.IGNORECASE)
+    return float(found[1]) if found and SOURCE.accepts(int(found[1])) else math.nan
 
 
 def as_lines(calculations: Sequence[dict]) -> Iterator[str]:

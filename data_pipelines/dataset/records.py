@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
-from data_pipelines.dataset.calculations import as_text, stated
+from data_pipelines.dataset.calculations import as_text, stated, version
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
 from data_pipelines.run_tree import CODE, INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
-from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, EnergyGrid, site_kind
+from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, SOURCE_COLUMN, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
 from data_pipelines.structures.distances import site_key
 
@@ -86,6 +86,7 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
             detail = labels.detail.replace(f"{task.root}/", "")
             records.append(Record(_name(task, member), dropped=labels.reason, detail=detail))
         else:
+            labels[0][SOURCE_COLUMN] = version(site.settings)
             names = (site.id, site.material, site.kin, site.element, site.edge)
             records.append(Record(*names, spectrum, *labels, site.settings, site.place))
     return records

@@ -21,7 +21,7 @@ from data_pipelines.dataset.blocks import REMEDY
 from data_pipelines.dataset.elements import ElementStatistics, means_of_both
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import write_atomic
-from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SYMBOLS, Batch, Descriptor, shell_labels
+from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SOURCE, SYMBOLS, Batch, Descriptor, shell_labels, source_of
 
 # Rows that are turned into float64 at a time: 5 MB.
 PIECE_ROWS = 4096
@@ -57,8 +57,8 @@ class Statistics:
     """Of some examples, at least one.
 
     absorbers: "Cu K" -> examples. Of the spectra, each (L, L), over the examples that have both energies i and j: pairs,
-    how many; means, of mu_i; scatter, the sum of products of deviations. labels: by descriptor. elements: the spectra of
-    each by themselves; of none in a file from before that was stored.
+    how many; means, of mu_i; scatter, the sum of products of deviations. labels: by descriptor, and of SOURCE. elements:
+    the spectra of each by themselves; of none in a file from before that was stored.
     """
 
     count: int
@@ -144,7 +144,8 @@ def _of_piece(rows: Batch) -> Statistics:
         for column, d in enumerate(DESCRIPTORS)
     }
     shells = {name: shell_counts(rows, name) for name in SHELL_NAMES}
-    labels |= {name: LabelStatistics(_labelled(counts), counts) for name, counts in shells.items()}
+    sources = {SOURCE.name: np.bincount(source_of(rows), minlength=1 + len(SOURCE.classes))[1:]}
+    labels |= {name: LabelStatistics(_labelled(counts), counts) for name, counts in (shells | sources).items()}
     elements = ElementStatistics.of(spectrum, rows.atomic_number)
     return Statistics(len(spectrum), {}, *_of_spectra(spectrum), labels, elements)
 
@@ -239,6 +240,9 @@ def read(path: Path, split: str) -> Statistics:
             # A part from before there were shells has none.
             stored = {name: file[f"{split}/{name}"] for name in SHELL_NAMES if f"{split}/{name}" in file}
             labels |= {name: _read_shell(stored.get(name, np.zeros((3, 0), np.int64))) for name in SHELL_NAMES}
+            key = f"{split}/{SOURCE.name}"  # newer still
+            sources = file[key] if key in file else np.zeros(len(SOURCE.classes), np.int64)
+            labels[SOURCE.name] = _read_labels(SOURCE, sources)
             return Statistics(
                 count, dict(zip(names, counts, strict=True)), *spectra, labels, _read_elements(file, split, length)
             )

@@ -32,6 +32,7 @@ from spt_jax.model.heads import Heads, HeadSpec
 from spt_jax.model.kernels import kernels_for, platform
 from spt_jax.model.linear import Linear
 from spt_jax.model.plan import candidates, make_plan
+from spt_jax.model.sources import Sources, of_site
 from spt_jax.model.spectral import spectral
 from spt_jax.model.standardise import ByElement
 from spt_jax.model.tpu import block as tpu
@@ -159,6 +160,7 @@ class SPT(nnx.Module):
         self.embed = Linear(EMBEDDING_KERNEL, d, dtype=dtype, rngs=rngs)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (length, d)))
         self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
+        self.sources = Sources(d) if config.sources else None
         folds = config.blocks if config.bands else 0
         self.band_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(folds)])
         self.band_blocks = nnx.List([BandBlock(config, execution, rngs=rngs) for _ in range(folds)])
@@ -191,12 +193,19 @@ class SPT(nnx.Module):
         return picks_outside(h, self.config.highest_band, self.config.bands)
 
     def __call__(
-        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None = None
+        self,
+        spectrum: Float[Array, "B L"],
+        atomic_number: Int[Array, "B"],
+        keys: Array | None = None,
+        source: Int[Array, "B"] | None = None,
     ) -> dict[str, Array]:
-        """Head outputs, and "bands": (B, blocks, k), the frequencies chosen. `keys`, one a row, turn dropout on."""
+        """Head outputs, and "bands": (B, blocks, k), the frequencies chosen. `keys`, one a row, turn dropout on.
+
+        source: as `schema.source_of` numbers it; where not given, what `Sources` is set to.
+        """
         # Accelerators would otherwise round the factors of float32 products.
         with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
-            h, signal, chosen, _ = self._encode(spectrum, atomic_number, keys)
+            h, signal, chosen, _ = self._encode(spectrum, atomic_number, keys, source=source)
             return self._outputs(h, signal, chosen, keys)
 
     def explained(
@@ -216,12 +225,13 @@ class SPT(nnx.Module):
     def _outputs(self, h, signal, chosen, keys) -> dict[str, Array]:
         return {**self.heads(h, signal, self.config.dropout, keys), "bands": chosen}
 
-    def _encode(self, spectrum, atomic_number, keys, given=None, look=False):
+    def _encode(self, spectrum, atomic_number, keys, given=None, look=False, source=None):
         """All but the heads: the sequence (L, B, d), the band input, the bands, and what each block did if asked."""
         signal = self.band_input(spectrum, atomic_number).astype(self.execution.dtype)
         h = self._embed(signal)
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
-        fixed = (self.position[...][:, None] + self.element(atomic_number)).astype(h.dtype)
+        site = of_site(self.element, self.sources, atomic_number, source)
+        fixed = (self.position[...][:, None] + site).astype(h.dtype)
         kernels = None if look else kernels_for(self.config, self.execution, signal.shape[1], signal.shape[0])
         block = self._block_as_kernels if kernels == "tpu" else partial(self._block, kernels)
         chosen, inside = [], []
