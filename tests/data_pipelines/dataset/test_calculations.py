@@ -10,10 +10,10 @@ import pytest
 
 from data_pipelines.dataset import card, parts
 from data_pipelines.dataset.build import prepare
-from data_pipelines.dataset.calculations import MOST, mixtures, rows, stated
+from data_pipelines.dataset.calculations import MOST, mixtures, rows, stated, version
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.feff.output import read_xmu
-from data_pipelines.schema import EnergyGrid
+from data_pipelines.schema import SOURCE, EnergyGrid, source_of
 from data_pipelines.survey.page import write_page
 
 GRID = EnergyGrid()
@@ -45,6 +45,28 @@ def test_every_record_says_which_calculation_made_it(mixed):
     assert json.loads(ten[0])["SCF"] == "3.5 0 10 0.2 1" and json.loads(ten[0])["XANE"] == "4.5 0.04 0.1"
     stated = '{"SCF": "7.0", "code": "FEFF 9.9.1"}'
     assert others == [[stated, '{"code": "a code of ours"}'], [""], [stated]]
+
+
+def test_the_source_of_every_example_is_the_version_that_its_settings_name(mixed):
+    document, out = mixed
+    numbers = {f"FEFF {number}": 1 + SOURCE.classes.index(number) for number in (9, 10)}
+    said = {
+        row["id"]: max((number for name, number in numbers.items() if name in row["settings"]), default=0)
+        for source in document["sources"]
+        for row in parts.ledger(out, source["part"]).to_pylist()
+    }
+    splits = [Dataset(out).split(name) for name, count in Dataset(out).examples.items() if count]
+    found = {id: number for split in splits for id, number in zip(split.ids, source_of(split.batch), strict=True)}
+    assert found == said and sorted(found.values()) == [0, 0, *[numbers["FEFF 9"]] * 3, numbers["FEFF 10"]]
+
+
+@pytest.mark.parametrize(
+    ("code", "major"),
+    [("FEFF 10.0.0", 10), ("Feff8.40", 8), ("FEFF 11", None), ("FEFF", None), ("FDMNES 9", None), (9, None)],
+)
+def test_a_version_that_is_none_of_the_classes_is_not_known(code, major):
+    found = version(json.dumps({"code": code}))
+    assert found == major if major else np.isnan(found)
 
 
 def test_the_card_names_the_mixture_in_words(mixed, tmp_path):
