@@ -34,7 +34,7 @@ from scipy.stats import spearmanr
 from data_pipelines.dataset.data import Split, take
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import DatasetError
-from data_pipelines.pages.style import GREY, RC
+from data_pipelines.pages.style import INK, RC
 from data_pipelines.schema import NAMES
 from spt_jax.config import BandInput, ModelConfig
 from spt_jax.explain.figures import colours
@@ -44,6 +44,8 @@ from spt_jax.scoring.intervals import LEVEL, draws
 
 HIGHEST, FINE = ModelConfig.highest_band, 0.05
 SHELL_ANGSTROM = (1.0, 2.5)
+# What a bond is longer than the R at which it is found.
+PHASE_ANGSTROM = 0.45
 RESAMPLES = 1000
 
 
@@ -154,7 +156,7 @@ def interval(x: np.ndarray, y: np.ndarray, materials: np.ndarray) -> tuple[float
 
 @matplotlib.rc_context(RC)
 def _draw(found: dict[str, np.ndarray], length: np.ndarray, angstrom: float) -> Figure:
-    """Mean magnitude of the thirds of MBL: on the k axis over R, where their bonds are dotted, and of energy over f."""
+    """Mean magnitude of the thirds of MBL: on the k axis over R, dotted where their bonds should be, and of energy over f."""
     figure, at = Figure(figsize=(7.4, 2.9), layout="constrained"), frequencies()
     thirds = np.array_split(np.argsort(length, kind="stable"), 3)
     for axes, kind, scale in zip(figure.subplots(1, 2), ("kspace", "standardised"), (angstrom, 1.0), strict=True):
@@ -165,13 +167,13 @@ def _draw(found: dict[str, np.ndarray], length: np.ndarray, angstrom: float) -> 
             axes.plot(at * scale, mean, color=colour, linewidth=1.2, label=label)
             axes.plot(at[whole_numbers] * scale, mean[whole_numbers], "o", color=colour, markersize=3)
             if kind == "kspace":
-                axes.axvline(length[third].mean(), color=colour, linewidth=0.8, linestyle=":")
+                axes.axvline(length[third].mean() - PHASE_ANGSTROM, color=colour, linewidth=0.8, linestyle=":")
         axes.set(title=f"band input {kind}", ylim=(0, None))
     left, right = figure.axes
     left.set(xlabel="R = π f / K', Å; dots: the bands f = 1 to 12", ylabel="mean |band input at f|")
     right.set(xlabel="frequency f on the energy axis", xticks=range(1, HIGHEST + 1))
-    shift = "dotted: mean MBL\nR lies 0.4 to 0.5 Å below"
-    left.text(0.98, 0.62, shift, transform=left.transAxes, ha="right", va="top", fontsize=7.5, color=GREY)
+    shift = f"dotted: mean MBL\nless {PHASE_ANGSTROM} Å of phase"
+    left.text(0.98, 0.62, shift, transform=left.transAxes, ha="right", va="top", fontsize=7.5, color=INK)
     right.legend(frameon=False, fontsize=7.5)
     return figure
 

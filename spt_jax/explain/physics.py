@@ -26,7 +26,7 @@ Protocol, fixed before it was run on the joint set of eleven elements:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -90,6 +90,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
+        """seen, not seen, reversed or too few."""
         if self.effect is None or self.error is None:
             return "too few"
         return (
@@ -104,22 +105,58 @@ class Finding:
         return {**asdict(self), "verdict": self.verdict}
 
 
-def physics(answer: Predictor, learnt: set[str], data: Split, asked: Split, energy: np.ndarray) -> Iterator[dict]:
-    """What data and model say to each question, element by element, as JSON has it. learnt: names of descriptors."""
-    for absorber in sorted(set(data.absorbers) | set(asked.absorbers)):
+def findings(
+    answer: Predictor,
+    learnt: set[str],
+    data: Split,
+    asked: Split,
+    energy: np.ndarray,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict]:
+    """What data and model say to each question, element by element, as JSON has it. learnt: names of descriptors.
+
+    "model" is None where it did not learn the descriptor. report(done, total) counts the elements.
+    """
+    found = []
+    absorbers = sorted(set(data.absorbers) | set(asked.absorbers))
+    for done, absorber in enumerate(absorbers, start=1):
         own, shown = (take(each, np.flatnonzero([a == absorber for a in each.absorbers])) for each in (data, asked))
         for question in QUESTIONS:
-            seen = in_data(question, own, energy)
-            rows, _ = question.rows(shown)
-            used = Finding(len(rows))
-            if seen.effect is not None and question.descriptor in learnt:
-                used = in_model(question, answer, shown, energy)
-            yield {
+            told = {
                 "absorber": absorber,
                 "question": question.name,
-                "data": seen.document(),
-                "model": used.document() if question.descriptor in learnt else None,
+                "data": in_data(question, own, energy),
+                "model": None,
             }
+            if question.descriptor in learnt:
+                many = told["data"].effect is not None
+                told["model"] = (
+                    in_model(question, answer, shown, energy) if many else Finding(len(question.rows(shown)[0]))
+                )
+            found.append({key: each.document() if isinstance(each, Finding) else each for key, each in told.items()})
+        report(done, len(absorbers))
+    return found
+
+
+def table(found: list[dict], data: str, asked: str) -> list[str]:
+    """Lines of `findings`, for a terminal."""
+
+    def cell(each: dict | None, unit: str) -> str:
+        if each is None:
+            return "not learnt"
+        if each["effect"] is None:
+            return f"too few    ({each['sites']} sites)"
+        return f"{each['verdict']:9s}  {each['effect']:+.3f} ± {each['error']:.3f} {unit} ({each['sites']} sites)"
+
+    lines = []
+    for question in QUESTIONS:
+        lines.append(f"{question.claim:39s}  {'data (' + data + ')':54s}  model ({asked})")
+        lines += [
+            f"  {each['absorber']:37s}  {cell(each['data'], question.data_unit):54s}  {cell(each['model'], question.model_unit)}"
+            for each in found
+            if each["question"] == question.name
+        ]
+    return lines
 
 
 def in_data(question: Question, split: Split, energy: np.ndarray) -> Finding:
