@@ -52,8 +52,8 @@ _LOST_WINDOWS = (
 )
 _PHYSICS = (
     "Three questions whose answers are known without the model, to every element of the dataset. Do the data show it: does "
-    "the feature follow the label in the {data} sites? Does the model use it: does its answer to {split} sites follow, when "
-    "that feature alone is made larger and smaller? ± is a standard error by materials. Seen: more than "
+    "the feature follow the label in the {data} split? Does the model use it: do its answers to the {split} split follow, "
+    "when that feature alone is made larger and smaller? ± is a standard error by materials. Seen: more than "
     f"{ERRORS:g} of them above zero; reversed: as far below. Too few: fewer than {MINIMUM_SITES} sites of "
     f"{MINIMUM_MATERIALS} materials. The protocol stands in docs/evaluation.md."
 )
