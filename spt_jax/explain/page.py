@@ -12,7 +12,7 @@ from data_pipelines.pages import html
 from data_pipelines.schema import descriptor
 from spt_jax.explain import figures
 from spt_jax.explain.edges import PRE_EDGE_FROM_EV, PRE_EDGE_GAP_EV
-from spt_jax.explain.physics import D_ELECTRONS, ERRORS, MINIMUM_MATERIALS, MINIMUM_SITES, QUESTIONS, Question
+from spt_jax.explain.physics import CLAIMS, D_ELECTRONS, ERRORS, MINIMUM_MATERIALS, MINIMUM_SITES, Claim
 
 Report = Callable[[str, int, int], None]
 Drawn = Callable[[str, str], str]
@@ -97,28 +97,28 @@ def as_html(document: dict, report: Report = lambda stage, done, total: None) ->
         ]
     own = {each["question"]: each for each in asked["findings"] if each["absorber"] == document["absorber"]}
     facts = {"absorber": document["absorber"], f"{document['split']} sites": f"{document['sites']:,}"}
-    facts |= {question.claim: _tile(own[question.name], question) for question in QUESTIONS}
+    facts |= {claim.text: _tile(own[claim.name], claim) for claim in CLAIMS}
     meanings = (html.named(descriptor(name)) for name in ("CN", "OS", "OCN"))
     top = f'{html.tiles(facts)}<p class="note">{"; ".join(meanings)}.</p>'
     return html.page(f"What the model looks at: {document['run']}", top, sections)
 
 
-def _tile(found: dict, question: Question) -> str:
+def _tile(found: dict, claim: Claim) -> str:
     """Both verdicts and the numbers behind them."""
     data, model = found["data"], found["model"]
-    return f"data: {_finding(data, question.data_unit)}model: {_finding(model, question.model_unit)}"
+    return f"data: {_finding(data, claim.data_unit)}model: {_finding(model, claim.model_unit)}"
 
 
 def _physics(findings: list[dict]) -> str:
     parts = []
-    for question in QUESTIONS:
+    for claim in CLAIMS:
         rows = [
             [each["absorber"].split()[0], _finding(each["data"]), _finding(each["model"])]
             for each in findings
-            if each["question"] == question.name
+            if each["question"] == claim.name
         ]
-        header = ["", f"data, {question.data_unit}", f"model, {question.model_unit}"]
-        parts.append(f"<div><b>{question.claim[0].upper()}{question.claim[1:]}</b>{html.table(header, rows)}</div>")
+        header = ["", f"data, {claim.data_unit}", f"model, {claim.model_unit}"]
+        parts.append(f"<div><b>{claim.text[0].upper()}{claim.text[1:]}</b>{html.table(header, rows)}</div>")
     return f'<div class="beside">{"".join(parts)}</div><p class="note">{escape(D_ELECTRONS)}</p>'
 
 

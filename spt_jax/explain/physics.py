@@ -52,7 +52,7 @@ D_ELECTRONS = (
 
 
 @dataclass(frozen=True)
-class Question:
+class Claim:
     """A feature, what it should tell, and how it is changed.
 
     feature(energy, mu) -> its value of one (L,) mu, NaN where it is not known. changed(energy, mu, sign) -> mu with it
@@ -61,7 +61,7 @@ class Question:
 
     name: str
     descriptor: str
-    claim: str
+    text: str
     data_unit: str
     model_unit: str
     feature: Callable[[np.ndarray, np.ndarray], float]
@@ -121,18 +121,16 @@ def findings(
     absorbers = sorted(set(data.absorbers) | set(asked.absorbers))
     for done, absorber in enumerate(absorbers, start=1):
         own, shown = (take(each, np.flatnonzero([a == absorber for a in each.absorbers])) for each in (data, asked))
-        for question in QUESTIONS:
+        for claim in CLAIMS:
             told = {
                 "absorber": absorber,
-                "question": question.name,
-                "data": in_data(question, own, energy),
+                "question": claim.name,
+                "data": in_data(claim, own, energy),
                 "model": None,
             }
-            if question.descriptor in learnt:
+            if claim.descriptor in learnt:
                 many = told["data"].effect is not None
-                told["model"] = (
-                    in_model(question, answer, shown, energy) if many else Finding(len(question.rows(shown)[0]))
-                )
+                told["model"] = in_model(claim, answer, shown, energy) if many else Finding(len(claim.rows(shown)[0]))
             found.append({key: each.document() if isinstance(each, Finding) else each for key, each in told.items()})
         report(done, len(absorbers))
     return found
@@ -149,20 +147,20 @@ def table(found: list[dict], data: str, asked: str) -> list[str]:
         return f"{each['verdict']:9s}  {each['effect']:+.3f} ± {each['error']:.3f} {unit} ({each['sites']} sites)"
 
     lines = []
-    for question in QUESTIONS:
-        lines.append(f"{question.claim:39s}  {'data (' + data + ')':54s}  model ({asked})")
+    for claim in CLAIMS:
+        lines.append(f"{claim.text:39s}  {'data (' + data + ')':54s}  model ({asked})")
         lines += [
-            f"  {each['absorber']:37s}  {cell(each['data'], question.data_unit):54s}  {cell(each['model'], question.model_unit)}"
+            f"  {each['absorber']:37s}  {cell(each['data'], claim.data_unit):54s}  {cell(each['model'], claim.model_unit)}"
             for each in found
-            if each["question"] == question.name
+            if each["question"] == claim.name
         ]
     return lines
 
 
-def in_data(question: Question, split: Split, energy: np.ndarray) -> Finding:
+def in_data(claim: Claim, split: Split, energy: np.ndarray) -> Finding:
     """Does the feature follow the label in the sites of one element?"""
-    rows, label = question.rows(split)
-    value = np.array([question.feature(energy, mu) for mu in split.batch.spectrum[rows]], float)
+    rows, label = claim.rows(split)
+    value = np.array([claim.feature(energy, mu) for mu in split.batch.spectrum[rows]], float)
     known = np.isfinite(value)
     label, value, material = label[known], value[known], np.array(split.materials)[rows][known]
     if sum(enough(material[label == each]) for each in np.unique(label)) < 2:
@@ -170,23 +168,23 @@ def in_data(question: Question, split: Split, energy: np.ndarray) -> Finding:
     return Finding(len(label), *slope(label, value, material))
 
 
-def in_model(question: Question, answer: Predictor, split: Split, energy: np.ndarray) -> Finding:
+def in_model(claim: Claim, answer: Predictor, split: Split, energy: np.ndarray) -> Finding:
     """Does the answer to the sites of one element follow the feature?"""
-    rows, _ = question.rows(split)
-    rows = np.array([row for row in rows if np.isfinite(question.feature(energy, split.batch.spectrum[row]))], int)
+    rows, _ = claim.rows(split)
+    rows = np.array([row for row in rows if np.isfinite(claim.feature(energy, split.batch.spectrum[row]))], int)
     material, batch = np.array(split.materials)[rows], split.batch
     if not enough(material):
         return Finding(len(rows))
     more, less = (
-        question.read(
+        claim.read(
             answer(
-                np.stack([question.changed(energy, mu, sign) for mu in batch.spectrum[rows]]).astype(np.float32),
+                np.stack([claim.changed(energy, mu, sign) for mu in batch.spectrum[rows]]).astype(np.float32),
                 batch.atomic_number[rows],
             )
         )
         for sign in (1, -1)
     )
-    change = (more - less) / question.step
+    change = (more - less) / claim.step
     return Finding(len(rows), float(change.mean()), standard_error(change, tuple(material)))
 
 
@@ -251,8 +249,8 @@ def expected(name: str) -> Callable[[Answers], np.ndarray]:
     return lambda answers: answers[name] @ np.array(descriptor(name).classes, float)
 
 
-QUESTIONS = (
-    Question(
+CLAIMS = (
+    Claim(
         "pre-edge",
         "CN",
         f"the pre-edge is larger for CN {FEW} than for {MANY}",
@@ -262,7 +260,7 @@ QUESTIONS = (
         with_area,
         odds,
     ),
-    Question(
+    Claim(
         "edge",
         "OS",
         "the edge rises with OS",
@@ -273,7 +271,7 @@ QUESTIONS = (
         expected("OS"),
         2 * SHIFT_EV,
     ),
-    Question(
+    Claim(
         "white line", "OCN", "the white line rises with OCN", "steps per O", "O", height, with_height, expected("OCN")
     ),
 )

@@ -18,7 +18,7 @@ from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.explain import ablation, explanation
 from spt_jax.explain.attribution import TOLERANCE, Explainer, Question, evenly_received, received
 from spt_jax.explain.page import as_html
-from spt_jax.explain.physics import QUESTIONS, findings
+from spt_jax.explain.physics import CLAIMS, findings
 from spt_jax.inference.load import load_run
 from spt_jax.inference.predict import Model
 from spt_jax.runs.blueprint import Blueprint
@@ -208,16 +208,16 @@ def test_the_command_writes_page_and_numbers(run, capsys):
     lines = capsys.readouterr().out.splitlines()
     page, document = (run / "explain.html").read_text(), json.loads((run / "explain.json").read_text())
     asked = document["physics"]["findings"]
-    assert len(lines) == len(asked) + len(QUESTIONS) + 1 and lines[-1] == f"{run}/explain.html"
+    assert len(lines) == len(asked) + len(CLAIMS) + 1 and lines[-1] == f"{run}/explain.html"
     assert document["absorber"] == "Fe K" and document["sites"] == 18  # the most frequent of the test split
     assert page.count("<svg") >= 3 * len(document["descriptors"])
     top, below = Page(page).text.split("Three questions whose answers are known")
     # A verdict alone says nothing: the claim and the number stand beside it.
-    for question in QUESTIONS:
-        own = next(e for e in asked if e["question"] == question.name and e["absorber"] == "Fe K")
+    for claim in CLAIMS:
+        own = next(e for e in asked if e["question"] == claim.name and e["absorber"] == "Fe K")
         data, model = own["data"], own["model"]
-        assert f"{question.claim} data: {data['verdict']}" in top
-        assert "not learnt" in top if question.descriptor == "OCN" else f"{model['sites']:,} sites" in top
+        assert f"{claim.text} data: {data['verdict']}" in top
+        assert "not learnt" in top if claim.descriptor == "OCN" else f"{model['sites']:,} sites" in top
         assert data["effect"] is None or f"± {data['error']:.3f}" in top
     assert {line.split()[0] for line in lines[1:-1] if line.startswith("  ")} == {
         e["absorber"].split()[0] for e in asked

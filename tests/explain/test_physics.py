@@ -9,7 +9,7 @@ from data_pipelines.library import LIBRARY
 from data_pipelines.schema import NAMES, Batch, EnergyGrid, descriptor
 from spt_jax.explain import physics
 from spt_jax.explain.edges import above_convex, edge
-from spt_jax.explain.physics import QUESTIONS
+from spt_jax.explain.physics import CLAIMS
 
 ENERGY = EnergyGrid(start=0.5, required=66).relative()
 SIZE = 120
@@ -42,7 +42,7 @@ def reader(spectrum: np.ndarray, _) -> dict[str, np.ndarray]:
     """Answers that follow the three features."""
     found = {name: np.zeros((len(spectrum), len(descriptor(name).classes))) for name in ("CN", "OS", "OCN")}
     for row, mu in enumerate(spectrum):
-        area, at, height = (question.feature(ENERGY, mu) for question in QUESTIONS)
+        area, at, height = (claim.feature(ENERGY, mu) for claim in CLAIMS)
         four = 1 / (1 + np.exp(-10 * (area - 0.4)))
         found["CN"][row, [3, 5]] = four, 1 - four
         for name, value in (("OS", at - 12), ("OCN", 10 * (height - 1))):
@@ -86,10 +86,10 @@ def test_planted_features_are_seen_in_data_and_in_who_reads_them(rng):
 
 def test_a_change_is_of_the_feature_alone_and_keeps_the_end(rng):
     for mu in planted(rng).batch.spectrum[:20]:
-        for own in QUESTIONS:
+        for own in CLAIMS:
             more, less = (own.changed(ENERGY, mu, sign) for sign in (1, -1))
             np.testing.assert_array_equal(np.isnan(more), np.isnan(mu))
-            for other in QUESTIONS:
+            for other in CLAIMS:
                 here, up, down = (other.feature(ENERGY, each) for each in (mu, more, less))
                 if other is own:
                     assert down < here < up
@@ -131,6 +131,6 @@ def test_standard_errors_count_materials_not_sites(rng):
 def test_every_spectrum_of_the_library_has_the_features():
     dataset = Dataset(LIBRARY)
     split, energy = dataset.split("train"), dataset.grid.relative()
-    for question in QUESTIONS[1:]:
-        values = np.array([question.feature(energy, mu) for mu in split.batch.spectrum])
-        assert np.isfinite(values).mean() > 0.95, question.name
+    for claim in CLAIMS[1:]:
+        values = np.array([claim.feature(energy, mu) for mu in split.batch.spectrum])
+        assert np.isfinite(values).mean() > 0.95, claim.name
