@@ -93,13 +93,9 @@ class Finding:
         """seen, not seen, reversed or too few."""
         if self.effect is None or self.error is None:
             return "too few"
-        return (
-            "seen"
-            if self.effect > ERRORS * self.error
-            else "reversed"
-            if -self.effect > ERRORS * self.error
-            else "not seen"
-        )
+        if abs(self.effect) <= ERRORS * self.error:
+            return "not seen"
+        return "seen" if self.effect > 0 else "reversed"
 
     def document(self) -> dict:
         return {**asdict(self), "verdict": self.verdict}
