@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 
 from data_pipelines.errors import RunError
 from data_pipelines.ranges import Range, check
-from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES
+from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, SOURCE
 
 BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
 Standardise = Literal["together", "element"]
 BandMode = Literal["per_sample", "batch", "fixed"]
 Folding = Literal["auto", "taps", "spectral"]
 SLOPE = 0.2  # of the leaky ReLU in graph attention, as in its paper
+SOURCES = 1 + len(SOURCE.classes)  # as `schema.source_of` numbers them
 
 
 Count = Annotated[int, Range(least=1)]

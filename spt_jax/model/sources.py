@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from data_pipelines.schema import SOURCE
+from spt_jax.config import SOURCES
 from spt_jax.model.denoise import Constant
 from spt_jax.shapes import Array, Float, Int
 
@@ -19,9 +19,8 @@ class Sources(nnx.Module):
     """
 
     def __init__(self, width: int):
-        count = 1 + len(SOURCE.classes)
-        self.vectors = nnx.Param(jnp.zeros((count, width)))
-        self.weights = Constant(jax.nn.one_hot(0, count))
+        self.vectors = nnx.Param(jnp.zeros((SOURCES, width)))
+        self.weights = Constant(jax.nn.one_hot(0, SOURCES))
 
     def __call__(self, source: Int[Array, "B"] | None) -> Float[Array, "*B d"]:
         if source is None:

@@ -29,7 +29,7 @@ class Tokens(nnx.Module):
 
     (Gorishniy et al., arXiv 2106.11959, section 3.3; the last is their [CLS], the element their categorical feature.)
     With a patch of p > 1, W_j is (p, d) and a token stands for p neighbouring energies, which the paper does not do:
-    attention between tokens costs p^2 times less.
+    attention between tokens costs p^2 times less. site: of the element, as `sources.of_site` makes it.
     """
 
     def __init__(self, length: int, patch: int, width: int, initial: nnx.Initializer, *, rngs: nnx.Rngs):

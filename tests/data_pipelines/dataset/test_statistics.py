@@ -199,7 +199,8 @@ def test_adding_to_a_dataset_without_statistics_gives_them_to_all(built, tmp_pat
 @pytest.mark.parametrize("damage", ["missing", "damaged", "cut short"])
 def test_missing_or_damaged_statistics_are_named(built, tmp_path, damage, rng):
     shutil.copytree(built.out, tmp_path / "copy")
-    path = next((tmp_path / "copy" / "statistics").iterdir())
+    part = next(source["part"] for source in built.card["sources"] if source["splits"]["train"])
+    path = tmp_path / "copy" / "statistics" / f"{part}.npz"
     whole, data = Dataset(built.out).statistics("train"), bytearray(path.read_bytes())
     path.unlink()
     if damage == "cut short":
