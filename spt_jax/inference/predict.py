@@ -22,7 +22,7 @@ from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
 from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
-from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.decisions import Decisions, lacks_oxygens
 from spt_jax.tasks import Answers, answers_of
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
@@ -117,7 +117,7 @@ class Model:
 
         As the network gives them: `decisions` makes classes, calibrated probabilities and intervals of them.
         """
-        return answers_of(self.outputs(spectrum, atomic_number), self.blueprint.learnt_tasks)
+        return answers_of(self.outputs(spectrum, atomic_number), self.blueprint.learnt_tasks, atomic_number)
 
     @overload
     def predict(
@@ -227,8 +227,13 @@ class Model:
             return Value(float(decided[d.name][row]), d.unit, interval=(low, high) if math.isfinite(low) else None)
 
         learnt = [descriptor(task.name) for task in self.blueprint.learnt_tasks]
+        alone = lacks_oxygens(decided)
         return [
-            {d.name: value(d, row) for d in learnt if site_kind(element) in d.sites}
+            {
+                d.name: value(d, row)
+                for d in learnt
+                if site_kind(element) in d.sites and not (d.name == "MOOD" and alone[row])
+            }
             for row, element in enumerate(elements)
         ]
 

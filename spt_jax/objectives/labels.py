@@ -119,7 +119,7 @@ class Labels:
     ) -> Decisions:
         """How the outputs for some of its descriptors become answers, fitted on a split that was not trained on."""
         tasks = tuple(task for task in self.tasks if task.name in names)
-        return Decisions.fit(answers_of(outputs, tasks), batch, materials, self.priors)
+        return Decisions.fit(answers_of(outputs, tasks, batch.atomic_number), batch, materials, self.priors)
 
 
 def _split(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -83,8 +83,9 @@ def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:
     value also the coverage of its intervals; of the elements of a shell without these."""
     found = evaluate(model, dataset, "test")
     absorbers, materials = np.array(found.split.absorbers), np.array(found.split.materials)
-    answers, scores = answers_of(found.outputs, model.blueprint.learnt_tasks), {}
-    intervals = model.decisions.intervals(answers, found.split.batch.atomic_number)
+    numbers = found.split.batch.atomic_number
+    answers, scores = answers_of(found.outputs, model.blueprint.learnt_tasks, numbers), {}
+    intervals = model.decisions.intervals(answers, numbers)
     for absorber in sorted(set(found.split.absorbers)):
         rows = absorbers == absorber
         batch = Batch(*(each[rows] for each in found.split.batch))
