@@ -18,6 +18,8 @@ CLOSEST = 0.65
 RADIUS = 6.0
 # Far above the rounding of a POSCAR, far below any difference that a spectrum could show. In Angstrom.
 RESOLUTION = 1e-3
+# Layers of a cell nearer than this, in Å, hold no atom, and neighbours in them would be without number.
+THINNEST = 0.5
 
 
 class Pairs(NamedTuple):
@@ -30,6 +32,16 @@ class Pairs(NamedTuple):
     neighbour: np.ndarray
     distance: np.ndarray
     number: np.ndarray
+
+
+def is_cell(matrix: np.ndarray) -> bool:
+    """Do three lattice vectors, (3, 3) in Angstrom, span a cell in which atoms find room?"""
+    volume = np.linalg.det(matrix)
+    return bool(
+        np.isfinite(volume)
+        and abs(volume) > 1e-3
+        and np.linalg.norm(np.linalg.inv(matrix), axis=0).max() < 1 / THINNEST
+    )
 
 
 def pairs(structure: Structure) -> Pairs:
