@@ -11,22 +11,24 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 
-from data_pipelines.errors import SpectrumError
+from data_pipelines.errors import CountedError, SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
 from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
 from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
+from data_pipelines.spectra.spikes import check_spikes
+from data_pipelines.structures import distances
 
 
 @dataclass
@@ -75,6 +77,8 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     records = []
     for member, site in zip(task.members, sites, strict=True):
         spectrum = next(spectra) if isinstance(site, Site) else site
+        if isinstance(spectrum, np.ndarray):
+            spectrum = _try(partial(_without_spikes, spectrum), site)
         labels = _try(label, site) if isinstance(spectrum, np.ndarray) else spectrum
         if isinstance(labels, SpectrumError):
             detail = labels.detail.replace(f"{task.root}/", "")
@@ -85,12 +89,19 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     return records
 
 
+def _without_spikes(spectrum: np.ndarray, site: Site) -> np.ndarray:
+    check_spikes(site.mu, site.id)
+    return spectrum
+
+
 def _try(function: Callable, argument: Any) -> Any:
     """What the function returns, or why it does not."""
     try:
         return function(argument)
     except SpectrumError as error:
         return error
+    except CountedError as error:
+        return SpectrumError(error.reason, error.detail)
     except Exception as error:  # a file nobody foresaw must not end a run of hours
         return SpectrumError("unreadable", f"{type(error).__name__}: {error}".splitlines()[0][:200])
 
@@ -151,14 +162,22 @@ class _Once:
     def get(self) -> Surroundings:
         if self.value is None:
             try:
-                self.value = Surroundings(_structure(self.task))
-            except SpectrumError as error:
-                self.value = error
+                self.value = Surroundings(_checked(_structure(self.task)))
+            except CountedError as error:
+                self.value = SpectrumError(error.reason, error.detail)
             except Exception as error:
                 self.value = SpectrumError("no structure", f"{self.task.structure}: {type(error).__name__}")
         if isinstance(self.value, SpectrumError):
             raise self.value
         return self.value
+
+
+def _checked(structure: Structure) -> Structure:
+    """Of elements alone, because charges and spins would split what is equivalent. Raises StructureError."""
+    if not all(isinstance(site.specie, Element) for site in structure):
+        structure = structure.copy().remove_oxidation_states()
+    distances.check_apart(structure, distances.pairs(structure))
+    return structure
 
 
 def _structure(task: SourceTask) -> Structure:
@@ -182,6 +201,8 @@ def _read_site_folder(task: SourceTask, member: str, around: Surroundings) -> Si
     folder = Path(member)
     index, element = SITE_FOLDER.match(folder.name).groups()
     material = Path(task.structure).parent.name
+    if (folder / INPUT).exists() and int(index) < len(around.structure):
+        match.check_absorber(around.structure, int(index), folder / INPUT)
     return _read_folder(folder, f"{material}/{folder.name}", material, around, int(index), element)
 
 
@@ -203,6 +224,7 @@ def _read_folder(folder: Path, id: str, material: str, around: Surroundings, ind
     run = output.read_xmu(folder / XMU)
     if run.element and run.element != element:
         raise SpectrumError("site mismatch", f"{folder}/{XMU} was computed for {run.element}, not {element}")
+    output.check_scattering(run.chi, folder / XMU)
     edge = run.edge or cards.get("EDGE") or "K"
     kin = (*_parent(folder), around.structure.composition.reduced_formula)
     written = folder / SETTINGS  # by `spt-jax feff`; else what the input says
@@ -251,6 +273,8 @@ def _read_library_row(task: SourceTask, member: int, around: Surroundings) -> Si
     settings = json.loads(row.get("settings") or "{}")
     edge, absorber = settings.get("edge", "K"), row["absorber"]
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
+    if row.get("chi") is not None:
+        output.check_scattering(np.array(row["chi"], float), row["id"])
     index, charge = int(row["site_index"]), _stated_charge(row)
     return Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, _json(settings))
 

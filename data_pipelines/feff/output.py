@@ -73,6 +73,14 @@ def read_xmu(path: Path | str) -> FeffRun:
     )
 
 
+def check_scattering(chi: np.ndarray, name: object) -> None:
+    """Raises SpectrumError where (N,) chi says that no neighbour scattered, as builds of FEFF that fail leave it."""
+    if not np.isfinite(chi).all():
+        raise SpectrumError("not finite", f"{name}: chi holds NaN or infinity")
+    if (zeros := int((chi == 0).sum())) > len(chi) / 2:
+        raise SpectrumError("no scattering", f"{name} holds the bare atom: chi is 0 at {zeros} of {len(chi)} energies")
+
+
 def _card(line: str) -> str:
     """The card a line of feff.inp begins with, as FEFF reads it (any case, four letters); "" for all else."""
     words = line.split()
@@ -89,6 +97,12 @@ def cards(feff_inp: Path | str) -> dict[str, str]:
         if card and card != "TITL":
             found[card] = " ".join(line.split()[1:])
     return found
+
+
+def has_atoms(feff_inp: Path | str) -> bool:
+    """Does a feff.inp hold a cluster?"""
+    text = Path(feff_inp).read_text(encoding="utf-8", errors="replace")
+    return any(_card(line) == "ATOM" for line in text.splitlines())
 
 
 def atoms(feff_inp: Path | str) -> tuple[list[str], np.ndarray]:

@@ -53,13 +53,20 @@ def shortest(structure: Structure, found: Pairs) -> float:
     """The shortest distance, Angstrom. Raises StructureError where two atoms are closer than CLOSEST allows."""
     if not len(found.distance):
         raise StructureError("no neighbours", f"no two atoms within {RADIUS:g} Å")
+    check_apart(structure, found)
+    return float(found.distance.min())
+
+
+def check_apart(structure: Structure, found: Pairs) -> None:
+    """Raises StructureError where two atoms are closer than CLOSEST allows."""
+    if not len(found.distance):
+        return
     radius = np.array([CovalentRadius.radius.get(s.specie.symbol, 1.5) for s in structure])
     limit = CLOSEST * (radius[found.site] + radius[found.neighbour])
     worst = int(np.argmin(found.distance / limit))
     if found.distance[worst] < limit[worst]:
         one, other = (structure[i].specie.symbol for i in (int(found.site[worst]), int(found.neighbour[worst])))
         raise StructureError("too close", f"{one}-{other} {found.distance[worst]:.2f} Å, limit {limit[worst]:.2f} Å")
-    return float(found.distance.min())
 
 
 def fingerprint(found: Pairs) -> str:
