@@ -21,7 +21,7 @@ from pymatgen.io.cif import CifBlock, CifParser, str2float
 
 from data_pipelines.errors import StructureError, line_of
 from data_pipelines.structures.composition import FULL, REFINED, Formula, choose, count, formula_of, formulas, readings
-from data_pipelines.structures.distances import is_cell
+from data_pipelines.structures.distances import check_apart, is_cell, pairs
 from data_pipelines.structures.settings import Operations, operations
 
 # Occupancies refined independently may add up to a little more than one; more than this is another error.
@@ -86,12 +86,24 @@ def structure_of(parser: CifParser, block: Mapping) -> Structure:
             failures.append(error)
     if not found:
         raise failures[0]
+    if len(found) > 1:
+        found = [(name, structure) for name, structure in found if _is_possible(structure)] or found
     name, structure = found[0]
     same = StructureMatcher(ltol=0.01, stol=0.01, angle_tol=1, primitive_cell=False, scale=False)
     other = next((other for other, against in found[1:] if not same.fit(structure, against)), "")
     if other:
         raise StructureError("ambiguous setting", f"no list of operations; the symbol may mean {name} or {other}")
     return structure
+
+
+def _is_possible(structure: Structure) -> bool:
+    """Are no two atoms nearer than bonds are? With partial occupancies that says nothing."""
+    if structure.is_ordered:
+        try:
+            check_apart(structure, pairs(structure))
+        except StructureError:
+            return False
+    return True
 
 
 def _rows(block: Mapping, lattice: Lattice, formula: Formula | None) -> list[Row]:
@@ -214,19 +226,18 @@ def _adds_up(block: Mapping, found: Mapping[str, float], formula: Formula, toler
     atoms = " ".join(f"{element}{amount:.4g}" for element, amount in sorted(found.items()))
     if not times:
         raise StructureError("formula mismatch", f"atoms in the cell: {atoms}; formula: {formula.text}")
-    units = re.match(r"\d+", str(block.get("_cell_formula_units_Z", "")).strip())
-    whole = [amount for amount in formula.amounts.values() if amount.is_integer()]
-    divisor = math.gcd(*map(int, whole)) if len(whole) == len(formula.amounts) else 1
-    if units and not any(
-        math.isclose(times * many, z, rel_tol=tolerance) for z, many in _units(int(units[0]), divisor)
-    ):
-        detail = f"atoms in the cell: {atoms}; that is not {units[0]} of {formula.text}"
-        raise StructureError("formula mismatch", detail)
-
-
-def _units(stated: int, divisor: int) -> list[tuple[int, int]]:
-    """(formula units, how many of them are in one formula): some programs count reduced ones, or write the cell's."""
-    return [(stated, 1), (stated, divisor), (1, 1)]
+    stated = re.match(r"\d+", str(block.get("_cell_formula_units_Z", "")).strip())
+    if not stated:
+        return
+    wanted = list(formula.amounts.values())
+    whole = all(amount.is_integer() for amount in wanted)
+    # Some programs count reduced formulas, and some write the formula of the cell.
+    counted = (times, times * math.gcd(*map(int, wanted))) if whole else (times,)
+    agree = any(math.isclose(many, int(stated[0]), rel_tol=tolerance) for many in counted)
+    if not agree and (whole or not math.isclose(times, 1, rel_tol=tolerance)):
+        raise StructureError(
+            "formula mismatch", f"atoms in the cell: {atoms}; that is not {stated[0]} of {formula.text}"
+        )
 
 
 def _apart(structure: Structure, labels: Sequence[str]) -> None:

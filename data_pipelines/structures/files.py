@@ -208,7 +208,7 @@ def _unpacked(name: str) -> str:
 
 def _format(path: Path) -> str:
     name = _unpacked(path.name).lower()
-    if name.startswith(("poscar", "contcar")) or name.endswith((".vasp", ".poscar")):
+    if name.startswith(("poscar", "contcar")) or name.endswith((".vasp", "poscar", "contcar")):
         return "poscar"
     if name.endswith((".cif", ".mcif")):
         return "cif"

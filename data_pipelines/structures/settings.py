@@ -154,17 +154,18 @@ def _by_hall() -> dict[str, int]:
 
 @cache
 def _by_symbol() -> dict[str, list[int]]:
-    """Plain symbol -> Hall numbers of its settings. P 21/n, without its axes, is P 1 21/n 1 and the like."""
+    """Plain symbol -> Hall numbers of its settings."""
     found: dict[str, list[int]] = {}
     for number in range(1, 531):
         group = _type(number)
         full = group.international_full
-        names = {_plain(full), _plain(" ".join(word for word in full.split() if word != "1"))}
-        if not 3 <= group.number <= 15:
-            names.add(_plain(group.international_short))
+        # Without its axes P 1 2_1/n 1 is P 2_1/n.
+        monoclinic = 3 <= group.number <= 15
+        short = " ".join(word for word in full.split() if word != "1") if monoclinic else group.international_short
+        names = {_plain(full), _plain(short)}
         if "e" in group.international_short:
             names |= _before_e(group)
-        for name in names - {""}:
+        for name in names:
             found.setdefault(name, []).append(number)
     return found
 
