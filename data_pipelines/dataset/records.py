@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pymatgen.core import Element, Structure
+from pymatgen.core import Structure
 
 from data_pipelines.errors import CountedError, SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
-from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
+from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER
 from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
 from data_pipelines.spectra.spikes import check_spikes
@@ -77,7 +77,8 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     records = []
     for member, site in zip(task.members, sites, strict=True):
         spectrum = next(spectra) if isinstance(site, Site) else site
-        if isinstance(spectrum, np.ndarray):
+        # A spike among the highest points makes the edge step implausible, and says more.
+        if isinstance(site, Site) and getattr(spectrum, "reason", "implausible edge step") == "implausible edge step":
             spectrum = _try(partial(_without_spikes, spectrum), site)
         labels = _try(label, site) if isinstance(spectrum, np.ndarray) else spectrum
         if isinstance(labels, SpectrumError):
@@ -89,7 +90,7 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     return records
 
 
-def _without_spikes(spectrum: np.ndarray, site: Site) -> np.ndarray:
+def _without_spikes(spectrum: np.ndarray | SpectrumError, site: Site) -> np.ndarray | SpectrumError:
     check_spikes(site.mu, site.id)
     return spectrum
 
@@ -162,7 +163,7 @@ class _Once:
     def get(self) -> Surroundings:
         if self.value is None:
             try:
-                self.value = Surroundings(_checked(_structure(self.task)))
+                self.value = _checked(Surroundings(_structure(self.task)))
             except CountedError as error:
                 self.value = SpectrumError(error.reason, error.detail)
             except Exception as error:
@@ -172,12 +173,10 @@ class _Once:
         return self.value
 
 
-def _checked(structure: Structure) -> Structure:
-    """Of elements alone, because charges and spins would split what is equivalent. Raises StructureError."""
-    if not all(isinstance(site.specie, Element) for site in structure):
-        structure = structure.copy().remove_oxidation_states()
-    distances.check_apart(structure, distances.pairs(structure))
-    return structure
+def _checked(around: Surroundings) -> Surroundings:
+    """Raises StructureError where atoms coincide."""
+    distances.check_apart(around.structure, distances.pairs(around.structure))
+    return around
 
 
 def _structure(task: SourceTask) -> Structure:
@@ -218,14 +217,7 @@ def _read_run(task: SourceTask, member: str, around: Surroundings) -> Site:
 
 
 def _read_folder(folder: Path, id: str, material: str, around: Surroundings, index: int, element: str) -> Site:
-    cards = output.cards(folder / INPUT) if (folder / INPUT).exists() else {}
-    if cards and "XANE" not in cards:
-        raise SpectrumError("not a XANES run", f"{folder}/{INPUT} has no XANES card")
-    run = output.read_xmu(folder / XMU)
-    if run.element and run.element != element:
-        raise SpectrumError("site mismatch", f"{folder}/{XMU} was computed for {run.element}, not {element}")
-    output.check_scattering(run.chi, folder / XMU)
-    edge = run.edge or cards.get("EDGE") or "K"
+    run, edge, cards = output.read_run(folder, element)
     kin = (*_parent(folder), around.structure.composition.reduced_formula)
     written = folder / SETTINGS  # by `spt-jax feff`; else what the input says
     settings = json.loads(written.read_text(encoding="utf-8")) if written.exists() else cards

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.errors import SpectrumError
+from data_pipelines.run_tree import INPUT, XMU
 from data_pipelines.schema import SYMBOLS
 
 # A hundred times what FEFF writes: a file beyond is something else, and would not fit into memory as text.
 LARGEST_XMU_BYTES = 10_000_000
+# Edges as FEFF numbers them.
+EDGES = {"1": "K", "2": "L1", "3": "L2", "4": "L3"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,25 @@ def read_xmu(path: Path | str) -> FeffRun:
     )
 
 
+def read_run(folder: Path, element: str) -> tuple[FeffRun, str, dict[str, str]]:
+    """The spectrum in a run folder of an atom of `element`, its edge, and the cards of its input, {} where that is gone.
+
+    Raises SpectrumError where input, spectrum and element contradict each other, or the spectrum itself.
+    """
+    found = cards(folder / INPUT) if (folder / INPUT).exists() else {}
+    if found and "XANE" not in found:
+        raise SpectrumError("not a XANES run", f"{folder}/{INPUT} has no XANES card")
+    run = read_xmu(folder / XMU)
+    if run.element and run.element != element:
+        raise SpectrumError("site mismatch", f"{folder}/{XMU} was computed for {run.element}, not {element}")
+    word = next(iter((found.get("EDGE") or found.get("HOLE") or "").upper().split()), "")
+    asked = EDGES.get(word, word)
+    if run.edge and asked and run.edge != asked:
+        raise SpectrumError("edge mismatch", f"{folder}/{XMU} holds the {run.edge} edge, {INPUT} asks for {asked}")
+    check_scattering(run.chi, folder / XMU)
+    return run, run.edge or asked or "K", found
+
+
 def check_scattering(chi: np.ndarray, name: object) -> None:
     """Raises SpectrumError where (N,) chi says that no neighbour scattered, as builds of FEFF that fail leave it."""
     if not np.isfinite(chi).all():
@@ -117,7 +139,8 @@ def atoms(feff_inp: Path | str) -> tuple[list[str], np.ndarray]:
             if section == "POTE":
                 potentials[int(words[0])] = SYMBOLS[int(words[1])]
             elif section == "ATOM":
-                rows.append((*map(float, words[:3]), int(words[3])))
+                x, y, z = (float(word.lower().replace("d", "e")) for word in words[:3])  # Fortran's 1.5d0
+                rows.append((x, y, z, int(words[3])))
     absorbers = [row for row in rows if row[3] == 0]
     if len(absorbers) != 1:
         raise SpectrumError("no structure", f"{feff_inp} has {len(absorbers)} absorbing atoms in its ATOMS list")

@@ -9,7 +9,7 @@ from data_pipelines.spectra.grid import post_edge
 
 # How far one or two points may stand out of the two on either side, in the spread of these; of 13,359 FEFF spectra,
 # Li K with lines of twenty edge steps among them, none exceeds 1.6 and 2.0. The spread counts as FLAT edge steps more.
-FARTHEST = 3.0
+FARTHEST = 2.5
 FLAT = 0.05
 
 
