@@ -27,6 +27,7 @@ from data_pipelines.errors import SourceError, StructureError, line_of
 from data_pipelines.run_tree import POSCAR, PROVENANCE
 from data_pipelines.schema import SYMBOLS
 from data_pipelines.structures import cif, distances
+from data_pipelines.structures.composition import ISOTOPES
 
 # What this program writes beside structures; none holds one.
 SUMMARY = "structures.json"
@@ -157,10 +158,10 @@ def _from_dict(found: dict) -> Structure:
 
 
 def _shares(occupants: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """One element may stand on a site in several oxidation states."""
+    """One element may stand on a site in several oxidation states, or as isotopes."""
     found: dict[str, float] = defaultdict(float)
     for symbol, share in occupants:
-        found[symbol] += share
+        found[ISOTOPES.get(symbol, symbol)] += share
     return dict(found)
 
 
