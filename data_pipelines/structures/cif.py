@@ -26,7 +26,8 @@ from data_pipelines.structures.settings import Operations, operations
 
 # Occupancies refined independently may add up to a little more than one; more than this is another error.
 OCCUPANCY_TOLERANCE = 1.01
-# Images of an atom nearer than this, or than the digits of its coordinates tell, are one atom. In Å.
+# Images of an atom nearer than this, or than the digits of its coordinates tell, are one atom. In Å. Half an atom may
+# well have its other half nearby.
 SAME_PLACE, MOST_ROUNDING = 0.01, 0.15
 # No two atoms that are both there come nearer. In Å.
 COINCIDE = 0.5
@@ -126,7 +127,8 @@ def _rows(block: Mapping, lattice: Lattice, formula: Formula | None) -> list[Row
         if not 0 <= occupancy <= OCCUPANCY_TOLERANCE:
             raise StructureError("unreadable", f"{label} has occupancy {share}")
         digits = max(len(re.sub(r"\(.*", "", text).partition(".")[2]) for text in written)
-        rounding = min(MOST_ROUNDING, max(SAME_PLACE, 3 * 10.0**-digits * max(lattice.abc)))
+        most = COINCIDE if occupancy > 0.5 else MOST_ROUNDING
+        rounding = min(most, max(SAME_PLACE, 3 * 10.0**-digits * max(lattice.abc)))
         stated = next((line[key] for key in MULTIPLICITIES if line.get(key, "?") not in UNKNOWN), None)
         multiplicity = int(stated) if stated and stated.isdigit() else None
         position = np.array([str2float(text) for text in written])
@@ -153,11 +155,8 @@ def _assemble(
     full = all(row.occupancy in (0.0, 1.0) for row in rows)
     if formula:
         _adds_up(block, found, formula, FULL if full else REFINED)
-    for row, orbit in zip(rows, orbits, strict=True):
-        # SHELX writes the order of the site's symmetry under the same name.
-        if row.multiplicity and len(orbit) not in (row.multiplicity, len(setting.rotation) // row.multiplicity):
-            detail = f"{row.label} has {len(orbit)} equivalent positions, the file says {row.multiplicity}"
-            raise StructureError("formula mismatch", detail)
+    else:
+        _as_many(rows, orbits, len(setting.rotation))
     sites: list[tuple[np.ndarray, dict[str, float], str]] = []
     for row, orbit, reading in zip(rows, orbits, chosen, strict=True):
         if row.occupancy > 1e-6:
@@ -238,6 +237,17 @@ def _adds_up(block: Mapping, found: Mapping[str, float], formula: Formula, toler
         raise StructureError(
             "formula mismatch", f"atoms in the cell: {atoms}; that is not {stated[0]} of {formula.text}"
         )
+
+
+def _as_many(rows: Sequence[Row], orbits: Sequence[np.ndarray], order: int) -> None:
+    """Raises StructureError where a site has other than the stated number of positions.
+
+    For files without a formula, because programs disagree on the meaning: SHELX states the order of the site's symmetry.
+    """
+    for row, orbit in zip(rows, orbits, strict=True):
+        if row.multiplicity and len(orbit) not in (row.multiplicity, order // row.multiplicity):
+            detail = f"{row.label} has {len(orbit)} equivalent positions, the file says {row.multiplicity}"
+            raise StructureError("formula mismatch", detail)
 
 
 def _apart(structure: Structure, labels: Sequence[str]) -> None:
