@@ -20,18 +20,9 @@ from data_pipelines.dataset.mixture import Mixture
 from data_pipelines.dataset.resplit import Resplit, thinned
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.schema import NAMES, SYMBOLS
-from spt_jax.config import (
-    PEERS,
-    Config,
-    JointConfig,
-    LabelsConfig,
-    MaskedConfig,
-    ObjectiveConfig,
-    TrainConfig,
-    base,
-    dense,
-)
+from spt_jax.config import Config, JointConfig, LabelsConfig, MaskedConfig, ObjectiveConfig, TrainConfig
 from spt_jax.inference.predict import load
+from spt_jax.presets import PEERS, base, dense
 from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.training.loop import train
 

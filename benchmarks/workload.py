@@ -11,7 +11,8 @@ from flax import nnx
 
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid
-from spt_jax.config import PRESETS, Config, ExecutionConfig
+from spt_jax.config import Config, ExecutionConfig
+from spt_jax.presets import PRESETS
 from spt_jax.tasks import Task
 from spt_jax.training.assemble import Assembly, assemble
 from spt_jax.training.sharding import Layout

@@ -15,3 +15,5 @@ XMU = "xmu.dat"
 # Beside them, by `spt-jax feff`: what FEFF was asked for, and what became of it.
 SETTINGS = "settings.json"
 STATUS = "status.json"
+# Key of settings that names the program and its version.
+CODE = "code"

@@ -19,7 +19,8 @@ from data_pipelines.errors import UserError
 from data_pipelines.files import replacing
 from data_pipelines.schema import NAMES, SHELL_NAMES, EnergyGrid
 from spt_jax import __version__
-from spt_jax.config import PEERS, Config, dense
+from spt_jax.config import Config
+from spt_jax.presets import PEERS, dense
 from spt_jax.reports.model_card import Words
 from spt_jax.reports.packing import pack_runs
 from spt_jax.training.loop import train

@@ -32,7 +32,8 @@ from spt_jax.commands.structures import Structures
 from spt_jax.commands.study import Study
 from spt_jax.commands.training import Ensemble, Quickstart, Train
 from spt_jax.commands.zoo import Models, Pack
-from spt_jax.config import OBJECTIVES, PRESETS, LabelsConfig, ObjectiveConfig
+from spt_jax.config import OBJECTIVES, LabelsConfig, ObjectiveConfig
+from spt_jax.presets import ALL_PRESETS
 
 COMMANDS = {
     "quickstart": Quickstart,
@@ -111,10 +112,10 @@ def _parse(argv: list[str]) -> Any:
         return None
     preset, *rest = rest
     if preset.startswith("-"):
-        raise WrongUsage(f"no PRESET given; presets: {', '.join(PRESETS)}")
-    if preset not in PRESETS:
-        raise WrongUsage(_unknown("preset", preset, PRESETS))
-    parts = vars(PRESETS[preset]())
+        raise WrongUsage(f"no PRESET given; presets: {', '.join(ALL_PRESETS)}")
+    if preset not in ALL_PRESETS:
+        raise WrongUsage(_unknown("preset", preset, ALL_PRESETS))
+    parts = vars(ALL_PRESETS[preset]())
     parts["objective"], rest = _objective(rest, parts["objective"])
     default = COMMANDS[name](data=tyro.MISSING, out=tyro.MISSING, **parts)
     return _construct(COMMANDS[name], f"spt-jax {name} {preset}", rest, default)
@@ -227,7 +228,7 @@ def _is_group(hint: Any) -> bool:
 
 
 def _presets() -> str:
-    return "\n".join(_indented(f"{name}: {make.__doc__}", 2, 6) for name, make in PRESETS.items())
+    return "\n".join(_indented(f"{name}: {make.__doc__}", 2, 6) for name, make in ALL_PRESETS.items())
 
 
 def _wrapped(docstring: str) -> str:

@@ -1,4 +1,4 @@
-"""Frozen configuration and presets. Every field can be overridden on the command line by its name."""
+"""Frozen configuration. Every field can be given on the command line by its name; `presets.py` has whole ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Annotated, Literal
 
 from data_pipelines.errors import RunError
 from data_pipelines.ranges import Range, check
-from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES
+from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, SOURCE
 
 BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
+Standardise = Literal["together", "element"]
 BandMode = Literal["per_sample", "batch", "fixed"]
 Folding = Literal["auto", "taps", "spectral"]
 SLOPE = 0.2  # of the leaky ReLU in graph attention, as in its paper
+SOURCES = 1 + len(SOURCE.classes)  # as `schema.source_of` numbers them
 
 
 Count = Annotated[int, Range(least=1)]
@@ -33,6 +35,8 @@ class ModelConfig:
     """Take the noise out of mu first, as much as each spectrum is found to have."""
     band_input: BandInput = "standardised"
     """What the network sees of mu, and so what its bands are selected on."""
+    standardise: Standardise = "together"
+    """Mean and deviation of mu: of all training spectra, or where there are enough, of those of its element."""
     band_mode: BandMode = "per_sample"
     """Bands of each spectrum (batch prediction = single prediction), of the batch, or a fixed set."""
     bands: Annotated[int, Range(least=0)] = 3
@@ -57,6 +61,8 @@ class ModelConfig:
     dropout: Share = 0.1
     gaps: bool = False
     """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
+    sources: bool = False
+    """Tell the network which version of FEFF calculated a spectrum, where that is known."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -75,7 +81,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class PeerConfig:
-    """A network that SPT is compared with: same inputs, heads and training. `PEERS` has one of each kind."""
+    """A network that SPT is compared with: same inputs, heads and training."""
 
     kind: Literal["mlp", "cnn", "ft_transformer", "amformer"]
     width: Count
@@ -93,8 +99,12 @@ class PeerConfig:
     """AMFormer: queries of an attention, and so tokens after it."""
     kept: Count = 8
     """AMFormer: tokens that a query attends to, the strongest; the rest get nothing."""
+    standardise: Standardise = "together"
+    """As of ModelConfig."""
     gaps: bool = False
     """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
+    sources: bool = False
+    """As of ModelConfig."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -127,6 +137,9 @@ class LabelsConfig:
     """Share of spectra that lose their end from a random energy on, where the grid does not require it."""
     mixup: Amount = 0.0
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
+    source_drop: Share = 0.3
+    """Share of spectra whose source a network with `sources` is not told, so that it learns to answer without; with 0 it
+    does not."""
     teacher: str = ""
     """Run folder, packed file or model of the zoo that says what each view shows: learnt beside the labels."""
     teacher_share: Share = 0.9
@@ -267,62 +280,3 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=LabelsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-
-
-def tiny() -> Config:
-    """A few hundred spectra, two minutes on 2 CPU cores: the quickstart."""
-    return Config(
-        ModelConfig(width=32),
-        LabelsConfig(noise=0.01, energy_shift=0.25, amplitude=0.02, mixup=0.4),
-        TrainConfig(epochs=80, batch_size=32),
-    )
-
-
-def base() -> Config:
-    """A few thousand, five minutes on 2 cores: Cu K macro-F1 of CN 0.53, R2 of MBL 0.87."""
-    return Config()
-
-
-def accelerator() -> Config:
-    """base as a GPU or a TPU has it: 64 channels and bfloat16, which their kernels take, and larger batches."""
-    return Config(
-        ModelConfig(width=64),
-        train=TrainConfig(batch_size=256, learning_rate=4e-3),
-        execution=ExecutionConfig(dtype="bfloat16"),
-    )
-
-
-def large() -> Config:
-    """Tens of thousands of spectra and more, on a GPU or TPU: channels fill a TPU's lanes; accuracy not yet measured."""
-    return Config(
-        ModelConfig(width=128, blocks=4, attention_heads=8, hidden=1024),
-        train=TrainConfig(batch_size=1024, learning_rate=1e-3, epochs=200),
-        execution=ExecutionConfig(dtype="bfloat16"),
-    )
-
-
-def dense() -> Config:
-    """base without bands and graph, for several elements: a sixth of its time; for a teacher (docs/models.md)."""
-    return Config(ModelConfig(bands=0, attention="none"), LabelsConfig(energy_shift=0.25), TrainConfig(batch_size=128))
-
-
-def inception() -> Config:
-    """The ancestor's convolution (TimesNet: kernels 1 to 11 merged into one), the harder case for throughput."""
-    return Config(ModelConfig(width=64, kernel=11))
-
-
-PRESETS = {
-    "tiny": tiny,
-    "base": base,
-    "accelerator": accelerator,
-    "large": large,
-    "dense": dense,
-    "inception": inception,
-}
-
-PEERS = {
-    "mlp": PeerConfig("mlp", width=512, depth=3),
-    "cnn": PeerConfig("cnn", width=64, depth=5),
-    "ft_transformer": PeerConfig("ft_transformer", width=48, depth=3),
-    "amformer": PeerConfig("amformer", width=48, depth=3),
-}

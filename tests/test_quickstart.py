@@ -25,7 +25,7 @@ import io, json, sys
 from dataclasses import replace
 from pathlib import Path
 from rich.console import Console
-from spt_jax.config import PRESETS
+from spt_jax.presets import PRESETS
 from spt_jax.quickstart import quickstart
 tiny, said = PRESETS["tiny"](), []
 for _ in range(2):

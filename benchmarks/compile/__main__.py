@@ -19,7 +19,7 @@ from benchmarks.compile.isolate import ROOT, Limits, compile_alone
 from benchmarks.compile.request import PROGRAMS, Request
 from benchmarks.compile.revision import checkout
 from data_pipelines.errors import UserError
-from spt_jax.config import PRESETS
+from spt_jax.presets import PRESETS
 
 SMALL = {"batch": 8, "length": 24}
 

@@ -20,6 +20,9 @@ RADIUS = 6.0
 RESOLUTION = 1e-3
 # Layers of a cell nearer than this, in Å, hold no atom, and neighbours in them would be without number.
 THINNEST = 0.5
+# Of the surroundings of one site, in Angstrom. A hundred distances are rounded at once, and each is a chance to part two
+# copies; steps begin at no round number, as lattice constants are round numbers.
+SITE_STEP, SITE_START = 0.02, 1 / np.pi
 
 
 class Pairs(NamedTuple):
@@ -84,3 +87,19 @@ def fingerprint(found: Pairs) -> str:
         for z, a, b in zip(found.number, starts[:-1], starts[1:], strict=True)
     )
     return hashlib.sha256(b"".join(sites)).hexdigest()
+
+
+def site_key(structure: Structure, site: int) -> str:
+    """One string for a site in all copies of its structure, and for its equivalents: formula, element, and a hash of
+    the elements and distances within RADIUS.
+
+    Rounding may tell two copies apart: of sites written again with six decimals fewer than one in fifty.
+    """
+    _, neighbour, _, distance = structure.get_neighbor_list(RADIUS, sites=[structure[site]], exclude_self=False)
+    step = np.floor(distance / SITE_STEP + SITE_START).astype(np.int64)
+    # The last step is whole: an atom on the edge of the sphere is in none.
+    number, step = np.array(structure.atomic_numbers)[neighbour], np.where(step < int(RADIUS / SITE_STEP), step, -1)
+    order = np.lexsort((number, step))
+    rows = np.column_stack([number, step])[order][np.count_nonzero(step < 0) :]
+    formula, element = structure.composition.reduced_formula, structure[site].specie.symbol
+    return f"{formula} {element} {hashlib.sha256(rows.tobytes()).hexdigest()[:16]}"

@@ -11,7 +11,7 @@ import tyro
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
 from spt_jax.commands.study import JobsLine
-from spt_jax.config import PRESETS
+from spt_jax.presets import PRESETS
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.box import SIMPLE_HEAD
@@ -12,8 +13,9 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from data_pipelines.errors import MissingExtra, UserError
+from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import console, errors
-from spt_jax.config import PRESETS
+from spt_jax.presets import PRESETS
 from spt_jax.scoring.names import MAIN_WORDS
 from spt_jax.training.progress import Live
 
@@ -35,10 +37,15 @@ class Study:
     """Preset of SPT, and the training schedule of all networks."""
     quick: bool = False
     """One setting, one seed, a thousand spectra, little training: ten minutes on two cores, and no proof of anything."""
+    seeds: Annotated[int, Range(least=1)] = 3
+    """How often each model is fitted in the setting that was chosen."""
+    settings: Annotated[int, Range(least=1, most=3)] = 3
+    """How many settings each model may choose from, on the validation split."""
     experts: bool = True
     """Also train one SPT per descriptor: about as many times the work of the joint model."""
 
     def __post_init__(self) -> None:
+        check(self)
         if self.preset not in PRESETS:
             raise UserError(f"unknown preset {self.preset!r}; presets: {', '.join(PRESETS)}")
 
@@ -49,7 +56,8 @@ class Study:
 
         if find_spec("xgboost") is None:
             raise MissingExtra("study", "a study")
-        plan = (quick if self.quick else full)(PRESETS[self.preset]())
+        preset = PRESETS[self.preset]()
+        plan = quick(preset) if self.quick else full(preset, self.settings, self.seeds)
         plan = replace(plan, experts=self.experts)
         with JobsLine() as line:
             result = study(Dataset(self.data), self.out, plan, line)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.dataset import calculations
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.schema import SHELL_NAMES, SYMBOLS, Batch, EnergyGrid, column_of, descriptor
 from spt_jax.config import PeerConfig
@@ -60,6 +61,7 @@ def make_card(
         "data": {
             "fingerprint": dataset.fingerprint,
             "sources": [{key: each[key] for key in ("name", "sha256", "records")} for each in card["sources"]],
+            "calculations": card.get("calculations", []),
             "grid": grid.stated(),
             "splits": card["splits"],
             "rule": "by material: no material, and no near duplicate of one, in two splits",
@@ -136,6 +138,7 @@ def as_text(card: dict[str, Any]) -> str:
         f"split     {sizes} spectra,",
         f"          {card['data']['rule']}",
         *(f"source    {each['name']}, {each['records']} records" for each in card["data"]["sources"]),
+        *calculations.as_lines(card["data"].get("calculations", [])),
         *([f"          {unlabelled} of the training spectra have no labels"] if unlabelled else []),
         f"licence   {card['licence']}",
         *(f"          {each}" for each in card["attribution"]),

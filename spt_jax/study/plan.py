@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from spt_jax.config import PEERS, Config
+from spt_jax.config import Config
 from spt_jax.peers.trees import TREES, TreeSettings
+from spt_jax.presets import PEERS
 from spt_jax.robustness.perturb import PERTURBATIONS
 from spt_jax.study.jobs import Settings
 from spt_jax.study.tables import SPT
@@ -49,12 +50,12 @@ class Plan:
     most_examples: int = 0
 
 
-def full(preset: Config) -> Plan:
-    """Three settings each and three seeds."""
+def full(preset: Config, settings: int = 3, seeds: int = 3) -> Plan:
+    """So many settings each, three at the most, and so many seeds."""
     models = {SPT: preset.model, **{NAMES[kind]: peer for kind, peer in PEERS.items()}}
-    networks = tuple(Competitor(name, _candidates(replace(preset, model=model))) for name, model in models.items())
-    trees = tuple(Competitor(NAMES[kind], (TREES[kind], *_tree_variants(kind))) for kind in TREE_ORDER)
-    return Plan((*networks, *trees), seeds=3)
+    networks = {name: _candidates(replace(preset, model=model)) for name, model in models.items()}
+    trees = {NAMES[kind]: (TREES[kind], *_tree_variants(kind)) for kind in TREE_ORDER}
+    return Plan(tuple(Competitor(name, each[:settings]) for name, each in (networks | trees).items()), seeds)
 
 
 def quick(preset: Config) -> Plan:

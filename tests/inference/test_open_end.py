@@ -13,10 +13,11 @@ from data_pipelines.errors import RunError, SpectrumError
 from data_pipelines.library import LIBRARY
 from data_pipelines.schema import DESCRIPTORS, EnergyGrid
 from spt_jax.cli import main
-from spt_jax.config import PEERS, Config, LabelsConfig, TrainConfig
+from spt_jax.config import Config, LabelsConfig, TrainConfig
 from spt_jax.explain.ablation import without_frequency, without_window
 from spt_jax.explain.attribution import Explainer, Question
 from spt_jax.objectives.labels import Labels
+from spt_jax.presets import PEERS
 from spt_jax.runs.folder import read_log
 from spt_jax.training.loop import train
 from tests.conftest import SMALL

@@ -9,9 +9,10 @@ from flax import nnx
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.library import LIBRARY
 from data_pipelines.schema import EnergyGrid
-from spt_jax.config import PEERS, ModelConfig, PeerConfig
+from spt_jax.config import ModelConfig, PeerConfig
 from spt_jax.model.gaps import COMPONENTS, Gaps
 from spt_jax.model.heads import HeadSpec
+from spt_jax.presets import PEERS
 from spt_jax.runs.blueprint import network_class
 
 LENGTH = 40

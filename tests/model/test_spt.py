@@ -5,11 +5,12 @@ import pytest
 from flax import nnx
 
 from data_pipelines.errors import UserError
-from spt_jax.config import PRESETS, ExecutionConfig, ModelConfig
+from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.model.bands import band_strength
 from spt_jax.model.heads import HeadSpec
 from spt_jax.model.kernels import meant_for
 from spt_jax.model.spt import SPT, BandBlock
+from spt_jax.presets import ALL_PRESETS
 
 LENGTH = 40
 ENERGY = np.linspace(2, 73.5, LENGTH)
@@ -135,7 +136,7 @@ def test_impossible_shapes_are_refused(rng, fields):
 
 
 def test_presets_build():
-    for preset in PRESETS.values():
+    for preset in ALL_PRESETS.values():
         assert preset.__doc__
         preset()
 
@@ -149,7 +150,7 @@ def test_fusion_without_a_query_weighs_by_strength_or_not_at_all(rng, fusion, fo
     if fusion == "mean":
         np.testing.assert_allclose(inside.shares, 1 / 3, rtol=1e-5)
         return
-    h = model._embed(model.band_input(spectra)) + model.position[...][:, None] + model.element(numbers)
+    h = model._embed(model.band_input(spectra, numbers)) + model.position[...][:, None] + model.element(numbers)
     strength = np.asarray(band_strength(model.band_norms[0](h), 6))
     chosen = np.take_along_axis(strength, np.asarray(outputs["bands"])[:, 0] - 1, axis=1)
     weight = np.exp(chosen - chosen.max(axis=1, keepdims=True))

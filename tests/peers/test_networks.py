@@ -1,5 +1,7 @@
 """The networks that SPT is compared with: trained by the same trainer, called in the same way."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,16 +11,17 @@ from flax import nnx
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import UserError
 from data_pipelines.library import LIBRARY
-from spt_jax.config import PEERS, Config, LabelsConfig, ModelConfig, PeerConfig, TrainConfig
+from spt_jax.cli import main
+from spt_jax.config import ModelConfig, PeerConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.load import load_run
 from spt_jax.model.heads import HeadSpec
 from spt_jax.peers.networks import halved
 from spt_jax.peers.transformers import PromptAttention, SelfAttention, Tokens, strongest, uniform_around_zero
+from spt_jax.presets import PEERS
 from spt_jax.reports.report import write_report
 from spt_jax.runs.blueprint import Blueprint, network_class
 from spt_jax.scoring.metrics import score_answers
-from spt_jax.training.loop import train
 from tests.pages import Page
 
 LENGTH = 30
@@ -83,11 +86,13 @@ def test_every_parameter_has_a_gradient(rng, kind):
 
 def test_trains_saves_and_answers_again(tmp_path):
     """Once, as compiling a training takes long: a trainer sees nothing of a network but how it is called."""
-    dataset, config = Dataset(LIBRARY), small("mlp")
-    settings = Config(config, LabelsConfig(descriptors=("OS", "MBL")), TrainConfig(epochs=2, batch_size=64))
-    last = train(settings, dataset, tmp_path)
+    dataset = Dataset(LIBRARY)
+    network = ["--model.width", "8", "--model.depth", "2"]
+    schedule = ["--objective.descriptors", "OS", "MBL", "--train.epochs", "2", "--train.batch-size", "64"]
+    main(["train", "mlp", "--data", str(LIBRARY), "--out", str(tmp_path), *network, *schedule])
+    last = json.loads((tmp_path / "train_log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     model = load_run(tmp_path)
-    assert model.blueprint.model == config
+    assert model.blueprint.model == PeerConfig("mlp", width=8, depth=2)
     evaluation = evaluate(model, dataset, "validation")
     scores, batch = evaluation.metrics["descriptors"], evaluation.split.batch
     # Training judges by the most likely class, before anything is fitted to decide better.
@@ -118,9 +123,9 @@ def test_halving_keeps_the_mean_of_pairs_and_an_odd_end(rng):
 
 def test_each_energy_reaches_its_own_token_alone(rng):
     tokens = Tokens(10, 4, 6, uniform_around_zero(1.0), rngs=nnx.Rngs(0))
-    signal, number = jnp.asarray(rng.normal(size=(1, 10)), jnp.float32), jnp.array([29])
-    changed = tokens(signal.at[0, 9].add(1.0), number) - tokens(signal, number)
-    assert tokens(signal, number).shape == (1, 5, 6)
+    signal, site = jnp.asarray(rng.normal(size=(1, 10)), jnp.float32), tokens.element(jnp.array([29]))
+    changed = tokens(signal.at[0, 9].add(1.0), site) - tokens(signal, site)
+    assert tokens(signal, site).shape == (1, 5, 6)
     np.testing.assert_allclose(changed[0, 4], tokens.weight[...][2, 1], atol=1e-5)
     assert not np.abs(changed[0, :4]).any()
 

@@ -6,7 +6,8 @@ import pytest
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.library import LIBRARY
 from spt_jax.cli import main
-from spt_jax.config import PRESETS, Config, LabelsConfig, ModelConfig, TrainConfig
+from spt_jax.config import Config, LabelsConfig, ModelConfig, TrainConfig
+from spt_jax.presets import PRESETS
 from spt_jax.study.ablations import SHARES, ablate, scaling, variants
 from spt_jax.study.ablations_page import ablations_page
 from tests.pages import Page

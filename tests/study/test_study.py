@@ -15,9 +15,10 @@ from data_pipelines.errors import RunError
 from data_pipelines.library import LIBRARY
 from data_pipelines.schema import site_kind
 from spt_jax.cli import main
-from spt_jax.config import PRESETS, Config, LabelsConfig, ModelConfig, TrainConfig
+from spt_jax.config import Config, LabelsConfig, ModelConfig, TrainConfig
 from spt_jax.inference.load import load_run
 from spt_jax.peers.trees import TreeSettings
+from spt_jax.presets import PRESETS
 from spt_jax.robustness.perturb import PERTURBATIONS
 from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.scoring.names import CLASS_SCORES, VALUE_SCORES
@@ -159,6 +160,8 @@ def test_every_model_tries_as_many_settings():
     for plan in (make(PRESETS[name]()) for make in (full, quick) for name in ("tiny", "base")):
         assert len({len(c.candidates) for c in plan.competitors}) == 1
         assert all(len(set(c.candidates)) == len(c.candidates) for c in plan.competitors)
+    once = full(PRESETS["dense"](), settings=1, seeds=1)
+    assert {len(c.candidates) for c in once.competitors} == {1} and once.seeds == 1
 
 
 def fit_of(out, start):
