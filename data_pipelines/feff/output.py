@@ -124,26 +124,28 @@ def cards(feff_inp: Path | str) -> dict[str, str]:
 def has_atoms(feff_inp: Path | str) -> bool:
     """Does a feff.inp hold a cluster?"""
     text = Path(feff_inp).read_text(encoding="utf-8", errors="replace")
-    return any(_card(line) == "ATOM" for line in text.splitlines())
+    return re.search(r"(?im)^\s*ATOM", text) is not None
 
 
 def atoms(feff_inp: Path | str) -> tuple[list[str], np.ndarray]:
     """The ATOMS list by distance from the absorber, which comes first: symbols, (N, 3) relative positions in Angstrom."""
     potentials: dict[int, str] = {}
-    rows, section = [], ""
+    places: list[list[str]] = []
+    kinds: list[int] = []
+    section = ""
     for line in Path(feff_inp).read_text(encoding="utf-8", errors="replace").splitlines():
         words = line.split()
-        if _card(line):
-            section = _card(line)
-        elif words and re.match(r"[-+.\d]", words[0]):
+        if words and words[0][0].isalpha():
+            section = words[0].upper()[:4]
+        elif words and words[0][0] in "-+.0123456789":
             if section == "POTE":
                 potentials[int(words[0])] = SYMBOLS[int(words[1])]
             elif section == "ATOM":
-                x, y, z = (float(word.lower().replace("d", "e")) for word in words[:3])  # Fortran's 1.5d0
-                rows.append((x, y, z, int(words[3])))
-    absorbers = [row for row in rows if row[3] == 0]
-    if len(absorbers) != 1:
-        raise SpectrumError("no structure", f"{feff_inp} has {len(absorbers)} absorbing atoms in its ATOMS list")
-    positions = np.array([row[:3] for row in rows]) - absorbers[0][:3]
+                places.append([word.replace("d", "e").replace("D", "e") for word in words[:3]])  # Fortran's 1.5d0
+                kinds.append(int(words[3]))
+    if kinds.count(0) != 1:
+        raise SpectrumError("no structure", f"{feff_inp} has {kinds.count(0)} absorbing atoms in its ATOMS list")
+    positions = np.array(places, dtype=float)
+    positions -= positions[kinds.index(0)]
     order = np.argsort(np.linalg.norm(positions, axis=1), kind="stable")
-    return [potentials[rows[i][3]] for i in order], positions[order]
+    return [potentials[kinds[i]] for i in order], positions[order]
