@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Structure
 
+from data_pipelines.dataset import card
+from data_pipelines.dataset.build import prepare
 from data_pipelines.dataset.records import run_task
-from data_pipelines.errors import SpectrumError
+from data_pipelines.errors import SourceError, SpectrumError
 from data_pipelines.feff.output import read_xmu
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import open_source
@@ -176,3 +178,17 @@ def test_recorded_runs_are_kept(shared, tmp_path):
     with tarfile.open(shared("feff10/raw_runs.tar.xz")) as archive:
         archive.extractall(tmp_path, filter="data")
     assert outcomes(tmp_path / "raw_runs", tmp_path) == [""] * 16
+
+
+def test_files_beside_the_runs_are_counted(runs, tmp_path):
+    """FEFF's own output is none of them, nor what these commands write."""
+    root = tree(tmp_path / "tree", runs, RUN, "000_Ni")
+    for name in ("material/structure.cif", "material/NiO.cif", "notes.md", "structures.json", ".hidden", "README"):
+        (root / name).touch()
+    (root / "material" / "FEFF-XANES" / "000_Ni" / "feff.out").touch()
+    document = prepare([root], tmp_path / "dataset", EnergyGrid(), workers=1)
+    assert document["sources"][0]["passed_over"] == {".cif": 2, ".md": 1, "README": 1}
+    assert "passed over 2 .cif, 1 .md, 1 README\n" in card.as_text(document)
+    shutil.rmtree(root / "material")
+    with pytest.raises(SourceError, match=r"1 \.md, 1 README below this folder, but no FEFF run"):
+        prepare([root], tmp_path / "other", EnergyGrid(), workers=1)
