@@ -33,6 +33,8 @@ SAME_PLACE, MOST_ROUNDING = 0.01, 0.15
 COINCIDE = 0.5
 FRACTIONS = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
 MULTIPLICITIES = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+NAMES = ("_atom_site_label", "_atom_site_type_symbol", "_atom_site_occupancy", "_atom_site_calc_flag")
+COLUMNS = (*FRACTIONS, *MULTIPLICITIES, *NAMES)
 UNKNOWN = ("", ".", "?")
 
 
@@ -58,6 +60,8 @@ def read_blocks(text: str) -> list[Structure | StructureError]:
         blocks = [block for block in parser.as_dict().values() if FRACTIONS[0] in block]
         if not blocks:
             raise StructureError("unreadable", "no list of atoms in fractional coordinates")
+        if len(re.findall(rf"(?m)^\s*{FRACTIONS[0]}\s", text)) > len(blocks):
+            raise StructureError("unreadable", "two lists of atoms in one block, of which one would be lost")
         return [_try(parser, block) for block in blocks]
 
 
@@ -110,10 +114,11 @@ def _is_possible(structure: Structure) -> bool:
 def _rows(block: Mapping, lattice: Lattice, formula: Formula | None) -> list[Row]:
     """Rows of the list of atoms, without dummies. ICSD writes "." for 0: to be believed where there is a formula."""
     rows = []
-    columns = {key: _listed(block[key]) for key in block if key.startswith("_atom_site_")}
-    number = len(columns[FRACTIONS[0]])
-    for i in range(number):
-        line = {key: str(column[i]).strip() for key, column in columns.items() if len(column) == number}
+    columns = {key: _listed(block[key]) for key in COLUMNS if key in block}
+    if len({len(column) for column in columns.values()}) > 1:
+        raise StructureError("unreadable", "columns of different length in the list of atoms")
+    for i in range(len(columns[FRACTIONS[0]])):
+        line = {key: str(column[i]).strip() for key, column in columns.items()}
         if line.get("_atom_site_calc_flag") == "dum":
             continue
         symbol = line.get("_atom_site_type_symbol", "")

@@ -219,7 +219,7 @@ def _format(path: Path) -> str:
 
 
 def _items(path: Path, label: str, content: bytes) -> Iterator[_Item]:
-    text = content.decode("utf-8", "replace")
+    text = content.decode("utf-8-sig", "replace")
     match _format(path):
         case "cif":
             yield from _cif(path, label, text)
