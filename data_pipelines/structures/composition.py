@@ -68,8 +68,9 @@ def readings(text: str, is_label: bool = True) -> list[Reading]:
         return found or [Reading(ISOTOPES[one], sure=one == "D" or not is_label)]
     if one in SYMBOLS[1:]:
         found.append(Reading(one))
-    # In CA1 and HO1 the second letter is more often a suffix.
-    return found[::-1] if is_label and letters[1:2].isupper() and one in ("C", "H", "O", "N") else found
+    if is_label and len(found) > 1 and letters[1].isupper() and one in ("C", "H", "N", "O"):
+        return [reading._replace(sure=False) for reading in found]  # CO1 may be cobalt, or the carbon of a carbonyl
+    return found
 
 
 def formula_of(block: Mapping[str, object]) -> Formula | None:

@@ -34,7 +34,7 @@ HERMANN_MAUGUIN = (
     "_space_group_name_H-M_ref",
 )
 NUMBER = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
-SETTING = ("_space_group_IT_coordinate_system_code", "_symmetry_space_group_setting")
+SETTING = ("_space_group_IT_coordinate_system_code",)
 # What databases write behind a symbol: ICSD's S and Z are the origins 1 and 2.
 SUFFIX = re.compile(
     r"(?i)(?:\s*:\s*(?=[12])|\s*\(?origin\s*(?:choice)?\s*(?=[12])|[\s:]+(?=[HRSZ]))(HR|RS|[12HRSZ])\s*\)?$"
@@ -77,9 +77,7 @@ def operations(parser: CifParser, block: Mapping, lattice: Lattice) -> list[Oper
         raise StructureError("unknown space group", f"the cell is not that of {_name(numbers[0])}")
     if not fitting:
         return [Operations(np.eye(3)[None], np.zeros((1, 3)))]
-    # The unique axis of a monoclinic cell that all could fit is b by convention.
-    usual = [number for number in fitting if _type(number).choice.startswith("b")]
-    return [_tabulated(number) for number in usual or fitting]
+    return [_tabulated(number) for number in list(filter(_is_usual, fitting)) or fitting]
 
 
 def _of(found: list[SymmOp]) -> Operations:
@@ -108,13 +106,15 @@ def _settings(block: Mapping) -> list[int]:
         number = _by_hall().get(_plain(hall))
         if number:
             return [number]
+        if "(" in hall:
+            raise StructureError("unknown space group", f"{hall!r} moves the origin, and no list of its operations")
     symbol, choice = _stated(block, HERMANN_MAUGUIN), _stated(block, SETTING).upper()
     if suffix := SUFFIX.search(symbol):
         symbol, choice = symbol[: suffix.start()], suffix[1].upper()
     choice = CHOICE.get(choice, choice)
     found = _by_symbol().get(_plain(symbol), []) if symbol else []
     if symbol and not found:
-        # Of before 1935 symbols: m3m is m-3m.
+        # Older symbols leave a bar out: m 3 m is m -3 m.
         found = _by_symbol().get(re.sub(r"^([pfi][mnabcd]?[mnabcd])3", r"\1-3", _plain(symbol)), [])
     if symbol and not found:  # its number would tell the group, but not the axes
         raise StructureError("unknown space group", f"{symbol!r}, and no list of its operations")
@@ -124,12 +124,18 @@ def _settings(block: Mapping) -> list[int]:
     return [n for n in found if re.sub("^([12]).*", r"\1", _type(n).choice).upper() == choice] or found
 
 
+def _is_usual(number: int) -> bool:
+    """Are its axes those of the tables, as meant where nothing else is said? The unique axis of a monoclinic cell is b."""
+    group = _type(number)
+    return group.choice in STANDARD or (3 <= group.number <= 15 and group.choice.startswith("b"))
+
+
 def _stated(block: Mapping, keys: tuple[str, ...]) -> str:
     lower = {key.lower().rstrip("_"): value for key, value in block.items()}
     for key in keys:
         value = lower.get(key.lower())
-        if isinstance(value, str) and value.strip("?. '\""):
-            return value.strip(" '\"")
+        if isinstance(value, str) and value.strip("?. "):
+            return value.strip()
     return ""
 
 

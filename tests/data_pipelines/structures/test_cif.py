@@ -64,6 +64,8 @@ def read(tmp_path):
         (("7Li 0 0 0", "18O 0.3333 0.6667 0.22"), "7Li 18O2", "Li1O2"),
         (("CO1 0 0 0", "O1 0.3333 0.6667 0.22"), "Co O2", "Co1O2"),
         (("CO1 0 0 0", "O1 0.3333 0.6667 0.22"), "C O2", "C1O2"),
+        (("CO1 0 0 0", "O1 0.3333 0.6667 0.22"), "", "ambiguous label"),
+        (("FE1 0 0 0", "O1 0.3333 0.6667 0.22"), "", "Fe1O2"),
         (("Co 0 0 0", "O1 0.3333 0.6667 0.22", "O2 0.3333 0.6667 0.23"), "", "too close"),
         (("Co 0 0 0", "O1 0.3333 0.6667 0.22", "O2 0.3333 0.6667 0.22"), "", "unreadable"),
     ],
@@ -197,6 +199,20 @@ def test_structures_come_back_with_and_without_their_operations(runs, tmp_path, 
 def test_a_group_that_is_not_known_is_refused(read):
     assert read(cif("Q -3 m", LAYERED[1], ("Co 0 0 0",), symmetry_Int_Tables_number="166")) == "unknown space group"
     assert read(cif("P m -3 m", LAYERED[1], ("Co 0 0 0",))) == "unknown space group"
+
+
+@pytest.mark.parametrize("symbol", ["C m c e", "C m c a", "C m m a", "C m m e", "B m a b", "P b n m", "P n m a"])
+def test_symbols_of_before_and_after_1992_and_of_other_axes(read, symbol):
+    """A general position in a cell of right angles, in the number that the tables give."""
+    number = {"P": 8, "C": 16, "B": 16}[symbol[0]]
+    assert read(cif(symbol, (5.1, 6.3, 7.7, 90, 90, 90), ("Co 0.11 0.13 0.17",))) == f"Co{number}"
+
+
+@pytest.mark.parametrize("hall, outcome", [("-F 4vw 2vw 3", "Co24O32"), ("F 4d 2 3 -1d", "too close")])
+def test_hall_symbols_tell_the_origin(read, hall, outcome):
+    assert read(cif("F d -3 m", SPINEL, spinel(0), space_group_name_Hall=hall)) == outcome
+    moved = cif("F d -3 m", SPINEL, spinel(0), space_group_name_Hall=f"{hall} (x,y,z+1/4)")
+    assert read(moved) == "unknown space group"
 
 
 # words
