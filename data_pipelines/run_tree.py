@@ -17,3 +17,5 @@ SETTINGS = "settings.json"
 STATUS = "status.json"
 # Key of settings that names the program and its version.
 CODE = "code"
+# At the top of a tree, by the commands that made it; no structure and no run.
+RECORDS = ("structures.json", "options.json", "campaign.json")

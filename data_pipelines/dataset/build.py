@@ -62,7 +62,7 @@ def prepare(
         there = {source["sha256"] for source in existing["sources"]}
         opened = [source for source in opened if source.sha256 not in there]
     old = existing["sources"] if existing and add else []
-    described = [*({k: s[k] for k in _DESCRIPTION} for s in old), *map(_describe, opened)]
+    described = [*({k: s.get(k, {}) for k in _DESCRIPTION} for s in old), *map(_describe, opened)]
     keys = list(accumulate((_key(s["name"], s["sha256"], grid) for s in described), _chain))
     if existing and (existing["fingerprint"] == keys[-1] or not add):
         shutil.rmtree(work, ignore_errors=True)
@@ -120,11 +120,12 @@ def _unless(damaged: list[str], document: dict, out: Path) -> dict:
 
 # Of a card: what it tells, and a dataset from before there was such a thing cannot be added to.
 _NEW = {"shells": " and ".join(SHELL_NAMES), "contradictions": "what tells its sites apart"}
-_DESCRIPTION = ("name", "sha256", "materials_without_spectra")
+_DESCRIPTION = ("name", "sha256", "materials_without_spectra", "passed_over")
 
 
 def _describe(source: Source) -> dict:
-    return dict(zip(_DESCRIPTION, (source.name, source.sha256, len(source.without_spectra)), strict=True))
+    told = (source.name, source.sha256, len(source.without_spectra), source.passed_over)
+    return dict(zip(_DESCRIPTION, told, strict=True))
 
 
 def _key(name: str, sha256: str, grid: EnergyGrid) -> str:

@@ -183,6 +183,11 @@ def as_text(card: dict) -> str:
     lonely = sum(s["materials_without_spectra"] for s in card["sources"])
     if lonely:
         lines.append(f"            and {lonely} materials came without any spectrum")
+    others = Counter[str]()
+    for source in card["sources"]:
+        others.update(source.get("passed_over", {}))
+    if others:
+        lines.append(f"            passed over {', '.join(f'{n} {ending}' for ending, n in sorted(others.items()))}")
     lines.append("elements  " + "  ".join(f"{element} {n}" for element, n in card["elements"].items()))
     lines += calculations.as_lines(card.get("calculations", []))
     lines += _contradictions(card.get("contradictions", []))

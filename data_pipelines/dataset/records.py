@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,15 @@ import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from data_pipelines.dataset.calculations import as_text, stated, version
-from data_pipelines.errors import SpectrumError
+from data_pipelines.errors import CountedError, SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
-from data_pipelines.run_tree import CODE, INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
+from data_pipelines.run_tree import CODE, INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER
 from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, SOURCE_COLUMN, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
-from data_pipelines.structures.distances import site_key
+from data_pipelines.spectra.spikes import check_spikes
+from data_pipelines.structures.distances import check_apart, pairs, site_key
 
 
 @dataclass
@@ -81,6 +82,9 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     records = []
     for member, site in zip(task.members, sites, strict=True):
         spectrum = next(spectra) if isinstance(site, Site) else site
+        # A spike among the highest points makes the edge step implausible, and says more.
+        if isinstance(site, Site) and getattr(spectrum, "reason", "implausible edge step") == "implausible edge step":
+            spectrum = _try(partial(_without_spikes, spectrum), site)
         labels = _try(label, site) if isinstance(spectrum, np.ndarray) else spectrum
         if isinstance(labels, SpectrumError):
             detail = labels.detail.replace(f"{task.root}/", "")
@@ -92,12 +96,19 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     return records
 
 
+def _without_spikes(spectrum: np.ndarray | SpectrumError, site: Site) -> np.ndarray | SpectrumError:
+    check_spikes(site.mu, site.id)
+    return spectrum
+
+
 def _try(function: Callable, argument: Any) -> Any:
     """What the function returns, or why it does not."""
     try:
         return function(argument)
     except SpectrumError as error:
         return error
+    except CountedError as error:
+        return SpectrumError(error.reason, error.detail)
     except Exception as error:  # a file nobody foresaw must not end a run of hours
         return SpectrumError("unreadable", f"{type(error).__name__}: {error}".splitlines()[0][:200])
 
@@ -158,14 +169,20 @@ class _Once:
     def get(self) -> Surroundings:
         if self.value is None:
             try:
-                self.value = Surroundings(_structure(self.task))
-            except SpectrumError as error:
-                self.value = error
+                self.value = _checked(Surroundings(_structure(self.task)))
+            except CountedError as error:
+                self.value = SpectrumError(error.reason, error.detail)
             except Exception as error:
                 self.value = SpectrumError("no structure", f"{self.task.structure}: {type(error).__name__}")
         if isinstance(self.value, SpectrumError):
             raise self.value
         return self.value
+
+
+def _checked(around: Surroundings) -> Surroundings:
+    """Raises StructureError where atoms coincide."""
+    check_apart(around.structure, pairs(around.structure))
+    return around
 
 
 def _structure(task: SourceTask) -> Structure:
@@ -189,6 +206,8 @@ def _read_site_folder(task: SourceTask, member: str, around: Surroundings) -> Si
     folder = Path(member)
     index, element = SITE_FOLDER.match(folder.name).groups()
     material = Path(task.structure).parent.name
+    if (folder / INPUT).exists() and int(index) < len(around.structure):
+        match.check_absorber(around.structure, int(index), folder / INPUT)
     return _read_folder(folder, f"{material}/{folder.name}", material, around, int(index), element)
 
 
@@ -204,13 +223,7 @@ def _read_run(task: SourceTask, member: str, around: Surroundings) -> Site:
 
 
 def _read_folder(folder: Path, id: str, material: str, around: Surroundings, index: int, element: str) -> Site:
-    cards = output.cards(folder / INPUT) if (folder / INPUT).exists() else {}
-    if cards and "XANE" not in cards:
-        raise SpectrumError("not a XANES run", f"{folder}/{INPUT} has no XANES card")
-    run = output.read_xmu(folder / XMU)
-    if run.element and run.element != element:
-        raise SpectrumError("site mismatch", f"{folder}/{XMU} was computed for {run.element}, not {element}")
-    edge = run.edge or cards.get("EDGE") or "K"
+    run, edge, cards = output.read_run(folder, element)
     kin = (*_parent(folder), around.structure.composition.reduced_formula)
     written = folder / SETTINGS  # by `spt-jax feff`; else what the input says
     settings = json.loads(written.read_text(encoding="utf-8")) if written.exists() else cards
@@ -255,6 +268,8 @@ def _read_library_row(task: SourceTask, member: int, around: Surroundings) -> Si
     settings = stated(row.get("settings"))
     edge, absorber = settings.get("edge", "K"), row["absorber"]
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
+    if row.get("chi") is not None:
+        output.check_scattering(np.array(row["chi"], float), row["id"])
     index, charge = int(row["site_index"]), _stated_charge(row)
     return Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, as_text(settings))
 
