@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import EnergyGrid
+from data_pipelines.spectra.shape import check_background, check_glitches, check_points, shapes
 
 # FEFF writes nothing below k = -1 (about 4 eV under the Fermi level), where mu is down to the
 # core-hole tail; the grid's first few eV may be filled with the first value.
@@ -42,6 +43,12 @@ def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
             "energy not monotonic", f"energies do not rise after point {int(np.argmax(np.diff(energy) <= 0)) + 1}"
         )
     low, high = grid_energy[0], grid_energy[-1]
+    if energy[0] < 0 or (energy[-1] < low / 2 and not 0.3 < energy[0] / energy[-1]):
+        raise SpectrumError(
+            "relative energies",
+            f"energies run from {energy[0]:g} to {energy[-1]:g}, counted from an edge or a Fermi level; this edge lies near "
+            f"{low:.0f} eV: add what they are counted from (--shift EV)",
+        )
     if energy[-1] < low / 100 and energy[-1] * 1000 > low:
         raise SpectrumError(
             "energy in keV", f"energies end at {energy[-1]:g}; give them in eV (this edge lies near {low:.0f} eV)"
@@ -53,9 +60,14 @@ def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
         )
 
 
+def pre_edge(energy: np.ndarray, grid_energy: np.ndarray) -> np.ndarray:
+    """(N,) bool: points well below the edge."""
+    return energy < grid_energy[0] - PRE_EDGE_GAP_EV
+
+
 def remove_pre_edge(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> np.ndarray:
     """Subtract the straight line through the points well below the edge, where there are enough of them."""
-    below = energy < grid_energy[0] - PRE_EDGE_GAP_EV
+    below = pre_edge(energy, grid_energy)
     if below.sum() < 5:
         return mu
     slope, offset = np.polyfit(energy[below] - grid_energy[0], mu[below], 1)
@@ -83,7 +95,9 @@ def edge_step(mu: np.ndarray, highest_start: float = MAX_START) -> float:
 
 
 def refused(mu: np.ndarray, grid: EnergyGrid) -> dict[int, SpectrumError]:
-    """Rows of (N, L) spectra on the grid that `to_grid` would refuse if it were given them, with its reason.
+    """Rows of (N, L) spectra on the grid whose edge step `to_grid` would refuse if it were given them, with its reason.
+
+    What it asks of the shape, `prepare` has asked before they were on the grid.
 
     >>> list(refused(np.array([np.linspace(0, 1, 20), np.ones(20), np.full(20, np.nan)]), EnergyGrid(points=20)))
     [1, 2]
@@ -120,7 +134,7 @@ def to_grid(energy: np.ndarray, mu: np.ndarray, grid: EnergyGrid, element: str, 
     re-aligned, so the chemical shift stays. Raises SpectrumError with a counted reason.
 
     >>> energy = np.linspace(8960, 9100, 600)
-    >>> counts = 400 + 7000 / (1 + np.exp(8984 - energy))
+    >>> counts = 400 + 7000 / (1 + np.exp(8984 - energy)) * (1 + 0.3 * np.exp(-(((energy - 8990) / 3) ** 2)))
     >>> to_grid(energy, counts, EnergyGrid(), "Cu")[[0, 6, -1]].round(2)
     array([0.05, 0.5 , 1.  ], dtype=float32)
     """
@@ -147,19 +161,29 @@ def all_to_grid(
             except ValueError as error:
                 raise SpectrumError("unknown edge", str(error)) from None
             check(energy, mu, grid_energy[: grid.common])
-            mu = remove_pre_edge(energy, mu, grid_energy)
+            check_points(energy, grid_energy[: grid.common])
             together[element, edge, energy.tobytes()].append((i, energy, mu))
         except SpectrumError as error:
             found[i] = error
     for (element, edge, _), members in together.items():
         energy, grid_energy = members[0][1], grid.absolute(element, edge)
         highest_start = MAX_FILLED_START if energy[0] > grid_energy[0] else MAX_START
-        curve = PchipInterpolator(energy, np.stack([mu for _, _, mu in members]), axis=1, extrapolate=False)
-        for (i, *_), on_grid in zip(members, curve(np.maximum(grid_energy, energy[0])), strict=True):
+        flat = [remove_pre_edge(energy, mu, grid_energy) for _, _, mu in members]
+        curve = PchipInterpolator(energy, np.stack(flat), axis=1, extrapolate=False)
+        below = pre_edge(energy, grid_energy)
+        for (i, _, mu), own, on_grid in zip(members, flat, curve(np.maximum(grid_energy, energy[0])), strict=True):
             try:
-                found[i] = (on_grid / edge_step(on_grid[: grid.common], highest_start)).astype(np.float32)
+                step = edge_step(on_grid[: grid.common], highest_start)
+                check_background(energy, mu, below, grid_energy[0], step)
+                check_glitches(energy, own / step, element, grid_energy)
+                found[i] = (on_grid / step).astype(np.float32)
             except SpectrumError as error:
                 found[i] = error
+    rows = [i for i, row in found.items() if isinstance(row, np.ndarray)]
+    if rows:
+        of = [spectra[i][2] for i in rows]
+        wrong = shapes(np.stack([found[i] for i in rows]), grid, of)
+        found |= {i: error for i, error in zip(rows, wrong, strict=True) if error}
     return [found[i] for i in range(len(spectra))]
 
 

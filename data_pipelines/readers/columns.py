@@ -1,0 +1,277 @@
+"""A table and what its header says -> (energy, mu), by the names of its columns or as the user says it.
+
+Ion chambers become mu by a stated formula, ln(i0/itrans) or ifluor/i0, and of the channels that a file holds the one
+with the largest edge step over noise is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipelines.errors import SpectrumError
+from data_pipelines.readers.beamlines import PRESETS, recognised
+from data_pipelines.readers.formula import evaluate, listing
+from data_pipelines.readers.header import Stated
+from data_pipelines.readers.measured import Channel, Measured, Reading
+from data_pipelines.readers.text import Table
+from data_pipelines.schema import SYMBOLS
+
+# hc in eV Angstrom (CODATA 2018).
+HC = 12398.419843
+# Of two channels the second is taken where its edge step over noise is so much larger: the first is the better known.
+MUCH_BETTER = 3.0
+HELP = 'say which with --columns "energy=1 mu=ln(2/3)", a column by its number or name'
+ROLES = ("energy", "angle", "k", "chi", "mu", "i0", "itrans", "irefer", "ifluor")
+_ALIASES = {"i1": "itrans", "it": "itrans", "i2": "irefer", "ir": "irefer", "iref": "irefer", "if": "ifluor", "e": "energy"}
+_NAMES: tuple[tuple[str, str], ...] = (
+    ("", r".*(time|clock|dead.?time|dtfactor|offs?|gain|delay|current|icr|ocr|input|output|slow|fast)\b.*|.*off"),
+    ("chi", r"chi(\(k\)|\d|_k)?|k\d?\s?\*?\s?chi(\(k\))?|xafs|chik\w*"),
+    ("k", r"k|wave_?number|k\s*[\[(]?\W?(1/)?a.*"),
+    ("angle", r"(mono(chromator)?[ _]?)?(angle|theta|bragg)\b.*|angle ?\(o\)"),
+    ("energy", r"e|e_?k?e?v|k?ev|omega|(.*[^a-z]|mono|zap|e?bragg|achieved|requested|photon|absolute)?en(ergy|ergie|er)?([ _.:*-].*)?"),
+    ("irefer", r"mu_?ref(er)?.*|xmu_?ref.*|mu_?12"),
+    ("mu", r"<?(x?mu|xanes|absorption|absorbance|abs|mut|mu_?t(rans)?|xmu\(?trans\)?|mu_?01|mu_?f(luor?)?|mu_?sample)>?(\s*[(\[].*)?"),
+    ("mu", r"norm(al(i[sz]ed)?)?(_?mu|_absorption)?|xanes_norm|norm_xmu|nor"),
+    ("irefer", r"i_?ref(er(ence)?)?\d?|i_?r|ir_eh\d|i_?2(_.*)?|iref[-_]?\d*|irefer"),
+    ("i0", r"i_?[0o]([-_ (\[].*)?|i[-_ ]?zero|incident|i0_?\w*|.*[:._-]i0"),
+    ("itrans", r"i_?(1|t|tr|trans(mission|mitted)?)([-_ (\[].*)?|transmission|itrans\w*|i1_?\w*|.*[:._-]it"),
+    ("ifluor", r"i_?(f|ff|fl|fluo(r(escence)?)?)([-_ \d(\[].*)?|ifch\d+|iff\d*|.*fluo.*|[tp]?fy(_c\w*)?|fla(tot|\d+)|lytle|pips|vortex.*"),
+    ("ifluor", r"(dtc|roi|sca|mca|sdd|med|ge)[\d._]+|.*(?<![a-z])[a-z]{1,2}[ _]?[kl][ab]\d?(?![a-z]).*"),
+)
+_LINE = re.compile(r"(?<![A-Za-z])([A-Z][a-z]?)[ _]?([KL])[ab]\d?(?![a-z])")
+
+
+def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measured:
+    """The spectrum in a table. Raises SpectrumError, with the columns named, where it is not clear which it is."""
+    values, names = table.values, list(says.names)
+    # A scan that was stopped leaves rows without a number in them.
+    given, note = _given(reading, table, names, values)
+    notes = [*table.notes, *note]
+    if "energy" not in given and "angle" not in given:
+        given |= _energy_column(names, values, says, name)
+    if "angle" in given:
+        energy, how = _from_angle(evaluate(given["angle"], values, names), says.spacing, name)
+        told = f"energy={given['angle']}"
+        notes.append(how)
+    else:
+        energy, told = evaluate(given["energy"], values, names), f"energy={_named(given['energy'], names)}"
+    if re.fullmatch(r"\d+", given.get("energy", "")) and says.units[int(given["energy"]) - 1].lower() == "kev":
+        energy = energy * 1000
+        notes.append("energies given in keV, read as eV")
+    if "mu" in given:
+        mu = evaluate(given["mu"], values, names)
+        channel = reading.channel or _channel_of(given["mu"])
+        return Measured(energy, mu, columns=f"{told} mu={given['mu']}", channel=channel, notes=tuple(notes))
+    element = reading.element or says.element
+    offered = _offered(given, names, element, explicit=bool(note))
+    if reading.channel:
+        offered = [each for each in offered if each.channel == reading.channel]
+    elif any(each.channel != "reference" for each in offered):
+        offered = [each for each in offered if each.channel != "reference"]
+    if not offered:
+        wanted = f"no {reading.channel} channel" if reading.channel else "it is not clear which columns are mu"
+        raise SpectrumError("columns", f"{name}: {wanted} in {listing(names)}; {HELP}")
+    chosen, mu, why = _best(energy, offered, values, names)
+    if why:
+        notes.append(why)
+    if chosen.formula.strip("'") not in names and len(names) > 2:
+        notes.append(f"{chosen.channel or 'mu'} taken, mu = {chosen.formula}")
+    written = f"{told} mu={chosen.formula}"
+    return Measured(energy, mu, columns=written, channel=chosen.channel, notes=tuple(notes))
+
+
+class _Offer(NamedTuple):
+    channel: str
+    formula: str
+
+
+def _given(reading: Reading, table: Table, names: list[str], values: np.ndarray) -> tuple[dict[str, str], list[str]]:
+    """Roles and formulas that the user or a preset gives, and what is to be told of it."""
+    if reading.columns:
+        return parse(reading.columns), []
+    preset = reading.beamline or recognised(table.header)
+    if not preset:
+        return {}, []
+    if preset not in PRESETS:
+        raise SpectrumError("columns", f"no beamline {preset!r}; there are {', '.join(PRESETS)}")
+    for number, written in enumerate(PRESETS[preset].columns):
+        given = parse(written)
+        try:
+            for formula in given.values():
+                evaluate(formula, values[:1], names)
+        except SpectrumError:
+            if reading.beamline and number + 1 == len(PRESETS[preset].columns):
+                raise
+            continue
+        return given, [f"columns as of the beamline preset {preset}"]
+    return {}, []
+
+
+def parse(columns: str) -> dict[str, str]:
+    """ "energy=1 mu=ln(i0/i1)" -> formula by role.
+
+    >>> parse("energy=1 i0=2 i1=3")
+    {'energy': '1', 'i0': '2', 'itrans': '3'}
+    """
+    parts = re.split(r"(?:^|[\s,;]+)([A-Za-z]\w*)\s*=\s*", columns.strip())
+    given = {_ALIASES.get(role.lower(), role.lower()): text for role, text in zip(parts[1::2], parts[2::2], strict=True)}
+    if parts[0].strip() or not given or set(given) - set(ROLES) or not all(given.values()):
+        known = ", ".join(role for role in ROLES if role not in ("k", "chi"))
+        raise SpectrumError("columns", f'{columns!r} is not as "energy=1 mu=ln(i0/i1)"; roles are {known}')
+    return given
+
+
+def role_of(name: str) -> str:
+    """What a column of this name holds; "" where that is not known.
+
+    >>> [role_of(name) for name in ("eBraggEnergy", "I0_EH1", "It", "Fe_Ka_mca1", "ICR.1", "seconds")]
+    ['energy', 'i0', 'itrans', 'ifluor', '', '']
+    """
+    plain = re.sub(r"^\d+_|_c\d+$|[$(){}]", "", re.sub(r"\s*[\[(](k?ev|counts|cps|mm|deg\w*)[\])]", "", name.lower()))
+    return next((role for role, pattern in _NAMES if re.fullmatch(pattern, plain.strip(" *'\""))), "")
+
+
+def _energy_column(names: list[str], values: np.ndarray, says: Stated, name: str) -> dict[str, str]:
+    roles = [role_of(each) for each in names]
+    if "energy" in roles:
+        # What was reached, before what was asked for; the plain word before others.
+        def rank(column: int) -> tuple[bool, bool, int]:
+            small = names[column].lower()
+            return "request" in small or ":sp" in small, not re.fullmatch(r"(mono[ _])?energy.*|.*achieved.*", small), column
+
+        columns = [column for column, role in enumerate(roles) if role == "energy"]
+        varied = [column for column in columns if np.ptp(np.nan_to_num(values[:, column])) > 0] or columns
+        return {"energy": str(min(varied, key=rank) + 1)}
+    if "angle" in roles and (says.spacing or "k" not in roles):
+        return {"angle": str(max(column for column, role in enumerate(roles) if role == "angle") + 1)}
+    if "k" in roles:
+        raise SpectrumError("chi(k)", f"{name} holds {listing(names)}: the oscillations over k, not mu over energy")
+    if any(names) and len(names) > 2:
+        raise SpectrumError("columns", f"{name}: no energy in {listing(names)}; {HELP}")
+    if names[0] and not re.fullmatch(r"[xX1]|col\w*1?", names[0]) and says.units[0].lower() not in ("", "ev", "kev"):
+        raise SpectrumError("columns", f"{name}: {names[0]} in {says.units[0]} is no energy; {HELP}")
+    return {"energy": "1"}
+
+
+def _from_angle(angle: np.ndarray, spacing: float | None, name: str) -> tuple[np.ndarray, str]:
+    if spacing is None:
+        raise SpectrumError("columns", f"{name} gives angles, and not the lattice spacing of the monochromator")
+    with np.errstate(all="ignore"):
+        energy = HC / (2 * spacing * np.sin(np.radians(angle)))
+    return energy, f"energies computed from angles and the lattice spacing, {spacing:g} Å"
+
+
+def _offered(given: dict[str, str], names: list[str], element: str | None, explicit: bool) -> list[_Offer]:
+    """The ways to mu that the columns offer, the surest first."""
+    roles = [role_of(each) for each in names]
+    own = {role: formula for role, formula in given.items() if role not in ("energy", "angle")}
+    found: dict[str, list[int]] = defaultdict(list)
+    for column, role in enumerate(roles):
+        found[role].append(column)
+    if not own and not found["mu"] and len(names) == 2:
+        return [_Offer("", "2")]
+
+    def one(role: str) -> str:
+        if role in own or explicit and not (role == "ifluor" and "itrans" not in own):
+            return own.get(role, "")
+        columns = found[role]
+        return _quoted(names[columns[0]]) if columns else ""
+
+    i0, trans, refer = one("i0"), one("itrans"), one("irefer")
+    offers = [_Offer(_channel_of(names[c]), _quoted(names[c])) for c in found["mu"]] if not own else []
+    if i0 and trans:
+        offers.append(_Offer("transmission", f"ln({i0}/{trans})"))
+    fluorescence = own.get("ifluor") or ("" if own and explicit and trans else _summed(found["ifluor"], names, element))
+    mu_fluor = fluorescence and re.match(r"'?mu", fluorescence, re.IGNORECASE)
+    if fluorescence and (i0 or mu_fluor):
+        offers.append(_Offer("fluorescence", f"{fluorescence}/{i0}" if not mu_fluor else fluorescence))
+    if refer:
+        if re.match(r"'?x?mu", refer, re.IGNORECASE):
+            offers.append(_Offer("reference", refer))
+        elif trans:
+            offers.append(_Offer("reference", f"ln({trans}/{refer})"))
+    return offers
+
+
+def _summed(columns: list[int], names: list[str], element: str | None) -> str:
+    """Formula of the fluorescence in these columns: the elements of a detector summed, dead time corrected if it is."""
+    lines = {column: found[1] for column in columns if (found := _LINE.search(names[column]))}
+    wanted = {c for c, symbol in lines.items() if symbol == element}
+    if wanted:
+        columns = [column for column in columns if column in wanted]
+    elif len({symbol for symbol in lines.values() if symbol in SYMBOLS}) > 1:
+        return ""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for column in columns:
+        groups[re.sub(r"\d+", "#", names[column].lower())].append(column)
+    if not groups:
+        return ""
+
+    def rank(stem: str) -> tuple[bool, bool, int]:
+        corrected = re.search(r"corr|dtc|_c$|_c\b|_dt\b", stem) is not None
+        return corrected, re.search(r"sum|tot|avg|mean", stem) is not None, len(groups[stem])
+
+    chosen = groups[max(groups, key=rank)]
+    text = "+".join(_quoted(names[column]) for column in chosen)
+    return f"({text})" if len(chosen) > 1 else text
+
+
+def _best(
+    energy: np.ndarray, offers: list[_Offer], values: np.ndarray, names: list[str]
+) -> tuple[_Offer, np.ndarray, str]:
+    found = [evaluate(offer.formula, values, names) for offer in offers]
+    if len(offers) == 1:
+        return offers[0], found[0], ""
+    quality = [edge_over_noise(energy, mu) for mu in found]
+    best = next(i for i, each in enumerate(quality) if each * MUCH_BETTER >= max(quality))
+    told = ", ".join(f"{offer.channel or offer.formula} {each:.0f}" for offer, each in zip(offers, quality, strict=True))
+    return offers[best], found[best], f"edge step over noise: {told}"
+
+
+def edge_over_noise(energy: np.ndarray, mu: np.ndarray) -> float:
+    """Height of the largest rise of (N,) mu over the scatter of its points; 0 where there is none, or too few points.
+
+    The scatter is what a point is off the line through its neighbours, in the median, times 1.48/1.22 (for a normal
+    distribution). The height is from the median of the tenth below the steepest rise to that of the tenth above.
+    """
+    known = np.isfinite(energy) & np.isfinite(mu)
+    order = np.argsort(energy[known], kind="stable")
+    x, y = energy[known][order], mu[known][order]
+    if len(x) < 20 or known.mean() < 0.9:
+        return 0.0
+    with np.errstate(all="ignore"):
+        between = y[:-2] + (y[2:] - y[:-2]) * np.where(x[2:] > x[:-2], (x[1:-1] - x[:-2]) / (x[2:] - x[:-2]), 0.5)
+    noise = 1.21 * float(np.median(np.abs(y[1:-1] - between))) + 1e-9 * float(np.ptp(y))
+    grid = np.linspace(x[0], x[-1], 201)
+    smooth = np.convolve(np.interp(grid, x, y), np.ones(5) / 5, mode="valid")
+    at = int(np.argmax(np.diff(smooth[2:-2]))) + 4
+    below, above = smooth[max(at - 20, 0) : max(at - 4, 1)], smooth[at + 5 : at + 30]
+    if not len(above) or not noise > 0:
+        return 0.0
+    return max(0.0, float(np.median(above) - np.median(below))) / noise
+
+
+def _channel_of(formula: str) -> Channel | str:
+    small = formula.lower()
+    if re.search(r"mu_?t|trans|mu_?01", small):
+        return "transmission"
+    if re.search(r"mu_?f|fluo", small):
+        return "fluorescence"
+    if "ref" in small:
+        return "reference"
+    return "transmission" if re.search(r"\bln\(|\blog\(", small) else ""
+
+
+def _quoted(name: str) -> str:
+    """A name as a formula can hold it."""
+    return name if re.fullmatch(r"[A-Za-z_][\w.:]*", name) else f"'{name}'"
+
+
+def _named(formula: str, names: list[str]) -> str:
+    if formula.isdigit() and 0 < int(formula) <= len(names) and names[int(formula) - 1]:
+        return _quoted(names[int(formula) - 1])
+    return formula

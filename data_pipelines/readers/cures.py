@@ -1,0 +1,90 @@
+"""What is wrong with the energies of a file and can be put right, with a sentence for each thing that was done."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_pipelines.errors import SpectrumError
+from data_pipelines.readers.measured import Measured
+
+# No K edge lies below the 54.7 eV of lithium.
+KEV_BELOW = 50.0
+# A narrow peak of a glitch, in edge steps, and of how many points it is at most.
+GLITCH, GLITCH_POINTS = 0.3, 3
+
+
+def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = False) -> Measured:
+    """Ascending energies in eV, each once. shift: eV, added to them. Raises SpectrumError for what cannot be known."""
+    energy, mu, notes = np.asarray(found.energy, float), np.asarray(found.mu, float), list(found.notes)
+    usable = np.isfinite(energy) & np.isfinite(mu) & ((energy != 0) | (np.nanmin(energy, initial=0) < 0))
+    if not usable.any():
+        raise SpectrumError("not finite", f"{name}: no row holds an energy and a mu")
+    if not usable.all():
+        notes.append(f"left out {(~usable).sum()} of {len(usable)} rows that hold no energy or no mu")
+        energy, mu = energy[usable], mu[usable]
+    low, high = energy.min(), energy.max()
+    if 0.04 < low and high < KEV_BELOW and high < 2.5 * low:
+        energy = energy * 1000
+        notes.append("energies given in keV, read as eV")
+    elif np.array_equal(energy, np.arange(len(energy)) + energy[0]) and energy[0] in (0, 1) and len(energy) > 20:
+        raise SpectrumError("not energies", f"{name}: the first column counts 0, 1, 2, ...: pixels or points, no eV")
+    energy, mu, order = _in_order(energy, mu, name)
+    notes += order
+    if shift:
+        energy = energy + shift
+        notes.append(f"energies moved by {shift:+g} eV, as asked for")
+    if deglitch:
+        energy, mu, left_out = _deglitched(energy, mu)
+        notes += left_out
+    return found._replace(energy=energy, mu=mu, shift=found.shift + shift, notes=tuple(notes))
+
+
+def _in_order(energy: np.ndarray, mu: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    notes = []
+    steps = np.diff(energy)
+    if len(steps) and (steps < 0).sum() > (steps > 0).sum():
+        energy, mu, steps = energy[::-1], mu[::-1], -steps[::-1]
+        notes.append("energies descend in the file: turned round")
+    back = steps < 0
+    if back.any():
+        far = steps < -0.5 * np.ptp(energy)
+        if far.sum() == back.sum():
+            at = int(np.argmax(far)) + 1
+            raise SpectrumError(
+                "several scans", f"{name}: energies begin again after point {at}; give each scan a file of its own"
+            )
+        count, worst = int(back.sum()), float(-steps.min())
+        notes.append(f"{count} step{'s' * (count > 1)} back in energy, by {worst:.2g} eV at most: sorted")
+        order = np.argsort(energy, kind="stable")
+        energy, mu = energy[order], mu[order]
+    unique, inverse = np.unique(energy, return_inverse=True)
+    if len(unique) < len(energy):
+        repeated = len(energy) - len(unique)
+        notes.append(f"{repeated} energ{'y' if repeated == 1 else 'ies'} given more than once: mu averaged")
+        mu = np.bincount(inverse, mu) / np.bincount(inverse)
+        energy = unique
+    return energy, mu, notes
+
+
+def _deglitched(energy: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    bad = glitches(energy, mu)
+    if not bad.any():
+        return energy, mu, ["deglitched, as asked for: no point stood alone"]
+    where = ", ".join(f"{each:.1f}" for each in energy[bad][:10])
+    return energy[~bad], mu[~bad], [f"deglitched, as asked for: left out {bad.sum()} points, at {where} eV"]
+
+
+def glitches(energy: np.ndarray, mu: np.ndarray) -> np.ndarray:
+    """(N,) bool: points, up to three in a row, that stand off the line through what is around them by more than 0.3 of
+    the height of all (the median of the upper half over that of the lower), and much more than others there do."""
+    bad = np.zeros(len(mu), bool)
+    height = np.subtract(*np.percentile(mu, [75, 10]))
+    for width in range(1, GLITCH_POINTS + 1):
+        for first in range(1, len(mu) - width):
+            inside, left, right = slice(first, first + width), first - 1, first + width
+            line = np.interp(energy[inside], energy[[left, right]], mu[[left, right]])
+            off = mu[inside] - line
+            sides = np.abs(mu[right] - mu[left])
+            if (np.abs(off) > GLITCH * height + 2 * sides).all() and (np.sign(off) == np.sign(off[0])).all():
+                bad[inside] = True
+    return bad

@@ -1,0 +1,193 @@
+"""Is it the spectrum of an edge at all? Checks of the measured points, and of the shape that they give on the grid.
+
+Limits are set so that no spectrum of the FEFF libraries and none of 140 measured references comes near them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from data_pipelines.errors import SpectrumError
+from data_pipelines.schema import SYMBOLS, EnergyGrid
+
+# Largest distance of two energies, in eV: near the edge, NEAR eV from the beginning of the grid, and behind that. FEFF
+# has 0.9 at most, measured references 1 and 2.
+NEAR, NEAR_GAP, GAP = 20.0, 3.0, 8.0
+# Lifetimes broaden K edges of 3d metals and heavier by 1 eV and more. No peak of theirs stands off the line through its
+# surroundings by more than 0.1 edge steps within three points (measured and FEFF), and none is higher than 3.7. Peaks
+# of light elements are sharp: Li K of FEFF reaches 13.
+HEAVY = SYMBOLS.index("Ti")
+GLITCH, HIGHEST = 0.5, 5.0
+LIGHT_GLITCH, LIGHT_HIGHEST = 8.0, 20.0
+GLITCH_POINTS = 3
+# What is left of a spectrum, in edge steps (root mean square), when the best arctangent, tanh, sine or cubic and a line
+# are taken off: 0.011 of FeN measured, 0.012 and more of FEFF. Noise up to that of a poor measurement is not counted.
+FINE_STRUCTURE, NOISE = 0.008, 0.02
+# The coarse search misses the best curve by 0.01 at most.
+COARSE = 0.012
+# A narrower range shows too little of a spectrum to tell it from a line, eV.
+NARROWEST = 25.0
+# A background that falls as a power of the energy bends: not known to this, in edge steps, it hides the edge.
+BENT, BENT_OVER = 0.1, 50.0
+
+
+def check_points(energy: np.ndarray, grid_energy: np.ndarray) -> None:
+    """Raise SpectrumError where (N,) ascending energies are too far from each other to give a curve on the grid."""
+    # Beyond either end by the one point that closes the last interval.
+    first, last = np.searchsorted(energy, [grid_energy[0], grid_energy[-1]])
+    inside = energy[max(first - 1, 0) : last + 1]
+    steps = np.diff(inside)
+    # Below the grid nothing happens.
+    steps = np.where(inside[:-1] < grid_energy[0], inside[1:] - grid_energy[0], steps)
+    near = inside[:-1] < grid_energy[0] + NEAR
+    for limit, gaps in ((NEAR_GAP, np.where(near, steps, 0)), (GAP, steps)):
+        if len(gaps) and gaps.max() > limit:
+            at = int(np.argmax(gaps))
+            points = int(((energy >= grid_energy[0]) & (energy <= grid_energy[-1])).sum())
+            raise SpectrumError(
+                "too few points",
+                f"{points} on the grid, {inside[at]:.1f} and {inside[at + 1]:.1f} eV follow each other; "
+                f"there must be one every {limit:g} eV",
+            )
+
+
+def standing_alone(energy: np.ndarray, mu: np.ndarray, limit: float) -> np.ndarray:
+    """(N,) bool: points, up to three in a row, that are off the line through their neighbours by more than `limit`, and
+    by that much more than twice what the neighbours differ."""
+    alone = np.zeros(len(mu), bool)
+    for width in range(1, GLITCH_POINTS + 1):
+        left, right = mu[: -width - 1], mu[width + 1 :]
+        start, end = energy[: -width - 1], energy[width + 1 :]
+        off = np.stack(
+            [
+                mu[k : len(mu) - width - 1 + k] - left - (right - left) * (energy[k : len(mu) - width - 1 + k] - start) / (end - start)
+                for k in range(1, width + 1)
+            ]
+        )
+        bad = (np.abs(off) > limit + 2 * np.abs(right - left)).all(axis=0) & (np.abs(np.sign(off).sum(axis=0)) == width)
+        for k in range(1, width + 1):
+            alone[k : len(mu) - width - 1 + k] |= bad
+    return alone
+
+
+def check_glitches(energy: np.ndarray, mu: np.ndarray, element: str, grid_energy: np.ndarray) -> None:
+    """Raise SpectrumError where (N,) mu, of unit edge step, has a point that no edge of this element can have."""
+    heavy = SYMBOLS.index(element) >= HEAVY
+    alone = standing_alone(energy, mu, GLITCH if heavy else LIGHT_GLITCH)
+    alone &= (energy >= grid_energy[0]) & (energy <= grid_energy[-1])
+    if alone.any():
+        at = int(np.argmax(np.where(alone, np.abs(mu), 0)))
+        raise SpectrumError(
+            "glitch",
+            f"{int(alone.sum())} point{'s' if alone.sum() > 1 else ''} far off the others, to {mu[at]:.1f} edge steps at "
+            f"{energy[at]:.1f} eV; leave them out, --deglitch does so",
+        )
+
+
+def check_background(energy: np.ndarray, mu: np.ndarray, below: np.ndarray, edge: float, step: float) -> None:
+    """Raise SpectrumError where the points `below` the edge fall as a power of the energy, as the background of energy
+    loss does, from so high that the line that is taken off is none. mu: (N,) as measured; step: of the edge."""
+    x, y = energy[below], mu[below]
+    if len(x) < 5 or not (y > 0).all() or not x[0] > 0:
+        return
+    power = -np.polyfit(np.log(x), np.log(y), 1)[0]
+    bent = y.mean() / step * power * (power + 1) / 2 * (BENT_OVER / edge) ** 2
+    if 1 < power < 8 and bent > BENT:
+        raise SpectrumError(
+            "background",
+            f"below the edge mu falls as E^-{power:.1f} from {y.mean() / step:.1f} edge steps: subtract this background "
+            "first",
+        )
+
+
+def check_shape(mu: np.ndarray, grid: EnergyGrid, element: str) -> SpectrumError | None:
+    """Why (L,) mu on the grid, of unit edge step where every spectrum has it, is that of no edge; None where it is one."""
+    return shapes(mu[None], grid, [element])[0]
+
+
+def shapes(mu: np.ndarray, grid: EnergyGrid, elements: list[str] | None = None) -> list[SpectrumError | None]:
+    """The same of (N, L) rows. Without elements only what holds for all of them is asked."""
+    found: list[SpectrumError | None] = [None] * len(mu)
+    highest = np.nanmax(mu, axis=1, initial=-np.inf) if len(mu) else np.zeros(0)
+    for row in np.flatnonzero(highest > HIGHEST):
+        heavy = elements is not None and SYMBOLS.index(elements[row]) >= HEAVY
+        if heavy or highest[row] > LIGHT_HIGHEST:
+            found[row] = SpectrumError("implausible peak", f"mu rises to {highest[row]:.1f} edge steps")
+    energy = grid.relative()[: grid.common]
+    if energy[-1] - energy[0] < NARROWEST:
+        return found
+    mu = np.asarray(mu[:, : grid.common], float)
+    noise = 1.4826 * np.median(np.abs(np.diff(mu, 2, axis=1)), axis=1) / np.sqrt(6)
+    limit = np.sqrt(FINE_STRUCTURE**2 + np.minimum(noise, NOISE) ** 2)
+    for start in range(0, len(mu), 256):
+        rows = slice(start, start + 256)
+        coarse = np.min([left for left, _ in _left(mu[rows], grid).values()], axis=0)
+        for row in np.flatnonzero(coarse < limit[rows] + COARSE) + start:
+            left, kind = _refined(mu[row], grid)
+            if left < limit[row] and found[row] is None:
+                found[row] = SpectrumError(
+                    "no fine structure", f"mu is {kind} and a line, to {100 * left:.1f} % of the step: no spectrum"
+                )
+    return found
+
+
+_WIDTHS = np.geomspace(0.1, 10, 10)
+_KINDS = {
+    "an arctangent": lambda x, at, width: [np.arctan((x - at) / width)],
+    "a tanh": lambda x, at, width: [np.tanh((x - at) / width)],
+    "a sine": lambda x, at, width: [np.sin(2 * np.pi * x / at), np.cos(2 * np.pi * x / at)],
+    "a cubic": lambda x, at, width: [x**2, x**3],
+}
+
+
+@lru_cache(maxsize=4)
+def _searched(grid: EnergyGrid) -> dict[str, tuple[list[tuple[float, float]], np.ndarray]]:
+    """Of each kind the places and widths of the coarse search, and (K, L, C) the curves there, as of `_basis`."""
+    x = grid.relative()[: grid.common]
+    span = x[-1] - x[0]
+    edges = [(at, width) for at in np.arange(x[0] - 2, x[0] + 0.75 * span, 0.35) for width in _WIDTHS]
+    places = {kind: edges for kind in ("an arctangent", "a tanh")}
+    places |= {"a sine": [(span / turns, 0.0) for turns in np.arange(0.1, 8, 0.1)], "a cubic": [(0.0, 0.0)]}
+    return {kind: (own, np.stack([_basis(x, kind, *place) for place in own])) for kind, own in places.items()}
+
+
+def _basis(x: np.ndarray, kind: str, at: float, width: float) -> np.ndarray:
+    """(L, C) orthonormal columns of a curve, a constant and a line."""
+    columns = np.stack([np.ones_like(x), x, *_KINDS[kind](x, at, width)], axis=1)
+    return np.linalg.qr(columns / np.abs(columns).max(axis=0))[0]
+
+
+def _left(mu: np.ndarray, grid: EnergyGrid) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each kind the (N,) root mean square that its best curve leaves of (N, L), and the number of that curve."""
+    whole, found = (mu**2).sum(axis=1), {}
+    for kind, (_, curves) in _searched(grid).items():
+        count, length, columns = curves.shape
+        parts = mu @ curves.transpose(1, 0, 2).reshape(length, count * columns)
+        explained = (parts.reshape(len(mu), count, columns) ** 2).sum(axis=2)
+        best = explained.argmax(axis=1)
+        left = np.maximum(whole - np.take_along_axis(explained, best[:, None], axis=1)[:, 0], 0)
+        found[kind] = np.sqrt(left / length), best
+    return found
+
+
+def _refined(mu: np.ndarray, grid: EnergyGrid) -> tuple[float, str]:
+    """Root mean square that the best curve leaves of (L,), around what the coarse search finds, and its kind."""
+    x = grid.relative()[: grid.common]
+    whole, found = float((mu**2).sum()), []
+    for kind, (left, best) in _left(mu[None], grid).items():
+        at, width = _searched(grid)[kind][0][int(best[0])]
+        rest = float(left[0])
+        shift, factor = (0.06 * at, 1.0) if kind == "a sine" else (0.8, 1.8)
+        for _ in range(0 if kind == "a cubic" else 3):
+            sizes = np.geomspace(width / factor, width * factor, 9) if factor > 1 else [width]
+            tried = []
+            for place in np.linspace(at - shift, at + shift, 9):
+                for size in sizes:
+                    explained = ((mu @ _basis(x, kind, place, size)) ** 2).sum()
+                    tried.append((np.sqrt(max(0.0, whole - explained) / len(x)), place, size))
+            rest, at, width = min(tried)
+            shift, factor = shift / 4, factor**0.25
+        found.append((rest, kind))
+    return min(found)
