@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from data_pipelines.errors import SpectrumError
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -31,11 +33,10 @@ PRESETS: dict[str, Preset] = {
     "sls-phoenix": Preset(("energy=Energy_c1 i0=I0_KEITHLEY1_c4 itrans=I1_KEITHLEY2_c6",)),
     "desy-p65": Preset(("energy=1 i0=11 itrans=12 irefer=13 ifluor=14",)),
     "aps-dnd": Preset(("energy=1 mu=18",)),
-    "cls-hxma": Preset(
-        ("energy=BL1606-ID-1:Energy i0=BL1606-ID1:mcs03:fbk itrans=BL1606-ID1:mcs04:fbk irefer=BL1606-ID1:mcs05:fbk",),
-        "bl1606-id1:mcs03",
+    "cls-hxma": Preset(("energy=2 i0=5 itrans=6 irefer=7",), "bl1606-id1:mcs03"),
+    "ssrl": Preset(
+        ("energy='Achieved Energy' i0=I0 itrans=I1 irefer=I2", "energy='Requested Energy' i0=I0 ifluor=SCA1*")
     ),
-    "ssrl": Preset(("energy='Achieved Energy' i0=I0 itrans=I1 irefer=I2", "energy='Requested Energy' i0=I0 ifluor=SCA1*")),
     "aps-sector13": Preset(("energy=Energy i0=I0 itrans=I1", "energy=1 i0=3 itrans=4")),
     "aps-sector20": Preset(("energy='Mono Energy *' i0=I0 itrans=I1", "energy='Mono Energy (alt) *' i0=I0 itrans=It")),
     "aps-sector12": Preset(("energy=1 i0=4 itrans=5 irefer=6",), "1_energy"),
@@ -44,6 +45,12 @@ PRESETS: dict[str, Preset] = {
     "athena-nor": Preset(("energy=energy mu=norm", "energy=1 mu=2")),
     "demeter-xmu": Preset(("energy=energy mu=xmu", "energy=1 mu=2")),
 }
+
+
+def preset_of(name: str) -> Preset:
+    if name not in PRESETS:
+        raise SpectrumError("columns", f"no beamline {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def recognised(header: Sequence[str]) -> str:

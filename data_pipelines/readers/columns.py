@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines.errors import SpectrumError
-from data_pipelines.readers.beamlines import PRESETS, recognised
+from data_pipelines.readers.beamlines import preset_of, recognised
 from data_pipelines.readers.formula import evaluate, listing
 from data_pipelines.readers.header import Stated
 from data_pipelines.readers.measured import Channel, Measured, Reading
@@ -24,22 +24,41 @@ from data_pipelines.schema import SYMBOLS
 HC = 12398.419843
 # Of two channels the second is taken where its edge step over noise is so much larger: the first is the better known.
 MUCH_BETTER = 3.0
+# A transmitted beam weaker than e^-4 is leakage and harmonics (absorption lengths of the edge step).
+THICKEST = 4.0
 HELP = 'say which with --columns "energy=1 mu=ln(2/3)", a column by its number or name'
 ROLES = ("energy", "angle", "k", "chi", "mu", "i0", "itrans", "irefer", "ifluor")
-_ALIASES = {"i1": "itrans", "it": "itrans", "i2": "irefer", "ir": "irefer", "iref": "irefer", "if": "ifluor", "e": "energy"}
+_ALIASES = {
+    "i1": "itrans",
+    "it": "itrans",
+    "i2": "irefer",
+    "ir": "irefer",
+    "iref": "irefer",
+    "if": "ifluor",
+    "e": "energy",
+}
 _NAMES: tuple[tuple[str, str], ...] = (
     ("", r".*(time|clock|dead.?time|dtfactor|offs?|gain|delay|current|icr|ocr|input|output|slow|fast)\b.*|.*off"),
     ("chi", r"chi(\(k\)|\d|_k)?|k\d?\s?\*?\s?chi(\(k\))?|xafs|chik\w*"),
     ("k", r"k|wave_?number|k\s*[\[(]?\W?(1/)?a.*"),
     ("angle", r"(mono(chromator)?[ _]?)?(angle|theta|bragg)\b.*|angle ?\(o\)"),
-    ("energy", r"e|e_?k?e?v|k?ev|omega|(.*[^a-z]|mono|zap|e?bragg|achieved|requested|photon|absolute)?en(ergy|ergie|er)?([ _.:*-].*)?"),
+    (
+        "energy",
+        r"e|e_?k?e?v|k?ev|omega|(.*[^a-z]|mono|zap|e?bragg|achieved|requested|photon|absolute)?en(ergy|ergie|er)?([ _.:*-].*)?",
+    ),
     ("irefer", r"mu_?ref(er)?.*|xmu_?ref.*|mu_?12"),
-    ("mu", r"<?(x?mu|xanes|absorption|absorbance|abs|mut|mu_?t(rans)?|xmu\(?trans\)?|mu_?01|mu_?f(luor?)?|mu_?sample)>?(\s*[(\[].*)?"),
+    (
+        "mu",
+        r"<?(x?mu|xanes|absorption|absorbance|abs|mut|mu_?t(rans)?|xmu\(?trans\)?|mu_?01|mu_?f(luor?)?|mu_?sample)>?(\s*[(\[].*)?",
+    ),
     ("mu", r"norm(al(i[sz]ed)?)?(_?mu|_absorption)?|xanes_norm|norm_xmu|nor"),
     ("irefer", r"i_?ref(er(ence)?)?\d?|i_?r|ir_eh\d|i_?2(_.*)?|iref[-_]?\d*|irefer"),
     ("i0", r"i_?[0o]([-_ (\[].*)?|i[-_ ]?zero|incident|i0_?\w*|.*[:._-]i0"),
     ("itrans", r"i_?(1|t|tr|trans(mission|mitted)?)([-_ (\[].*)?|transmission|itrans\w*|i1_?\w*|.*[:._-]it"),
-    ("ifluor", r"i_?(f|ff|fl|fluo(r(escence)?)?)([-_ \d(\[].*)?|ifch\d+|iff\d*|.*fluo.*|[tp]?fy(_c\w*)?|fla(tot|\d+)|lytle|pips|vortex.*"),
+    (
+        "ifluor",
+        r"i_?(f|ff|fl|fluo(r(escence)?)?)([-_ \d(\[].*)?|ifch\d+|iff\d*|.*fluo.*|[tp]?fy(_c\w*)?|fla(tot|\d+)|lytle|pips|vortex.*",
+    ),
     ("ifluor", r"(dtc|roi|sca|mca|sdd|med|ge)[\d._]+|.*(?<![a-z])[a-z]{1,2}[ _]?[kl][ab]\d?(?![a-z]).*"),
 )
 _LINE = re.compile(r"(?<![A-Za-z])([A-Z][a-z]?)[ _]?([KL])[ab]\d?(?![a-z])")
@@ -67,7 +86,7 @@ def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measure
         channel = reading.channel or _channel_of(given["mu"])
         return Measured(energy, mu, columns=f"{told} mu={given['mu']}", channel=channel, notes=tuple(notes))
     element = reading.element or says.element
-    offered = _offered(given, names, element, explicit=bool(note))
+    offered = _offered(given, names, element)
     if reading.channel:
         offered = [each for each in offered if each.channel == reading.channel]
     elif any(each.channel != "reference" for each in offered):
@@ -76,10 +95,17 @@ def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measure
         wanted = f"no {reading.channel} channel" if reading.channel else "it is not clear which columns are mu"
         raise SpectrumError("columns", f"{name}: {wanted} in {listing(names)}; {HELP}")
     chosen, mu, why = _best(energy, offered, values, names)
+    lines = sorted({found[1] for each in names if (found := _LINE.search(each)) and found[1] in SYMBOLS})
+    several = f"fluorescence of {', '.join(lines)}" if not element and len(lines) > 1 else ""
+    height, noise = edge_and_noise(energy, mu) if several else (1.0, 0.0)
+    if several and height < 10 * noise:
+        raise SpectrumError("columns", f"{name} holds {several}, and no edge in {chosen.channel}: --element says whose")
     if why:
         notes.append(why)
-    if chosen.formula.strip("'") not in names and len(names) > 2:
-        notes.append(f"{chosen.channel or 'mu'} taken, mu = {chosen.formula}")
+    if len(names) > 2:
+        notes.append(f"{chosen.channel or 'mu'} taken, {chosen.formula}")
+    if several:
+        notes.append(f"{several} not looked at: --element says whose")
     written = f"{told} mu={chosen.formula}"
     return Measured(energy, mu, columns=written, channel=chosen.channel, notes=tuple(notes))
 
@@ -96,15 +122,14 @@ def _given(reading: Reading, table: Table, names: list[str], values: np.ndarray)
     preset = reading.beamline or recognised(table.header)
     if not preset:
         return {}, []
-    if preset not in PRESETS:
-        raise SpectrumError("columns", f"no beamline {preset!r}; there are {', '.join(PRESETS)}")
-    for number, written in enumerate(PRESETS[preset].columns):
+    ways = preset_of(preset).columns
+    for number, written in enumerate(ways):
         given = parse(written)
         try:
             for formula in given.values():
                 evaluate(formula, values[:1], names)
         except SpectrumError:
-            if reading.beamline and number + 1 == len(PRESETS[preset].columns):
+            if reading.beamline and number + 1 == len(ways):
                 raise
             continue
         return given, [f"columns as of the beamline preset {preset}"]
@@ -118,7 +143,9 @@ def parse(columns: str) -> dict[str, str]:
     {'energy': '1', 'i0': '2', 'itrans': '3'}
     """
     parts = re.split(r"(?:^|[\s,;]+)([A-Za-z]\w*)\s*=\s*", columns.strip())
-    given = {_ALIASES.get(role.lower(), role.lower()): text for role, text in zip(parts[1::2], parts[2::2], strict=True)}
+    given = {
+        _ALIASES.get(role.lower(), role.lower()): text for role, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
     if parts[0].strip() or not given or set(given) - set(ROLES) or not all(given.values()):
         known = ", ".join(role for role in ROLES if role not in ("k", "chi"))
         raise SpectrumError("columns", f'{columns!r} is not as "energy=1 mu=ln(i0/i1)"; roles are {known}')
@@ -141,7 +168,11 @@ def _energy_column(names: list[str], values: np.ndarray, says: Stated, name: str
         # What was reached, before what was asked for; the plain word before others.
         def rank(column: int) -> tuple[bool, bool, int]:
             small = names[column].lower()
-            return "request" in small or ":sp" in small, not re.fullmatch(r"(mono[ _])?energy.*|.*achieved.*", small), column
+            return (
+                "request" in small or ":sp" in small,
+                not re.fullmatch(r"(mono[ _])?energy.*|.*achieved.*", small),
+                column,
+            )
 
         columns = [column for column, role in enumerate(roles) if role == "energy"]
         varied = [column for column in columns if np.ptp(np.nan_to_num(values[:, column])) > 0] or columns
@@ -165,7 +196,7 @@ def _from_angle(angle: np.ndarray, spacing: float | None, name: str) -> tuple[np
     return energy, f"energies computed from angles and the lattice spacing, {spacing:g} Å"
 
 
-def _offered(given: dict[str, str], names: list[str], element: str | None, explicit: bool) -> list[_Offer]:
+def _offered(given: dict[str, str], names: list[str], element: str | None) -> list[_Offer]:
     """The ways to mu that the columns offer, the surest first."""
     roles = [role_of(each) for each in names]
     own = {role: formula for role, formula in given.items() if role not in ("energy", "angle")}
@@ -176,16 +207,14 @@ def _offered(given: dict[str, str], names: list[str], element: str | None, expli
         return [_Offer("", "2")]
 
     def one(role: str) -> str:
-        if role in own or explicit and not (role == "ifluor" and "itrans" not in own):
-            return own.get(role, "")
-        columns = found[role]
-        return _quoted(names[columns[0]]) if columns else ""
+        # Who names some says it all.
+        return own.get(role, "") if own or not found[role] else _quoted(names[found[role][0]])
 
     i0, trans, refer = one("i0"), one("itrans"), one("irefer")
     offers = [_Offer(_channel_of(names[c]), _quoted(names[c])) for c in found["mu"]] if not own else []
     if i0 and trans:
         offers.append(_Offer("transmission", f"ln({i0}/{trans})"))
-    fluorescence = own.get("ifluor") or ("" if own and explicit and trans else _summed(found["ifluor"], names, element))
+    fluorescence = own.get("ifluor", "") if own else _summed(found["ifluor"], names, element)
     mu_fluor = fluorescence and re.match(r"'?mu", fluorescence, re.IGNORECASE)
     if fluorescence and (i0 or mu_fluor):
         offers.append(_Offer("fluorescence", f"{fluorescence}/{i0}" if not mu_fluor else fluorescence))
@@ -216,43 +245,60 @@ def _summed(columns: list[int], names: list[str], element: str | None) -> str:
         return corrected, re.search(r"sum|tot|avg|mean", stem) is not None, len(groups[stem])
 
     chosen = groups[max(groups, key=rank)]
-    text = "+".join(_quoted(names[column]) for column in chosen)
-    return f"({text})" if len(chosen) > 1 else text
+    if len(chosen) == 1:
+        return _quoted(names[chosen[0]])
+    first, last = names[min(chosen, key=names.__getitem__)], names[max(chosen, key=names.__getitem__)]
+    begin = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+    alike = [column for column, each in enumerate(names) if each.lower().startswith(begin.lower())]
+    return (
+        f"{begin}*"
+        if alike == chosen and _quoted(begin) == begin
+        else "(" + "+".join(_quoted(names[c]) for c in chosen) + ")"
+    )
 
 
 def _best(
     energy: np.ndarray, offers: list[_Offer], values: np.ndarray, names: list[str]
 ) -> tuple[_Offer, np.ndarray, str]:
+    """The first of the offers that none is much better than, its mu, and how they compare."""
     found = [evaluate(offer.formula, values, names) for offer in offers]
     if len(offers) == 1:
         return offers[0], found[0], ""
-    quality = [edge_over_noise(energy, mu) for mu in found]
-    best = next(i for i, each in enumerate(quality) if each * MUCH_BETTER >= max(quality))
-    told = ", ".join(f"{offer.channel or offer.formula} {each:.0f}" for offer, each in zip(offers, quality, strict=True))
-    return offers[best], found[best], f"edge step over noise: {told}"
+    quality, told = [], []
+    for offer, mu in zip(offers, found, strict=True):
+        height, noise = edge_and_noise(energy, mu)
+        thick = offer.formula.startswith("ln(") and height > THICKEST
+        known = np.isfinite(mu).mean() > 0.9
+        quality.append(0.0 if thick else height / noise if known else -1.0)
+        told.append(f"{offer.channel or offer.formula} {height / noise:.0f}")
+        told[-1] += f" (too thick: {height:.1f} absorption lengths)" if thick else ""
+    best = next(i for i, each in enumerate(quality) if each >= max(quality) / MUCH_BETTER)
+    return offers[best], found[best], f"edge step over noise: {', '.join(told)}"
 
 
-def edge_over_noise(energy: np.ndarray, mu: np.ndarray) -> float:
-    """Height of the largest rise of (N,) mu over the scatter of its points; 0 where there is none, or too few points.
+def edge_and_noise(energy: np.ndarray, mu: np.ndarray) -> tuple[float, float]:
+    """Height of the largest rise of (N,) mu, 0 where there is none, and the scatter of its points.
 
-    The scatter is what a point is off the line through its neighbours, in the median, times 1.48/1.22 (for a normal
-    distribution). The height is from the median of the tenth below the steepest rise to that of the tenth above.
+    The height is from the median below the steepest rise to that above it. The scatter is what a point is off the line
+    through its neighbours, in the median, times 1.48/1.22 (of a normal distribution), on the worse side of the rise; a
+    detector that stands still for a tenth of the points shows no edge.
     """
     known = np.isfinite(energy) & np.isfinite(mu)
     order = np.argsort(energy[known], kind="stable")
     x, y = energy[known][order], mu[known][order]
-    if len(x) < 20 or known.mean() < 0.9:
-        return 0.0
-    with np.errstate(all="ignore"):
-        between = y[:-2] + (y[2:] - y[:-2]) * np.where(x[2:] > x[:-2], (x[1:-1] - x[:-2]) / (x[2:] - x[:-2]), 0.5)
-    noise = 1.21 * float(np.median(np.abs(y[1:-1] - between))) + 1e-9 * float(np.ptp(y))
+    if len(x) < 20 or known.mean() < 0.9 or not np.ptp(y) > 0 or (np.diff(y) == 0).mean() > 0.1:
+        return 0.0, 1.0
     grid = np.linspace(x[0], x[-1], 201)
     smooth = np.convolve(np.interp(grid, x, y), np.ones(5) / 5, mode="valid")
     at = int(np.argmax(np.diff(smooth[2:-2]))) + 4
     below, above = smooth[max(at - 20, 0) : max(at - 4, 1)], smooth[at + 5 : at + 30]
-    if not len(above) or not noise > 0:
-        return 0.0
-    return max(0.0, float(np.median(above) - np.median(below))) / noise
+    with np.errstate(all="ignore"):
+        between = y[:-2] + (y[2:] - y[:-2]) * np.where(x[2:] > x[:-2], (x[1:-1] - x[:-2]) / (x[2:] - x[:-2]), 0.5)
+    off = np.abs(y[1:-1] - between)
+    upper = x[1:-1] > grid[min(at + 2, 200)]
+    noise = max(float(np.median(off[side])) if side.sum() > 8 else 0.0 for side in (upper, ~upper))
+    height = float(np.median(above) - np.median(below)) if len(above) else 0.0
+    return max(0.0, height), 1.21 * noise + 1e-6 * float(np.ptp(y))
 
 
 def _channel_of(formula: str) -> Channel | str:

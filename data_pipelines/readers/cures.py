@@ -6,11 +6,12 @@ import numpy as np
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.measured import Measured
+from data_pipelines.spectra.shape import standing_alone
 
 # No K edge lies below the 54.7 eV of lithium.
 KEV_BELOW = 50.0
-# A narrow peak of a glitch, in edge steps, and of how many points it is at most.
-GLITCH, GLITCH_POINTS = 0.3, 3
+# How far a point stands alone that is left out on demand, and one that is told of, in heights of the spectrum.
+GLITCH, FAR = 0.3, 1.0
 
 
 def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = False) -> Measured:
@@ -23,7 +24,7 @@ def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = F
         notes.append(f"left out {(~usable).sum()} of {len(usable)} rows that hold no energy or no mu")
         energy, mu = energy[usable], mu[usable]
     low, high = energy.min(), energy.max()
-    if 0.04 < low and high < KEV_BELOW and high < 2.5 * low:
+    if low > 0.04 and high < KEV_BELOW and high < 2.5 * low:
         energy = energy * 1000
         notes.append("energies given in keV, read as eV")
     elif np.array_equal(energy, np.arange(len(energy)) + energy[0]) and energy[0] in (0, 1) and len(energy) > 20:
@@ -33,9 +34,8 @@ def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = F
     if shift:
         energy = energy + shift
         notes.append(f"energies moved by {shift:+g} eV, as asked for")
-    if deglitch:
-        energy, mu, left_out = _deglitched(energy, mu)
-        notes += left_out
+    energy, mu, told = _deglitched(energy, mu, deglitch)
+    notes += told
     return found._replace(energy=energy, mu=mu, shift=found.shift + shift, notes=tuple(notes))
 
 
@@ -66,25 +66,17 @@ def _in_order(energy: np.ndarray, mu: np.ndarray, name: str) -> tuple[np.ndarray
     return energy, mu, notes
 
 
-def _deglitched(energy: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    bad = glitches(energy, mu)
-    if not bad.any():
-        return energy, mu, ["deglitched, as asked for: no point stood alone"]
-    where = ", ".join(f"{each:.1f}" for each in energy[bad][:10])
-    return energy[~bad], mu[~bad], [f"deglitched, as asked for: left out {bad.sum()} points, at {where} eV"]
-
-
-def glitches(energy: np.ndarray, mu: np.ndarray) -> np.ndarray:
-    """(N,) bool: points, up to three in a row, that stand off the line through what is around them by more than 0.3 of
-    the height of all (the median of the upper half over that of the lower), and much more than others there do."""
-    bad = np.zeros(len(mu), bool)
-    height = np.subtract(*np.percentile(mu, [75, 10]))
-    for width in range(1, GLITCH_POINTS + 1):
-        for first in range(1, len(mu) - width):
-            inside, left, right = slice(first, first + width), first - 1, first + width
-            line = np.interp(energy[inside], energy[[left, right]], mu[[left, right]])
-            off = mu[inside] - line
-            sides = np.abs(mu[right] - mu[left])
-            if (np.abs(off) > GLITCH * height + 2 * sides).all() and (np.sign(off) == np.sign(off[0])).all():
-                bad[inside] = True
-    return bad
+def _deglitched(energy: np.ndarray, mu: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Without the points that stand alone, if that is wanted; else with a word of those that do so by far."""
+    height = float(np.subtract(*np.percentile(mu, [75, 10])))
+    if len(mu) < 20 or not height > 0:
+        return energy, mu, []
+    alone = standing_alone(energy, mu, (GLITCH if wanted else FAR) * height)
+    count = int(alone.sum())
+    where = ", ".join(f"{each:.1f}" for each in energy[alone][:6]) + (", ..." if count > 6 else "")
+    told = f"{count} point{'' if count == 1 else 's'} far off the others, at {where} eV"
+    if not wanted:
+        return energy, mu, [f"{told}; --deglitch leaves them out"] if count else []
+    if not count:
+        return energy, mu, ["no point stands alone: nothing to deglitch"]
+    return energy[~alone], mu[~alone], [f"left out {told}, as asked for"]

@@ -12,7 +12,7 @@ from data_pipelines.errors import SpectrumError
 
 _WORDS = re.compile(
     r"\s*(?:(?P<column>\$?\d+(?![\w.]))|(?P<number>\d+\.\d*(?:[eE][-+]?\d+)?|\.\d+)|'(?P<quoted>[^']+)'"
-    r"|(?P<name>[A-Za-z_][\w.:*?]*(?:-\d+)?)|(?P<sign>[-+*/()]))"
+    r"|(?P<name>[A-Za-z_][\w.:]*(?:\*(?!\s*[\w.('$]))?)|(?P<sign>[-+*/()]))"
 )
 # ln as beamlines take it: detectors may count downwards from zero, and then do so all of them.
 _FUNCTIONS = {"ln": lambda x: np.log(np.abs(x)), "exp": np.exp, "abs": np.abs, "sqrt": np.sqrt, "sum": lambda x: x}
@@ -22,8 +22,8 @@ _FUNCTIONS["log"] = _FUNCTIONS["ln"]
 def evaluate(formula: str, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """(N,) of a formula of the columns of (N, C) values. A whole number is a column, counted from 1.
 
-    A name is one in the header, in any case; with * in it, the sum of all that fit. Names with other signs stand in
-    'quotes'. Raises SpectrumError for what is no formula, and for a column that is not there.
+    A name is one in the header, in any case; with * at its end, the sum of all that begin so. Names with other signs
+    stand in 'quotes', and there a * may be anywhere. Raises SpectrumError for what is no formula, and for a column that is not there.
 
     >>> evaluate("2 / 'I 0' - 1.0", np.array([[2.0, 6.0]]), ["I 0", "If"])
     array([2.])
@@ -111,7 +111,7 @@ class _Parser:
     def named(self, word: str) -> np.ndarray:
         small = [name.lower() for name in self.names]
         fits = [i for i, name in enumerate(small) if name == word.lower()]
-        if not fits and re.search(r"[*?]", word):
+        if not fits and "*" in word:
             fits = [i for i, name in enumerate(small) if fnmatch.fnmatchcase(name, word.lower())]
         if not fits:
             raise SpectrumError("columns", f"no column {word}; the table has {listing(self.names)}")

@@ -117,9 +117,13 @@ def _labels(header: Sequence[str], columns: int) -> list[str]:
         text = re.sub(r"^[\s#;%!*/]+(L\s|\(\d+\))?|^\(\d+\)", "", line).strip()
         parted = [re.findall(r'"([^"]*)"', text), *(re.split(how, text) for how in _PARTED)]
         parted.append(re.sub(r"\s+(?=[\[(])", "", text).split())
+        # LabVIEW at the APS: names of any words, each in 21 characters.
+        parted.append([text[at : at + 21] for at in range(0, len(text), 21)])
         for words in parted:
             words = [word.strip().strip("\"'") for word in words]
-            if len(words) == columns and any(re.search(r"en(er|$)|^e$|^e?v$|kev|ang|omega|^k$", w, re.I) for w in words):
+            if len(words) == columns and any(
+                re.search(r"en(er|$)|^e$|^e?v$|kev|ang|omega|^k$", w, re.I) for w in words
+            ):
                 return words
     return []
 

@@ -43,7 +43,7 @@ def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
             "energy not monotonic", f"energies do not rise after point {int(np.argmax(np.diff(energy) <= 0)) + 1}"
         )
     low, high = grid_energy[0], grid_energy[-1]
-    if energy[0] < 0 or (energy[-1] < low / 2 and not 0.3 < energy[0] / energy[-1]):
+    if energy[0] < 0 or (energy[-1] < low / 2 and not energy[0] / energy[-1] > 0.3):
         raise SpectrumError(
             "relative energies",
             f"energies run from {energy[0]:g} to {energy[-1]:g}, counted from an edge or a Fermi level; this edge lies near "
@@ -179,10 +179,9 @@ def all_to_grid(
                 found[i] = (on_grid / step).astype(np.float32)
             except SpectrumError as error:
                 found[i] = error
-    rows = [i for i, row in found.items() if isinstance(row, np.ndarray)]
+    rows = {i: row for i, row in found.items() if isinstance(row, np.ndarray)}
     if rows:
-        of = [spectra[i][2] for i in rows]
-        wrong = shapes(np.stack([found[i] for i in rows]), grid, of)
+        wrong = shapes(np.stack(list(rows.values())), grid, [spectra[i][2] for i in rows])
         found |= {i: error for i, error in zip(rows, wrong, strict=True) if error}
     return [found[i] for i in range(len(spectra))]
 

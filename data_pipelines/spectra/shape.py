@@ -5,6 +5,7 @@ Limits are set so that no spectrum of the FEFF libraries and none of 140 measure
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -15,12 +16,10 @@ from data_pipelines.schema import SYMBOLS, EnergyGrid
 # Largest distance of two energies, in eV: near the edge, NEAR eV from the beginning of the grid, and behind that. FEFF
 # has 0.9 at most, measured references 1 and 2.
 NEAR, NEAR_GAP, GAP = 20.0, 3.0, 8.0
-# Lifetimes broaden K edges of 3d metals and heavier by 1 eV and more. No peak of theirs stands off the line through its
-# surroundings by more than 0.1 edge steps within three points (measured and FEFF), and none is higher than 3.7. Peaks
-# of light elements are sharp: Li K of FEFF reaches 13.
-HEAVY = SYMBOLS.index("Ti")
-GLITCH, HIGHEST = 0.5, 5.0
-LIGHT_GLITCH, LIGHT_HIGHEST = 8.0, 20.0
+# From which element on, how far a peak of up to three points may stand off the line through its surroundings, and how
+# high mu may rise, both in edge steps. Lifetimes broaden K edges of the 3d metals by 1 eV and more: measured and FEFF
+# they have 0.1 and 3.7 at most. FEFF's O K has 1.9 and 7.5, its Li K, which nothing broadens, 25.
+LIMITS = (("Ti", 0.5, 5.0), ("O", 4.0, 12.0), ("H", np.inf, 100.0))
 GLITCH_POINTS = 3
 # What is left of a spectrum, in edge steps (root mean square), when the best arctangent, tanh, sine or cubic and a line
 # are taken off: 0.011 of FeN measured, 0.012 and more of FEFF. Noise up to that of a poor measurement is not counted.
@@ -62,7 +61,9 @@ def standing_alone(energy: np.ndarray, mu: np.ndarray, limit: float) -> np.ndarr
         start, end = energy[: -width - 1], energy[width + 1 :]
         off = np.stack(
             [
-                mu[k : len(mu) - width - 1 + k] - left - (right - left) * (energy[k : len(mu) - width - 1 + k] - start) / (end - start)
+                mu[k : len(mu) - width - 1 + k]
+                - left
+                - (right - left) * (energy[k : len(mu) - width - 1 + k] - start) / (end - start)
                 for k in range(1, width + 1)
             ]
         )
@@ -74,8 +75,7 @@ def standing_alone(energy: np.ndarray, mu: np.ndarray, limit: float) -> np.ndarr
 
 def check_glitches(energy: np.ndarray, mu: np.ndarray, element: str, grid_energy: np.ndarray) -> None:
     """Raise SpectrumError where (N,) mu, of unit edge step, has a point that no edge of this element can have."""
-    heavy = SYMBOLS.index(element) >= HEAVY
-    alone = standing_alone(energy, mu, GLITCH if heavy else LIGHT_GLITCH)
+    alone = standing_alone(energy, mu, _limits(element)[0])
     alone &= (energy >= grid_energy[0]) & (energy <= grid_energy[-1])
     if alone.any():
         at = int(np.argmax(np.where(alone, np.abs(mu), 0)))
@@ -84,6 +84,11 @@ def check_glitches(energy: np.ndarray, mu: np.ndarray, element: str, grid_energy
             f"{int(alone.sum())} point{'s' if alone.sum() > 1 else ''} far off the others, to {mu[at]:.1f} edge steps at "
             f"{energy[at]:.1f} eV; leave them out, --deglitch does so",
         )
+
+
+def _limits(element: str) -> tuple[float, float]:
+    number = SYMBOLS.index(element)
+    return next((alone, highest) for first, alone, highest in LIMITS if number >= SYMBOLS.index(first))
 
 
 def check_background(energy: np.ndarray, mu: np.ndarray, below: np.ndarray, edge: float, step: float) -> None:
@@ -102,18 +107,13 @@ def check_background(energy: np.ndarray, mu: np.ndarray, below: np.ndarray, edge
         )
 
 
-def check_shape(mu: np.ndarray, grid: EnergyGrid, element: str) -> SpectrumError | None:
-    """Why (L,) mu on the grid, of unit edge step where every spectrum has it, is that of no edge; None where it is one."""
-    return shapes(mu[None], grid, [element])[0]
-
-
-def shapes(mu: np.ndarray, grid: EnergyGrid, elements: list[str] | None = None) -> list[SpectrumError | None]:
-    """The same of (N, L) rows. Without elements only what holds for all of them is asked."""
+def shapes(mu: np.ndarray, grid: EnergyGrid, elements: Sequence[str]) -> list[SpectrumError | None]:
+    """Why rows of (N, L) mu on the grid, of unit edge step where every spectrum has it, are of no edge; None where they
+    are."""
     found: list[SpectrumError | None] = [None] * len(mu)
-    highest = np.nanmax(mu, axis=1, initial=-np.inf) if len(mu) else np.zeros(0)
-    for row in np.flatnonzero(highest > HIGHEST):
-        heavy = elements is not None and SYMBOLS.index(elements[row]) >= HEAVY
-        if heavy or highest[row] > LIGHT_HIGHEST:
+    highest = np.nanmax(mu, axis=1)
+    for row in np.flatnonzero(highest > LIMITS[0][2]).tolist():
+        if highest[row] > _limits(elements[row])[1]:
             found[row] = SpectrumError("implausible peak", f"mu rises to {highest[row]:.1f} edge steps")
     energy = grid.relative()[: grid.common]
     if energy[-1] - energy[0] < NARROWEST:

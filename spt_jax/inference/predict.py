@@ -57,13 +57,18 @@ class Value:
 class Prediction:
     """What a model says of one spectrum of many, or in `error` why it says nothing.
 
-    name: of its file or row. absorber: "Cu K". values: by descriptor.
+    name: of its file, FILE#RECORD of one of several in a file, or of its row. absorber: "Cu K". values: by descriptor.
+    channel, shift, columns, notes: how the spectrum was read, as of `Measured`.
     """
 
     name: str
     absorber: str = ""
     values: dict[str, Value] = field(default_factory=dict)
     error: str = ""
+    channel: str = ""
+    shift: float = 0.0
+    columns: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Model:
@@ -164,12 +169,12 @@ class Model:
                     raise spectrum
                 absorber = self.absorber(spectrum.element, spectrum.edge or "K")
             except UserError as error:
-                found.append(Prediction(name, error=_told(name, error)))
+                found.append(Prediction(name, error=_told(name, error), **_provenance(spectrum)))
                 continue
             element, edge = absorber.split()
             usable.append(len(found))
             given.append((spectrum.energy, spectrum.mu, element, edge))
-            found.append(Prediction(name, absorber))
+            found.append(Prediction(name, absorber, **_provenance(spectrum)))
         rows = []
         for i, row in zip(usable, all_to_grid(given, self.blueprint.grid), strict=True):
             if isinstance(row, SpectrumError):
@@ -252,6 +257,12 @@ def symbol_of(element: Element) -> str:
     elif 0 < element < len(SYMBOLS) and element == int(element):
         return SYMBOLS[int(element)]
     raise SpectrumError("unknown element", f"{element!r}; give a symbol as Ni, or an atomic number as 28")
+
+
+def _provenance(spectrum: Measured | UserError) -> dict[str, Any]:
+    if isinstance(spectrum, UserError):
+        return {}
+    return {name: getattr(spectrum, name) for name in ("channel", "shift", "columns", "notes")}
 
 
 def _told(name: str, error: UserError) -> str:
