@@ -78,8 +78,10 @@ def _record(args: dict[str, Any], arrays: dict[str, np.ndarray], name: str) -> M
     element = element_of(str(args.get("bkg_z") or ""))
     element = None if element == "H" else element
     notes = (f"energies moved by {shift:+g} eV, as the project says",) if shift else ()
-    formula = str(args.get("xmu_string") or "")
-    channel = "transmission" if "ln(" in formula else ""
+    channel = "transmission" if "ln(" in str(args.get("xmu_string") or "") else ""
+    if re.match(r"\s*ref\b", str(args.get("label") or ""), re.IGNORECASE):
+        channel = "reference"
+        notes += ("the reference channel: its foil, not the sample",)
     return Measured(energy + shift, mu, element, edge_of(str(args.get("fft_edge") or "")), channel, shift, "", notes)
 
 

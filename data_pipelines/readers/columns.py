@@ -272,7 +272,8 @@ def _best(
         quality.append(0.0 if thick else height / noise if known else -1.0)
         told.append(f"{offer.channel or offer.formula} {height / noise:.0f}")
         told[-1] += f" (too thick: {height:.1f} absorption lengths)" if thick else ""
-    best = next(i for i, each in enumerate(quality) if each >= max(quality) / MUCH_BETTER)
+    enough = min(max(quality), max(quality) / MUCH_BETTER)
+    best = next(i for i, each in enumerate(quality) if each >= enough)
     return offers[best], found[best], f"edge step over noise: {', '.join(told)}"
 
 

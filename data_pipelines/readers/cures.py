@@ -6,10 +6,13 @@ import numpy as np
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.measured import Measured
+from data_pipelines.schema import REFERENCE_ENERGY_EV
 from data_pipelines.spectra.shape import standing_alone
 
 # No K edge lies below the 54.7 eV of lithium.
 KEV_BELOW = 50.0
+# Backgrounds bend below this energy, eV.
+SOFT = 2500.0
 # How far a point stands alone that is left out on demand, and one that is told of, in heights of the spectrum.
 GLITCH, FAR = 0.3, 1.0
 
@@ -34,9 +37,33 @@ def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = F
     if shift:
         energy = energy + shift
         notes.append(f"energies moved by {shift:+g} eV, as asked for")
+    if energy[0] < 0:
+        raise SpectrumError(
+            "relative energies",
+            f"{name}: energies run from {energy[0]:g} to {energy[-1]:g}, counted from an edge or a Fermi level; add what "
+            "they are counted from (--shift EV)",
+        )
     energy, mu, told = _deglitched(energy, mu, deglitch)
-    notes += told
+    notes += [*told, *_background(energy, mu, REFERENCE_ENERGY_EV.get((found.element or "", found.edge or "K")))]
     return found._replace(energy=energy, mu=mu, shift=found.shift + shift, notes=tuple(notes))
+
+
+def _background(energy: np.ndarray, mu: np.ndarray, edge: float | None) -> list[str]:
+    """A warning of a background of energy loss: of soft edges it bends within the range of a spectrum."""
+    if edge is None or edge > SOFT:
+        return []
+    below, above = energy < edge - 10, (energy > edge + 10) & (energy < edge + 60)
+    if below.sum() < 5 or not above.any() or not (mu[below] > 0).all():
+        return []
+    slope, level = np.polyfit(energy[below] - edge, mu[below], 1)
+    step = float(np.median(mu[above] - (level + slope * (energy[above] - edge))))
+    power = -slope * edge / level
+    if not (step > 0 and power > 1 and level > 0.5 * step):
+        return []
+    return [
+        f"below the edge mu falls as E^-{power:.1f} from {level / step:.1f} edge steps, as a background of energy loss does, "
+        "and only a line is taken off: subtract the background first"
+    ]
 
 
 def _in_order(energy: np.ndarray, mu: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -124,7 +124,7 @@ def shapes(mu: np.ndarray, grid: EnergyGrid, elements: Sequence[str]) -> list[Sp
     for start in range(0, len(mu), 256):
         rows = slice(start, start + 256)
         coarse = np.min([left for left, _ in _left(mu[rows], grid).values()], axis=0)
-        for row in np.flatnonzero(coarse < limit[rows] + COARSE) + start:
+        for row in (np.flatnonzero(coarse < limit[rows] + COARSE) + start).tolist():
             left, kind = _refined(mu[row], grid)
             if left < limit[row] and found[row] is None:
                 found[row] = SpectrumError(
