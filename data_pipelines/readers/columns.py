@@ -17,8 +17,8 @@ from data_pipelines.readers.beamlines import preset_of, recognised
 from data_pipelines.readers.formula import evaluate, listing
 from data_pipelines.readers.header import Stated
 from data_pipelines.readers.measured import Channel, Measured, Reading
+from data_pipelines.readers.names import line_of, role_of
 from data_pipelines.readers.text import Table
-from data_pipelines.schema import SYMBOLS
 
 # hc in eV Angstrom (CODATA 2018).
 HC = 12398.419843
@@ -37,31 +37,6 @@ _ALIASES = {
     "if": "ifluor",
     "e": "energy",
 }
-_NAMES: tuple[tuple[str, str], ...] = (
-    ("", r".*(time|clock|dead.?time|dtfactor|offs?|gain|delay|current|icr|ocr|input|output|slow|fast)\b.*|.*off"),
-    ("chi", r"chi(\(k\)|\d|_k)?|k\d?\s?\*?\s?chi(\(k\))?|xafs|chik\w*"),
-    ("k", r"k|wave_?number|k\s*[\[(]?\W?(1/)?a.*"),
-    ("angle", r"(mono(chromator)?[ _]?)?(angle|theta|bragg)\b.*|angle ?\(o\)"),
-    (
-        "energy",
-        r"e|e_?k?e?v|k?ev|omega|(.*[^a-z]|mono|zap|e?bragg|achieved|requested|photon|absolute)?en(ergy|ergie|er)?([ _.:*-].*)?",
-    ),
-    ("irefer", r"mu_?ref(er)?.*|xmu_?ref.*|mu_?12"),
-    (
-        "mu",
-        r"<?(x?mu|xanes|absorption|absorbance|abs|mut|mu_?t(rans)?|xmu\(?trans\)?|mu_?01|mu_?f(luor?)?|mu_?sample)>?(\s*[(\[].*)?",
-    ),
-    ("mu", r"norm(al(i[sz]ed)?)?(_?mu|_absorption)?|xanes_norm|norm_xmu|nor"),
-    ("irefer", r"i_?ref(er(ence)?)?\d?|i_?r|ir_eh\d|i_?2(_.*)?|iref[-_]?\d*|irefer"),
-    ("i0", r"i_?[0o]([-_ (\[].*)?|i[-_ ]?zero|incident|i0_?\w*|.*[:._-]i0"),
-    ("itrans", r"i_?(1|t|tr|trans(mission|mitted)?)([-_ (\[].*)?|transmission|itrans\w*|i1_?\w*|.*[:._-]it"),
-    (
-        "ifluor",
-        r"i_?(f|ff|fl|fluo(r(escence)?)?)([-_ \d(\[].*)?|ifch\d+|iff\d*|.*fluo.*|[tp]?fy(_c\w*)?|fla(tot|\d+)|lytle|pips|vortex.*",
-    ),
-    ("ifluor", r"(dtc|roi|sca|mca|sdd|med|ge)[\d._]+|.*(?<![a-z])[a-z]{1,2}[ _]?[kl][ab]\d?(?![a-z]).*"),
-)
-_LINE = re.compile(r"(?<![A-Za-z])([A-Z][a-z]?)[ _]?([KL])[ab]\d?(?![a-z])")
 
 
 def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measured:
@@ -95,7 +70,7 @@ def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measure
         wanted = f"no {reading.channel} channel" if reading.channel else "it is not clear which columns are mu"
         raise SpectrumError("columns", f"{name}: {wanted} in {listing(names)}; {HELP}")
     chosen, mu, why = _best(energy, offered, values, names)
-    lines = sorted({found[1] for each in names if (found := _LINE.search(each)) and found[1] in SYMBOLS})
+    lines = sorted({symbol for each in names if (symbol := line_of(each))})
     several = f"fluorescence of {', '.join(lines)}" if not element and len(lines) > 1 else ""
     height, noise = edge_and_noise(energy, mu) if several else (1.0, 0.0)
     if several and height < 10 * noise:
@@ -146,20 +121,16 @@ def parse(columns: str) -> dict[str, str]:
     given = {
         _ALIASES.get(role.lower(), role.lower()): text for role, text in zip(parts[1::2], parts[2::2], strict=True)
     }
-    if parts[0].strip() or not given or set(given) - set(ROLES) or not all(given.values()):
+    if (
+        parts[0].strip()
+        or not given
+        or set(given) - set(ROLES)
+        or not all(given.values())
+        or "=" in "".join(given.values())
+    ):
         known = ", ".join(role for role in ROLES if role not in ("k", "chi"))
         raise SpectrumError("columns", f'{columns!r} is not as "energy=1 mu=ln(i0/i1)"; roles are {known}')
     return given
-
-
-def role_of(name: str) -> str:
-    """What a column of this name holds; "" where that is not known.
-
-    >>> [role_of(name) for name in ("eBraggEnergy", "I0_EH1", "It", "Fe_Ka_mca1", "ICR.1", "seconds")]
-    ['energy', 'i0', 'itrans', 'ifluor', '', '']
-    """
-    plain = re.sub(r"^\d+_|_c\d+$|[$(){}]", "", re.sub(r"\s*[\[(](k?ev|counts|cps|mm|deg\w*)[\])]", "", name.lower()))
-    return next((role for role, pattern in _NAMES if re.fullmatch(pattern, plain.strip(" *'\""))), "")
 
 
 def _energy_column(names: list[str], values: np.ndarray, says: Stated, name: str) -> dict[str, str]:
@@ -228,11 +199,11 @@ def _offered(given: dict[str, str], names: list[str], element: str | None) -> li
 
 def _summed(columns: list[int], names: list[str], element: str | None) -> str:
     """Formula of the fluorescence in these columns: the elements of a detector summed, dead time corrected if it is."""
-    lines = {column: found[1] for column in columns if (found := _LINE.search(names[column]))}
+    lines = {column: symbol for column in columns if (symbol := line_of(names[column]))}
     wanted = {c for c, symbol in lines.items() if symbol == element}
     if wanted:
         columns = [column for column in columns if column in wanted]
-    elif len({symbol for symbol in lines.values() if symbol in SYMBOLS}) > 1:
+    elif len(set(lines.values())) > 1:
         return ""
     groups: dict[str, list[int]] = defaultdict(list)
     for column in columns:
@@ -282,12 +253,12 @@ def edge_and_noise(energy: np.ndarray, mu: np.ndarray) -> tuple[float, float]:
 
     The height is from the median below the steepest rise to that above it. The scatter is what a point is off the line
     through its neighbours, in the median, times 1.48/1.22 (of a normal distribution), on the worse side of the rise; a
-    detector that stands still for a tenth of the points shows no edge.
+    detector that stands still at its end for a tenth of the points shows no edge.
     """
     known = np.isfinite(energy) & np.isfinite(mu)
     order = np.argsort(energy[known], kind="stable")
     x, y = energy[known][order], mu[known][order]
-    if len(x) < 20 or known.mean() < 0.9 or not np.ptp(y) > 0 or (np.diff(y) == 0).mean() > 0.1:
+    if len(x) < 20 or known.mean() < 0.9 or not np.ptp(y) > 0 or np.isclose(y, y.max(), 1e-9).mean() > 0.1:
         return 0.0, 1.0
     grid = np.linspace(x[0], x[-1], 201)
     smooth = np.convolve(np.interp(grid, x, y), np.ones(5) / 5, mode="valid")

@@ -13,9 +13,9 @@ from data_pipelines.errors import SpectrumError
 from data_pipelines.feff.output import COLUMNS, parse_xmu
 from data_pipelines.readers import athena, columns, formats
 from data_pipelines.readers.cures import put_right
-from data_pipelines.readers.header import edge_of, element_of, stated
+from data_pipelines.readers.header import Stated, edge_of, element_of, stated
 from data_pipelines.readers.measured import Measured, Reading
-from data_pipelines.readers.text import LARGEST_BYTES, decoded, lines_of, table_of
+from data_pipelines.readers.text import LARGEST_BYTES, Table, decoded, lines_of, table_of
 
 __all__ = ["Measured", "Reading", "read_spectra", "read_spectrum"]
 
@@ -83,7 +83,7 @@ def _records(file: Path, reading: Reading) -> list[Record]:
     if content.startswith(b"\x89HDF\r\n\x1a\n"):
         from data_pipelines.readers import nexus
 
-        return nexus.records(file, reading)
+        return _chosen(nexus.tables(file), name, reading)
     if athena.is_project(content):
         records = athena.records(content, name)
         return records if len(records) > 1 else [("", records[0][1])]
@@ -107,7 +107,12 @@ def _records(file: Path, reading: Reading) -> list[Record]:
     else:
         table = table_of(lines, name)
         tables = [("", table, stated(table.header, table.values.shape[1]))]
-    records = []
+    return _chosen(tables, name, reading)
+
+
+def _chosen(tables: list[tuple[str, Table, Stated]], name: str, reading: Reading) -> list[Record]:
+    """The spectrum in each table."""
+    records: list[Record] = []
     for label, table, says in tables:
         try:
             found = columns.measured(table, says, reading, f"{name}#{label}" if label else name)

@@ -21,9 +21,13 @@ NEAR, NEAR_GAP, GAP = 20.0, 3.0, 8.0
 # they have 0.1 and 3.7 at most. FEFF's O K has 1.9 and 7.5, its Li K, which nothing broadens, 25.
 LIMITS = (("Ti", 0.5, 5.0), ("O", 4.0, 12.0), ("H", np.inf, 100.0))
 GLITCH_POINTS = 3
-# What is left of a spectrum, in edge steps (root mean square), when the best arctangent, tanh, sine or cubic and a line
-# are taken off: 0.011 of FeN measured, 0.012 and more of FEFF. Noise up to that of a poor measurement is not counted.
-FINE_STRUCTURE, NOISE = 0.008, 0.02
+# What is left of a spectrum, in edge steps (root mean square), when the best of a kind of curve and a line are taken off:
+# 0.011 of FeN measured, 0.012 and more of FEFF. Noise of the points, up to so much, is not counted: an edge of little
+# structure in more noise looks like an arctangent, but has a rise that no sine and no cubic has.
+FINE_STRUCTURE = 0.008
+NOISE = {"an arctangent": 0.02, "a tanh": 0.02, "a sine": 0.1, "a cubic": 0.1}
+# Points that scatter by this, in edge steps, show no edge.
+NOISY = 0.15
 # The coarse search misses the best curve by 0.01 at most.
 COARSE = 0.012
 # A narrower range shows too little of a spectrum to tell it from a line, eV.
@@ -120,16 +124,17 @@ def shapes(mu: np.ndarray, grid: EnergyGrid, elements: Sequence[str]) -> list[Sp
         return found
     mu = np.asarray(mu[:, : grid.common], float)
     noise = 1.4826 * np.median(np.abs(np.diff(mu, 2, axis=1)), axis=1) / np.sqrt(6)
-    limit = np.sqrt(FINE_STRUCTURE**2 + np.minimum(noise, NOISE) ** 2)
+    for row in np.flatnonzero(noise > NOISY).tolist():
+        found[row] = found[row] or SpectrumError("noise", f"points scatter by {noise[row]:.2f} edge steps")
+    limits = {kind: np.sqrt(FINE_STRUCTURE**2 + np.minimum(noise, most) ** 2) for kind, most in NOISE.items()}
     for start in range(0, len(mu), 256):
         rows = slice(start, start + 256)
-        coarse = np.min([left for left, _ in _left(mu[rows], grid).values()], axis=0)
-        for row in (np.flatnonzero(coarse < limit[rows] + COARSE) + start).tolist():
-            left, kind = _refined(mu[row], grid)
-            if left < limit[row] and found[row] is None:
-                found[row] = SpectrumError(
-                    "no fine structure", f"mu is {kind} and a line, to {100 * left:.1f} % of the step: no spectrum"
-                )
+        for kind, (left, best) in _left(mu[rows], grid).items():
+            for row in np.flatnonzero(left < limits[kind][rows] + COARSE).tolist():
+                near = _refined(mu[start + row], grid, kind, float(left[row]), int(best[row]))
+                if near < limits[kind][start + row] and found[start + row] is None:
+                    told = f"mu is {kind} and a line, to {100 * near:.1f} % of the step: no spectrum"
+                    found[start + row] = SpectrumError("no fine structure", told)
     return found
 
 
@@ -172,22 +177,19 @@ def _left(mu: np.ndarray, grid: EnergyGrid) -> dict[str, tuple[np.ndarray, np.nd
     return found
 
 
-def _refined(mu: np.ndarray, grid: EnergyGrid) -> tuple[float, str]:
-    """Root mean square that the best curve leaves of (L,), around what the coarse search finds, and its kind."""
+def _refined(mu: np.ndarray, grid: EnergyGrid, kind: str, left: float, best: int) -> float:
+    """Root mean square that the best curve of a kind leaves of (L,), around what the coarse search finds."""
     x = grid.relative()[: grid.common]
-    whole, found = float((mu**2).sum()), []
-    for kind, (left, best) in _left(mu[None], grid).items():
-        at, width = _searched(grid)[kind][0][int(best[0])]
-        rest = float(left[0])
-        shift, factor = (0.06 * at, 1.0) if kind == "a sine" else (0.8, 1.8)
-        for _ in range(0 if kind == "a cubic" else 3):
-            sizes = np.geomspace(width / factor, width * factor, 9) if factor > 1 else [width]
-            tried = []
-            for place in np.linspace(at - shift, at + shift, 9):
-                for size in sizes:
-                    explained = ((mu @ _basis(x, kind, place, size)) ** 2).sum()
-                    tried.append((np.sqrt(max(0.0, whole - explained) / len(x)), place, size))
-            rest, at, width = min(tried)
-            shift, factor = shift / 4, factor**0.25
-        found.append((rest, kind))
-    return min(found)
+    whole = float((mu**2).sum())
+    at, width = _searched(grid)[kind][0][best]
+    shift, factor = (0.06 * at, 1.0) if kind == "a sine" else (0.8, 1.8)
+    for _ in range(0 if kind == "a cubic" else 3):
+        sizes = np.geomspace(width / factor, width * factor, 9) if factor > 1 else [width]
+        tried = []
+        for place in np.linspace(at - shift, at + shift, 9):
+            for size in sizes:
+                explained = ((mu @ _basis(x, kind, place, size)) ** 2).sum()
+                tried.append((float(np.sqrt(max(0.0, whole - explained) / len(x))), place, size))
+        left, at, width = min(tried)
+        shift, factor = shift / 4, factor**0.25
+    return left
