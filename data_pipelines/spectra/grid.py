@@ -25,6 +25,8 @@ MAX_PRE_EDGE_FILL_EV = 10.0
 MAX_START, MAX_FILLED_START = 0.5, 0.25
 # The upper part of the grid over which the oscillations average to the unit edge step.
 POST_EDGE_FRACTION = 0.4
+# An edge step that is a smaller part of mu than this is what rounding leaves of a line.
+SMALLEST_STEP = 1e-6
 # A pre-edge line is fitted only to points this far below the grid: measured spectra have them, FEFF does not.
 PRE_EDGE_GAP_EV = 10.0
 
@@ -174,6 +176,8 @@ def all_to_grid(
         for (i, _, mu), own, on_grid in zip(members, flat, curve(np.maximum(grid_energy, energy[0])), strict=True):
             try:
                 step = edge_step(on_grid[: grid.common], highest_start)
+                if step < SMALLEST_STEP * np.abs(mu).max():
+                    raise SpectrumError("no edge step", f"it is {step / np.abs(mu).max():.1g} of the largest mu")
                 check_background(energy, mu, below, grid_energy[0], step)
                 check_glitches(energy, own / step, element, grid_energy)
                 found[i] = (on_grid / step).astype(np.float32)

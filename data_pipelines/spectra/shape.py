@@ -26,6 +26,8 @@ GLITCH_POINTS = 3
 # structure in more noise looks like an arctangent, but has a rise that no sine and no cubic has.
 FINE_STRUCTURE = 0.008
 NOISE = {"an arctangent": 0.02, "a tanh": 0.02, "a sine": 0.1, "a cubic": 0.1}
+# By so much more than seen on the grid points scatter: interpolation smooths them.
+SMOOTHED = 1.2
 # Points that scatter by this, in edge steps, show no edge.
 NOISY = 0.15
 # The coarse search misses the best curve by 0.01 at most.
@@ -126,7 +128,9 @@ def shapes(mu: np.ndarray, grid: EnergyGrid, elements: Sequence[str]) -> list[Sp
     noise = 1.4826 * np.median(np.abs(np.diff(mu, 2, axis=1)), axis=1) / np.sqrt(6)
     for row in np.flatnonzero(noise > NOISY).tolist():
         found[row] = found[row] or SpectrumError("noise", f"points scatter by {noise[row]:.2f} edge steps")
-    limits = {kind: np.sqrt(FINE_STRUCTURE**2 + np.minimum(noise, most) ** 2) for kind, most in NOISE.items()}
+    limits = {
+        kind: np.sqrt(FINE_STRUCTURE**2 + np.minimum(SMOOTHED * noise, most) ** 2) for kind, most in NOISE.items()
+    }
     for start in range(0, len(mu), 256):
         rows = slice(start, start + 256)
         for kind, (left, best) in _left(mu[rows], grid).items():

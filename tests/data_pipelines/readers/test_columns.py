@@ -62,7 +62,7 @@ def test_the_channel_with_the_clearer_edge_is_taken(tmp_path, scan, rng):
 
 
 def test_several_elements_in_one_detector(tmp_path, scan):
-    energy, i0, it, elements, mu = scan
+    energy, i0, _, elements, mu = scan
     path = write(tmp_path / "a.dat", [energy, i0, elements[0], 1e3 + 0 * i0], labels="energy\tI0\tFeKa_Sum\tTiKa_Sum")
     assert straight(read_spectrum(path, Reading(element="Fe")).mu, mu)
     with pytest.raises(SpectrumError, match="columns"):
@@ -70,7 +70,7 @@ def test_several_elements_in_one_detector(tmp_path, scan):
 
 
 def test_what_is_not_clear_is_refused_with_the_columns_named(tmp_path, scan):
-    energy, i0, it, _, mu = scan
+    energy, *_, mu = scan
     path = write(tmp_path / "a.dat", [energy, mu, 2 * mu], labels="energy sample7 sample8")
     with pytest.raises(SpectrumError, match=r"1 energy, 2 sample7, 3 sample8; say which with --columns"):
         read_spectrum(path)

@@ -23,17 +23,17 @@ def refused(energy, mu, element="Ni") -> str:
     return error.value.reason
 
 
-@pytest.mark.parametrize("noise", [0, 0.003, 0.01])
+@pytest.mark.parametrize("noise", [0, 0.001, 0.003])
 def test_curves_without_fine_structure_are_refused(rng, noise):
     x = ENERGY - NICKEL[0] - rng.uniform(5, 15)
     scatter = noise * rng.normal(size=len(x))
     width = rng.uniform(0.3, 5)
     for mu in (np.arctan(x / width) / np.pi + 0.5, (1 + np.tanh(x / width)) / 2):
         assert refused(ENERGY, mu + scatter + 1e-4 * x) == "no fine structure"
-    for period in rng.uniform(40, 600, 10):
+    for period in rng.uniform(40, 300, 10):
         mu = 1 + np.sin(2 * np.pi * x / period + rng.uniform(0, 6))
         refused(ENERGY, mu + scatter)
-    for mu in ((ENERGY / NICKEL[0]) ** -3, 1 - 1e-3 * x, np.exp(-x / 200), 0 * x, 1 + 1e-3 * x):
+    for mu in ((ENERGY / NICKEL[0]) ** -3, 1 - 1e-3 * x, np.exp(-x / 100), 0 * x, 1 + 1e-3 * x):
         refused(ENERGY, mu + scatter)
     refused(ENERGY, rng.normal(size=len(x)))
 
@@ -75,7 +75,7 @@ def test_points_too_far_apart_are_refused(rng):
         [[7500, 7600], np.arange(cobalt[0] - 1, cobalt[0] + 30, 1), np.arange(cobalt[0] + 33, 7900, 5)]
     )
     check_points(sparse, cobalt)
-    with pytest.raises(SpectrumError, match="7740.0 and 7764.0 eV follow each other"):
+    with pytest.raises(SpectrumError, match=r"7740\.0 and 7764\.0 eV follow each other"):
         check_points(sparse[(sparse < 7741) | (sparse > 7760)], cobalt)
 
 
