@@ -37,6 +37,9 @@ class FeffRun:
 # The line above the numbers in FEFF 6 to 10: "omega e k mu mu0 chi @#" or "e, e(wrt edge), k, mu=(1+chi)*mu0, ...".
 COLUMNS = re.compile(r"\be\b.*\bk\b.*\bmu\b.*\bmu0\b.*\bchi\b")
 
+# Control characters that no text has.
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
+
 
 def read_xmu(path: Path | str) -> FeffRun:
     """Parse one xmu.dat of FEFF 6 to 10. Raises SpectrumError naming what is wrong with it."""
@@ -47,7 +50,7 @@ def read_xmu(path: Path | str) -> FeffRun:
         content = path.read_bytes()
     except FileNotFoundError:
         raise SpectrumError("no xmu.dat", str(path)) from None
-    if b"\0" in content:
+    if _BINARY.search(content):
         raise SpectrumError("unreadable", f"{path} is not a text file")
     try:
         text = content.decode("utf-8")

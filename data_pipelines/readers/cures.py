@@ -26,8 +26,9 @@ def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = F
     if not usable.all():
         notes.append(f"left out {(~usable).sum()} of {len(usable)} rows that hold no energy or no mu")
         energy, mu = energy[usable], mu[usable]
-    low, high = energy.min(), energy.max()
-    if low > 0.04 and high < KEV_BELOW and high < 2.5 * low:
+    edge = REFERENCE_ENERGY_EV.get((found.element or "", found.edge or "K"))
+    low, high = float(energy.min()), float(energy.max())
+    if low * 1000 < edge < high * 1000 if edge else low > 0.04 and high < min(KEV_BELOW, 2 * low):
         energy = energy * 1000
         notes.append("energies given in keV, read as eV")
     elif np.array_equal(energy, np.arange(len(energy)) + energy[0]) and energy[0] in (0, 1) and len(energy) > 20:
@@ -44,7 +45,7 @@ def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = F
             "they are counted from (--shift EV)",
         )
     energy, mu, told = _deglitched(energy, mu, deglitch)
-    notes += [*told, *_background(energy, mu, REFERENCE_ENERGY_EV.get((found.element or "", found.edge or "K")))]
+    notes += [*told, *_background(energy, mu, edge)]
     return found._replace(energy=energy, mu=mu, shift=found.shift + shift, notes=tuple(notes))
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from data_pipelines.schema import SYMBOLS
 
+# Of a header that is none.
+LONGEST_LINE, MOST_LINES = 10_000, 3_000
 _MARKS = re.compile(r"^[\s#;%!*/\"']+")
 _FIELD = re.compile(r"^([A-Za-z][\w .-]*?)\s*[:=]\s*(.*?)\s*$")
 _ELEMENT = ("element.symbol", "element", "scanparameters.element", "element symbol", "absorber", "absorbing element")
@@ -35,6 +37,7 @@ class Stated:
 
 def stated(header: Sequence[str], columns: int) -> Stated:
     """What a header says of `columns` columns."""
+    header = [line[:LONGEST_LINE] for line in header[-MOST_LINES:]]
     lines = [_MARKS.sub("", line).strip() for line in header]
     fields = {}
     for line in lines:

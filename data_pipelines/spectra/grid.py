@@ -29,6 +29,8 @@ POST_EDGE_FRACTION = 0.4
 SMALLEST_STEP = 1e-6
 # A pre-edge line is fitted only to points this far below the grid: measured spectra have them, FEFF does not.
 PRE_EDGE_GAP_EV = 10.0
+# Points so much farther off that line than half of them are glitches, and the line is not theirs.
+STRAY = 30.0
 
 
 def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
@@ -45,15 +47,15 @@ def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
             "energy not monotonic", f"energies do not rise after point {int(np.argmax(np.diff(energy) <= 0)) + 1}"
         )
     low, high = grid_energy[0], grid_energy[-1]
-    if energy[0] < 0 or (energy[-1] < low / 2 and not energy[0] / energy[-1] > 0.3):
+    if energy[0] * 1000 < high and energy[-1] * 1000 > low and energy[-1] < low / 100:
+        raise SpectrumError(
+            "energy in keV", f"energies end at {energy[-1]:g}; give them in eV (this edge lies near {low:.0f} eV)"
+        )
+    if energy[0] < 0 or (energy[-1] < low / 2 and energy[0] < 0.8 * energy[-1]):
         raise SpectrumError(
             "relative energies",
             f"energies run from {energy[0]:g} to {energy[-1]:g}, counted from an edge or a Fermi level; this edge lies near "
             f"{low:.0f} eV: add what they are counted from (--shift EV)",
-        )
-    if energy[-1] < low / 100 and energy[-1] * 1000 > low:
-        raise SpectrumError(
-            "energy in keV", f"energies end at {energy[-1]:g}; give them in eV (this edge lies near {low:.0f} eV)"
         )
     if energy[0] > low + MAX_PRE_EDGE_FILL_EV or energy[-1] < high:
         raise SpectrumError(
@@ -72,7 +74,12 @@ def remove_pre_edge(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray)
     below = pre_edge(energy, grid_energy)
     if below.sum() < 5:
         return mu
-    slope, offset = np.polyfit(energy[below] - grid_energy[0], mu[below], 1)
+    x, y = energy[below] - grid_energy[0], mu[below]
+    slope, offset = np.polyfit(x, y, 1)
+    off = np.abs(y - slope * x - offset)
+    stray = off > STRAY * np.median(off)
+    if 0 < stray.sum() <= len(x) - 5:
+        slope, offset = np.polyfit(x[~stray], y[~stray], 1)
     return mu - (slope * (energy - grid_energy[0]) + offset)
 
 

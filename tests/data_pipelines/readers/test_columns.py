@@ -1,6 +1,8 @@
 """Which columns are taken, how they become mu, and that it is said."""
 
+import re
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,6 +180,8 @@ def test_files_of_beamlines(tmp_path, shared):
 
 
 def test_presets_can_be_read_and_are_in_the_guide(tmp_path, scan):
+    guide = (Path(__file__).parents[3] / "docs" / "files.md").read_text(encoding="utf-8")
+    assert re.search(r"`--beamline` knows ([\w\s,-]+)\.", guide)[1].replace("\n", " ").split(", ") == sorted(PRESETS)
     for preset in PRESETS.values():
         assert all(parse(columns) for columns in preset.columns)
     energy, i0, it, *_ = scan
