@@ -101,7 +101,7 @@ def _records(file: Path, reading: Reading) -> list[Record]:
         tables = [("", *formats.msa(lines, name))]
     elif formats.is_9809(lines):
         tables = [("", *formats.photon_factory(lines, name))]
-    elif any(re.match(r"#S\s+\d+", line) for line in lines) and any(line.startswith("#L ") for line in lines):
+    elif any(line.startswith("#S ") for line in lines) and any(line.startswith("#L ") for line in lines):
         tables = formats.spec_scans(lines, name)
         tables = tables if len(tables) != 1 else [("", *tables[0][1:])]
     else:
