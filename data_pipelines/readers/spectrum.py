@@ -6,7 +6,6 @@ what can be seen in the numbers; what was assumed or put right is in the notes.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from data_pipelines.errors import SpectrumError
