@@ -6,7 +6,7 @@ The network comes as a function, from a run folder or an exported file: nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -17,6 +17,7 @@ from data_pipelines.errors import CheckpointError, CountedError, DatasetError, S
 from data_pipelines.readers.spectrum import Measured
 from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
+from data_pipelines.spectra.shape import k_edges_near
 from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
@@ -167,6 +168,8 @@ class Model:
             try:
                 if isinstance(spectrum, UserError):
                     raise spectrum
+                if spectrum.element is None and len(self.blueprint.absorbers) > 1:
+                    raise SpectrumError("element not given", _whose(spectrum, self.blueprint.absorbers))
                 absorber = self.absorber(spectrum.element, spectrum.edge or "K")
             except UserError as error:
                 found.append(Prediction(name, error=_told(name, error), **_provenance(spectrum)))
@@ -257,6 +260,13 @@ def symbol_of(element: Element) -> str:
     elif 0 < element < len(SYMBOLS) and element == int(element):
         return SYMBOLS[int(element)]
     raise SpectrumError("unknown element", f"{element!r}; give a symbol as Ni, or an atomic number as 28")
+
+
+def _whose(spectrum: Measured, known: Sequence[str]) -> str:
+    """A question, with what the energies suggest."""
+    near = [element for element in k_edges_near(spectrum.energy, spectrum.mu) if f"{element} K" in known]
+    suggested = f" (mu rises where the K edge of {' or '.join(near)} is)" if near else ""
+    return f"say which element absorbs{suggested}; this model knows {', '.join(known)}"
 
 
 def _provenance(spectrum: Measured | UserError) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from data_pipelines.readers.columns import edge_and_noise, parse
 from data_pipelines.readers.formula import evaluate
 from data_pipelines.readers.header import stated
 from data_pipelines.readers.spectrum import Reading, read_spectra, read_spectrum
+from data_pipelines.schema import EnergyGrid
+from data_pipelines.spectra.grid import to_grid
 
 
 @pytest.fixture
@@ -173,6 +175,9 @@ def test_files_of_beamlines(tmp_path, shared):
     for name in ("generic_columns_no_header.dat", "APS20ID_2018.dat"):
         with pytest.raises(SpectrumError, match="columns"):
             read_spectrum(tmp_path / "formats" / name)
+    silver = read_spectrum(tmp_path / "formats" / "SSRL1_2006.dat")
+    # Broad, with little structure, and an edge all the same.
+    to_grid(silver.energy, silver.mu, EnergyGrid(0.5, 0.5, 144, 66), "Ag")
     told = read_spectrum(tmp_path / "formats" / "generic_columns_no_header.dat", Reading(columns="energy=1 i0=2 i1=3"))
     assert told.mu[0] == pytest.approx(0.0405727617)
     arsenic = read_spectrum(tmp_path / "formats" / "APS20ID_2018.dat", Reading(element="As"))
