@@ -6,21 +6,21 @@ The network comes as a function, from a run folder or an exported file: nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from data_pipelines.errors import CheckpointError, CountedError, DatasetError, SpectrumError, UserError
+from data_pipelines.errors import CheckpointError, DatasetError, SpectrumError, UserError
 from data_pipelines.readers.spectrum import Measured
 from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
-from data_pipelines.spectra.shape import k_edges_near
 from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
+from spt_jax.inference.said import provenance, told, whose
 from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions
@@ -169,19 +169,19 @@ class Model:
                 if isinstance(spectrum, UserError):
                     raise spectrum
                 if spectrum.element is None and len(self.blueprint.absorbers) > 1:
-                    raise SpectrumError("element not given", _whose(spectrum, self.blueprint.absorbers))
+                    raise SpectrumError("element not given", whose(spectrum, self.blueprint.absorbers))
                 absorber = self.absorber(spectrum.element, spectrum.edge or "K")
             except UserError as error:
-                found.append(Prediction(name, error=_told(name, error), **_provenance(spectrum)))
+                found.append(Prediction(name, error=told(name, error), **provenance(spectrum)))
                 continue
             element, edge = absorber.split()
             usable.append(len(found))
             given.append((spectrum.energy, spectrum.mu, element, edge))
-            found.append(Prediction(name, absorber, **_provenance(spectrum)))
+            found.append(Prediction(name, absorber, **provenance(spectrum)))
         rows = []
         for i, row in zip(usable, all_to_grid(given, self.blueprint.grid), strict=True):
             if isinstance(row, SpectrumError):
-                found[i] = replace(found[i], error=_told(found[i].name, row))
+                found[i] = replace(found[i], error=told(found[i].name, row))
             else:
                 rows.append((i, row))
         if rows:
@@ -260,26 +260,6 @@ def symbol_of(element: Element) -> str:
     elif 0 < element < len(SYMBOLS) and element == int(element):
         return SYMBOLS[int(element)]
     raise SpectrumError("unknown element", f"{element!r}; give a symbol as Ni, or an atomic number as 28")
-
-
-def _whose(spectrum: Measured, known: Sequence[str]) -> str:
-    """A question, with what the energies suggest."""
-    near = [element for element in k_edges_near(spectrum.energy, spectrum.mu) if f"{element} K" in known]
-    suggested = f" (mu rises where the K edge of {' or '.join(near)} is)" if near else ""
-    return f"say which element absorbs{suggested}; this model knows {', '.join(known)}"
-
-
-def _provenance(spectrum: Measured | UserError) -> dict[str, Any]:
-    if isinstance(spectrum, UserError):
-        return {}
-    return {name: getattr(spectrum, name) for name in ("channel", "shift", "columns", "notes")}
-
-
-def _told(name: str, error: UserError) -> str:
-    """What is wrong, with the name of the spectrum in it."""
-    if name in str(error):
-        return str(error)
-    return f"{error.reason}: {name}: {error.detail}" if isinstance(error, CountedError) else f"{name}: {error}"
 
 
 def _unpickled(content: bytes) -> Model:
