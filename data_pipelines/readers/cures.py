@@ -32,7 +32,7 @@ def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = F
         energy, mu = energy[usable], mu[usable]
     edge = REFERENCE_ENERGY_EV.get((found.element or "", found.edge or "K"))
     low, high = float(energy.min()), float(energy.max())
-    if high < 2 * low and (low * 1000 < edge < high * 1000 if edge else low > 0.04 and high < KEV_BELOW):
+    if high < 2 * low and (low * 1000 - 20 < edge < high * 1000 if edge else low > 0.04 and high < KEV_BELOW):
         energy = energy * 1000
         notes.append("energies given in keV, read as eV")
     elif np.array_equal(energy, np.arange(len(energy)) + energy[0]) and energy[0] in (0, 1) and len(energy) > 20:

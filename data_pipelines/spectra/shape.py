@@ -62,9 +62,9 @@ def check_points(energy: np.ndarray, grid_energy: np.ndarray) -> None:
 
 def k_edges_near(energy: np.ndarray, mu: np.ndarray) -> list[str]:
     """Elements whose K edge lies where (N,) mu rises steepest over ascending energies in eV."""
-    even = np.arange(energy[0], energy[-1], max(0.5, (energy[-1] - energy[0]) / 5000))
-    if len(even) < 10:
+    if len(energy) < 10 or energy.shape != mu.shape or not (np.diff(energy) > 0).all() or not np.isfinite(mu).all():
         return []
+    even = np.linspace(energy[0], energy[-1], 5000)
     rise = np.gradient(np.convolve(np.interp(even, energy, mu), np.ones(5) / 5, mode="valid"))
     at = even[2 + int(rise.argmax())]
     return [element for (element, edge), e0 in REFERENCE_ENERGY_EV.items() if edge == "K" and -5 < at - e0 < 25]

@@ -122,7 +122,8 @@ class Predict:
         from spt_jax.zoo.shelf import is_model
 
         first = Path(self.model)
-        spectra = first.is_file() or (first.is_dir() and not self.files and not self.data)
+        record = Path(self.model.rpartition("#")[0])
+        spectra = first.is_file() or record.is_file() or (first.is_dir() and not self.files and not self.data)
         if self.model and spectra and not is_model(self.model):
             return "", (first, *self.files)
         return self.model, self.files
@@ -193,7 +194,7 @@ class Predict:
         if bad:
             # A file may hold several spectra.
             count = len(bad) + len(absorbers)
-            what = f"{count} files" if count == len(files) else f"{count} spectra in {len(files)} files"
+            what = f"{count} files" if count == len(files) else f"{count} spectra"
             raise UserError(bad[0] if count == 1 else f"{len(bad)} of {what} could not be read")
 
 
