@@ -248,11 +248,13 @@ def elements_of(likely: np.ndarray) -> Value:
 
 
 def symbol_of(element: Element) -> str:
-    """ "Ni" of "Ni", "ni", " NI" or 28; raises SpectrumError for what is no element.
+    """ "Ni" of "Ni", "ni", " NI", 28 or "28"; raises SpectrumError for what is no element.
 
     >>> symbol_of("ni"), symbol_of(28)
     ('Ni', 'Ni')
     """
+    if isinstance(element, str) and element.strip().isdecimal():
+        element = int(element)
     if isinstance(element, str):
         symbol = element.strip().capitalize()
         if symbol and symbol in SYMBOLS:
