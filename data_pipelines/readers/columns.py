@@ -61,7 +61,7 @@ def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measure
         channel = reading.channel or _channel_of(given["mu"])
         return Measured(energy, mu, columns=f"{told} mu={given['mu']}", channel=channel, notes=tuple(notes))
     element = reading.element or says.element
-    offered = _offered(given, names, element)
+    offered = _offered(given, says, element)
     if reading.channel:
         offered = [each for each in offered if each.channel == reading.channel]
     elif any(each.channel != "reference" for each in offered):
@@ -78,7 +78,10 @@ def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measure
     if why:
         notes.append(why)
     if len(names) > 2:
-        notes.append(f"{chosen.channel or 'mu'} taken, {chosen.formula}")
+        ready = any(names[column] == chosen.formula for column in says.normalised if column < len(names))
+        notes.append(
+            f"{chosen.channel or 'mu'} taken, {chosen.formula}{', divided by i0 in the file' if ready else ''}"
+        )
     if several:
         notes.append(f"{several} not looked at: --element says whose")
     written = f"{told} mu={chosen.formula}"
@@ -167,8 +170,9 @@ def _from_angle(angle: np.ndarray, spacing: float | None, name: str) -> tuple[np
     return energy, f"energies computed from angles and the lattice spacing, {spacing:g} Å"
 
 
-def _offered(given: dict[str, str], names: list[str], element: str | None) -> list[_Offer]:
+def _offered(given: dict[str, str], says: Stated, element: str | None) -> list[_Offer]:
     """The ways to mu that the columns offer, the surest first."""
+    names = list(says.names)
     roles = [role_of(each) for each in names]
     own = {role: formula for role, formula in given.items() if role not in ("energy", "angle")}
     found: dict[str, list[int]] = defaultdict(list)
@@ -186,9 +190,9 @@ def _offered(given: dict[str, str], names: list[str], element: str | None) -> li
     if i0 and trans:
         offers.append(_Offer("transmission", f"ln({i0}/{trans})"))
     fluorescence = own.get("ifluor", "") if own else _summed(found["ifluor"], names, element)
-    mu_fluor = fluorescence and re.match(r"'?mu", fluorescence, re.IGNORECASE)
-    if fluorescence and (i0 or mu_fluor):
-        offers.append(_Offer("fluorescence", f"{fluorescence}/{i0}" if not mu_fluor else fluorescence))
+    ready = fluorescence.strip("'") in {names[column] for column in says.normalised if column < len(names)}
+    if fluorescence and (i0 or ready):
+        offers.append(_Offer("fluorescence", fluorescence if ready else f"{fluorescence}/{i0}"))
     if refer:
         if re.match(r"'?x?mu", refer, re.IGNORECASE):
             offers.append(_Offer("reference", refer))

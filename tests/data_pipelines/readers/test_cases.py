@@ -71,6 +71,7 @@ def test_what_was_done_is_said(cases):
     assert "too thick" in notes("xdi_thick_both.xdi") or "transmission 0" in notes("xdi_thick_both.xdi")
     assert "FY_c/Io" in notes("latin1_lucia.dat")
     assert "falls as E^" in notes("eels_background.msa", element="O")
+    assert "fluorescence taken, ifluor, divided by i0 in the file" in notes("xdi_element_nan.xdi")
     assert "519 of 520 rows" in notes("xdi_d_spacing_unit.xdi")
     assert "left out 1 point far off the others, at 7150.8 eV" in notes("glitch_up.txt", deglitch=True)
     found = read_spectrum(cases / "glitch_up.txt", Reading(element="Fe", deglitch=True))
