@@ -16,7 +16,7 @@ from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.beamlines import preset_of, recognised
 from data_pipelines.readers.formula import evaluate, listing
 from data_pipelines.readers.header import Stated
-from data_pipelines.readers.measured import Channel, Measured, Reading
+from data_pipelines.readers.measured import Channel, Measured, ReadAs
 from data_pipelines.readers.names import line_of, role_of
 from data_pipelines.readers.text import Table
 
@@ -39,11 +39,11 @@ _ALIASES = {
 }
 
 
-def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measured:
+def measured(table: Table, says: Stated, read_as: ReadAs, name: str) -> Measured:
     """The spectrum in a table. Raises SpectrumError, with the columns named, where it is not clear which it is."""
     values, names = table.values, list(says.names)
     # A scan that was stopped leaves rows without a number in them.
-    given, note = _given(reading, table, names, values)
+    given, note = _given(read_as, table, names, values)
     notes = [*table.notes, *note]
     if "energy" not in given and "angle" not in given:
         given |= _energy_column(names, values, says, name)
@@ -58,16 +58,16 @@ def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measure
         notes.append("energies given in keV, read as eV")
     if "mu" in given:
         mu = evaluate(given["mu"], values, names)
-        channel = reading.channel or _channel_of(given["mu"])
+        channel = read_as.channel or _channel_of(given["mu"])
         return Measured(energy, mu, columns=f"{told} mu={given['mu']}", channel=channel, notes=tuple(notes))
-    element = reading.element or says.element
+    element = read_as.element or says.element
     offered = _offered(given, says, element)
-    if reading.channel:
-        offered = [each for each in offered if each.channel == reading.channel]
+    if read_as.channel:
+        offered = [each for each in offered if each.channel == read_as.channel]
     elif any(each.channel != "reference" for each in offered):
         offered = [each for each in offered if each.channel != "reference"]
     if not offered:
-        wanted = f"no {reading.channel} channel" if reading.channel else "it is not clear which columns are mu"
+        wanted = f"no {read_as.channel} channel" if read_as.channel else "it is not clear which columns are mu"
         raise SpectrumError("columns", f"{name}: {wanted} in {listing(names)}; {HELP}")
     chosen, mu, why = _best(energy, offered, values, names)
     lines = sorted({symbol for each in names if (symbol := line_of(each))})
@@ -93,11 +93,11 @@ class _Offer(NamedTuple):
     formula: str
 
 
-def _given(reading: Reading, table: Table, names: list[str], values: np.ndarray) -> tuple[dict[str, str], list[str]]:
+def _given(read_as: ReadAs, table: Table, names: list[str], values: np.ndarray) -> tuple[dict[str, str], list[str]]:
     """Roles and formulas that the user or a preset gives, and what is to be told of it."""
-    if reading.columns:
-        return parse(reading.columns), []
-    preset = reading.beamline or recognised(table.header)
+    if read_as.columns:
+        return parse(read_as.columns), []
+    preset = read_as.beamline or recognised(table.header)
     if not preset:
         return {}, []
     ways = preset_of(preset).columns
@@ -107,7 +107,7 @@ def _given(reading: Reading, table: Table, names: list[str], values: np.ndarray)
             for formula in given.values():
                 evaluate(formula, values[:1], names)
         except SpectrumError:
-            if reading.beamline and number + 1 == len(ways):
+            if read_as.beamline and number + 1 == len(ways):
                 raise
             continue
         return given, [f"columns as of the beamline preset {preset}"]

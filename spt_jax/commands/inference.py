@@ -163,7 +163,7 @@ class Predict:
         print(f"{self.out}: {done.rows:,} spectra{silent}, {self.out.stat().st_size / 1e6:.1f} MB")
 
     def _predict_files(self) -> None:
-        from data_pipelines.readers.measured import Reading
+        from data_pipelines.readers.measured import ReadAs
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
         from spt_jax.inference.spectra import files_of, predict_files
@@ -179,8 +179,8 @@ class Predict:
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
         with Bars() as report:
             told = report if shown else None
-            reading = Reading(None, None, self.channel, self.columns, self.beamline, self.shift, self.deglitch)
-            each = predict_files(model, files, self.element, self.edge, reading)
+            read_as = ReadAs(None, None, self.channel, self.columns, self.beamline, self.shift, self.deglitch)
+            each = predict_files(model, files, self.element, self.edge, read_as)
             predictions = _watched(each, len(files), bad, absorbers, told)
             if self.format == "table":
                 _print_tables(predictions, model.decisions.coverage)
