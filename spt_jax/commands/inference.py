@@ -55,8 +55,8 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Descriptors of spectra: FEFF's xmu.dat, text of two columns (energy in eV, mu in any scale), XDI or Athena files;
-    or with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
+    """Descriptors of spectra: FEFF's xmu.dat, columns of text, XDI, SPEC, EMSA, Athena or NeXus files (docs/files.md); or
+    with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
 
     A file that cannot be used costs a line on stderr, and exit status 1 at the end; the others are answered.
 
@@ -74,11 +74,21 @@ class Predict:
     """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax export` or `spt-jax pack`, a
     name of `spt-jax models`, or an address, https://HOST/NAME.safetensors#sha256=CHECKSUM."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")] = ()
-    """Spectrum files, or folders of them."""
+    """Spectrum files, or folders of them; FILE#NAME is one record of several in a file."""
     element: str | None = None
-    """Absorbing element where the file does not name it; not needed for a model of one element."""
-    edge: str = "K"
-    """Absorption edge where the file does not name it."""
+    """Absorbing element, before what the file says; not needed for a model of one element."""
+    edge: str | None = None
+    """Absorption edge, before what the file says; K where nobody says it."""
+    channel: Literal["transmission", "fluorescence", "reference"] | None = None
+    """Detector to take, before what the edge step over noise says."""
+    columns: Annotated[str, tyro.conf.arg(metavar="COLUMNS")] = ""
+    """Columns to take, by number or name: "energy=1 mu=ln(i0/i1)", or "energy=2 i0=4 i1=5"."""
+    beamline: Annotated[str, tyro.conf.arg(metavar="PRESET")] = ""
+    """Columns of a beamline, as listed in docs/files.md."""
+    shift: Annotated[float, Range()] = 0.0
+    """eV to add to the energies."""
+    deglitch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out points that stand alone, far off their neighbours; told which."""
     format: Literal["table", "json", "csv"] = "table"
     """How to print the result."""
     data: Path | None = None
@@ -103,6 +113,14 @@ class Predict:
             raise UserError("--data needs a file for the answers: --out answers.parquet")
         if not self.data and (self.out or self.split):
             raise UserError("--out and --split are of a dataset; give --data DATASET")
+        if self.columns:
+            from data_pipelines.readers.columns import parse
+
+            parse(self.columns)
+        if self.beamline:
+            from data_pipelines.readers.beamlines import preset_of
+
+            preset_of(self.beamline)
 
     @property
     def _named(self) -> tuple[str, tuple[Path, ...]]:
@@ -110,7 +128,8 @@ class Predict:
         from spt_jax.zoo.shelf import is_model
 
         first = Path(self.model)
-        spectra = first.is_file() or (first.is_dir() and not self.files and not self.data)
+        record = Path(self.model.rpartition("#")[0])
+        spectra = first.is_file() or record.is_file() or (first.is_dir() and not self.files and not self.data)
         if self.model and spectra and not is_model(self.model):
             return "", (first, *self.files)
         return self.model, self.files
@@ -151,6 +170,7 @@ class Predict:
         print(f"{self.out}: {done.rows:,} spectra{silent}, {self.out.stat().st_size / 1e6:.1f} MB")
 
     def _predict_files(self) -> None:
+        from data_pipelines.readers.measured import ReadAs
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
         from spt_jax.inference.spectra import files_of, predict_files
@@ -161,25 +181,28 @@ class Predict:
         files = files_of(given)
         model = load(name, self.compiled, self.source)
         bad: list[str] = []
-        absorbers: set[str] = set()
+        absorbers: list[str] = []
         # Progress takes stdout over while it is on a terminal; tables there are progress enough.
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
         with Bars() as report:
             told = report if shown else None
-            predictions = _watched(
-                predict_files(model, files, self.element, self.edge), len(files), bad, absorbers, told
-            )
+            read_as = ReadAs(None, None, self.channel, self.columns, self.beamline, self.shift, self.deglitch)
+            each = predict_files(model, files, self.element, self.edge, read_as)
+            predictions = _watched(each, len(files), bad, absorbers, told)
             if self.format == "table":
                 _print_tables(predictions, model.decisions.coverage)
             else:
                 for text in (as_json if self.format == "json" else as_csv)(predictions):
                     out.write(text)
         out.flush()
-        if model.blueprint.decisions is None and len(bad) < len(files):
+        if model.blueprint.decisions is None and absorbers:
             _note_undecided()
         _note_unscored(name, absorbers)
         if bad:
-            raise UserError(bad[0] if len(files) == 1 else f"{len(bad)} of {len(files)} files could not be read")
+            # A file may hold several spectra.
+            count = len(bad) + len(absorbers)
+            what = f"{count} files" if count == len(files) else f"{count} spectra"
+            raise UserError(bad[0] if count == 1 else f"{len(bad)} of {what} could not be read")
 
 
 @dataclass(frozen=True)
@@ -261,21 +284,24 @@ def _watched(
     predictions: Iterable[Prediction],
     total: int,
     bad: list[str],
-    absorbers: set[str],
+    absorbers: list[str],
     report: Callable[[str, int, int], None] | None,
 ) -> Iterator[Prediction]:
-    """The same, while what is wrong with some is kept in `bad` and told, whose they are is kept in `absorbers`, and
-    what is done is reported."""
+    """The same, while what is wrong with some is kept in `bad` and told, whose the others are is kept in `absorbers`,
+    and what is done is reported."""
+    told = 0
     for done, each in enumerate(predictions, start=1):
         if each.error:
             bad.append(each.error)
-            # That of a single file is the command's own error.
-            if total > 1:
-                errors.print(each.error, markup=False, highlight=False, soft_wrap=True)
         else:
-            absorbers.add(each.absorber)
+            absorbers.append(each.absorber)
+        # That of a single spectrum is the command's own error.
+        if total > 1 or done > 1:
+            for error in bad[told:]:
+                errors.print(error, markup=False, highlight=False, soft_wrap=True)
+            told = len(bad)
         if report and (done % MANY == 0 or done == total):
-            report("spectra", done, total)
+            report("spectra", done, max(done, total))
         yield each
 
 

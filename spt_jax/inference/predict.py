@@ -13,13 +13,14 @@ from typing import Any, overload
 
 import numpy as np
 
-from data_pipelines.errors import CheckpointError, CountedError, DatasetError, SpectrumError, UserError
+from data_pipelines.errors import CheckpointError, DatasetError, SpectrumError, UserError
 from data_pipelines.readers.spectrum import Measured
 from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
 from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
+from spt_jax.inference.said import provenance, told, whose
 from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions, lacks_oxygens
@@ -57,13 +58,18 @@ class Value:
 class Prediction:
     """What a model says of one spectrum of many, or in `error` why it says nothing.
 
-    name: of its file or row. absorber: "Cu K". values: by descriptor.
+    name: of its file, FILE#RECORD of one of several in a file, or of its row. absorber: "Cu K". values: by descriptor.
+    channel, shift, columns, notes: how the spectrum was read, as of `Measured`.
     """
 
     name: str
     absorber: str = ""
     values: dict[str, Value] = field(default_factory=dict)
     error: str = ""
+    channel: str = ""
+    shift: float = 0.0
+    columns: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Model:
@@ -163,18 +169,20 @@ class Model:
             try:
                 if isinstance(spectrum, UserError):
                     raise spectrum
+                if spectrum.element is None and len(self.blueprint.absorbers) > 1:
+                    raise SpectrumError("element not given", whose(spectrum, self.blueprint.absorbers))
                 absorber = self.absorber(spectrum.element, spectrum.edge or "K")
             except UserError as error:
-                found.append(Prediction(name, error=_told(name, error)))
+                found.append(Prediction(name, error=told(name, error), **provenance(spectrum)))
                 continue
             element, edge = absorber.split()
             usable.append(len(found))
             given.append((spectrum.energy, spectrum.mu, element, edge))
-            found.append(Prediction(name, absorber))
+            found.append(Prediction(name, absorber, **provenance(spectrum)))
         rows = []
         for i, row in zip(usable, all_to_grid(given, self.blueprint.grid), strict=True):
             if isinstance(row, SpectrumError):
-                found[i] = replace(found[i], error=_told(found[i].name, row))
+                found[i] = replace(found[i], error=told(found[i].name, row))
             else:
                 rows.append((i, row))
         if rows:
@@ -246,11 +254,13 @@ def elements_of(likely: np.ndarray) -> Value:
 
 
 def symbol_of(element: Element) -> str:
-    """ "Ni" of "Ni", "ni", " NI" or 28; raises SpectrumError for what is no element.
+    """ "Ni" of "Ni", "ni", " NI", 28 or "28"; raises SpectrumError for what is no element.
 
     >>> symbol_of("ni"), symbol_of(28)
     ('Ni', 'Ni')
     """
+    if isinstance(element, str) and element.strip().isdecimal():
+        element = int(element)
     if isinstance(element, str):
         symbol = element.strip().capitalize()
         if symbol and symbol in SYMBOLS:
@@ -258,13 +268,6 @@ def symbol_of(element: Element) -> str:
     elif 0 < element < len(SYMBOLS) and element == int(element):
         return SYMBOLS[int(element)]
     raise SpectrumError("unknown element", f"{element!r}; give a symbol as Ni, or an atomic number as 28")
-
-
-def _told(name: str, error: UserError) -> str:
-    """What is wrong, with the name of the spectrum in it."""
-    if name in str(error):
-        return str(error)
-    return f"{error.reason}: {name}: {error.detail}" if isinstance(error, CountedError) else f"{name}: {error}"
 
 
 def _unpickled(content: bytes) -> Model:
