@@ -37,7 +37,7 @@ class Evaluate:
     """train, validation or test."""
     compiled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the machine code that the file holds, which can do anything: only of people whose programs you would run."""
-    source: Annotated[str | None, tyro.conf.arg(metavar="SOURCE")] = None
+    source: Annotated[str | None, tyro.conf.arg(metavar="VERSION|average|unknown")] = None
     """What all spectra are taken to come from, by a model trained with --model.sources: a version of FEFF (9), `average`
     of those it was trained on, or `unknown`, as it is where not given. What a dataset says of its rows is not used."""
 
@@ -101,7 +101,7 @@ class Predict:
     """With --data, spectra on each device at a time; 0 means 64 on a CPU and 4096 elsewhere."""
     compiled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the machine code that the file holds, which can do anything: only of people whose programs you would run."""
-    source: Annotated[str | None, tyro.conf.arg(metavar="SOURCE")] = None
+    source: Annotated[str | None, tyro.conf.arg(metavar="VERSION|average|unknown")] = None
     """What all spectra are taken to come from, by a model trained with --model.sources: a version of FEFF (9), `average`
     of those it was trained on, or `unknown`, as it is where not given. What a dataset says of its rows is not used."""
 
@@ -228,7 +228,7 @@ class Export:
     """Sizes of batches to compile ahead of time: 1 is what one spectrum asks for, 64 what several do."""
     chip: Annotated[str, tyro.conf.arg(metavar="CHIP")] = ""
     """Chip they are compiled for, which need not be here: v5e, v5p, v6e, h100, h200; this machine where not given."""
-    source: Annotated[str | None, tyro.conf.arg(metavar="SOURCE")] = None
+    source: Annotated[str | None, tyro.conf.arg(metavar="VERSION|average|unknown")] = None
     """As of `spt-jax predict`; the file answers for this one source."""
 
     def __post_init__(self) -> None:
