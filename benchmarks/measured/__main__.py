@@ -72,12 +72,12 @@ def choices(known: Sequence[Curves]) -> dict[bool, tuple[float, float]]:
         for sigma in SIGMAS:
             for spread in SPREADS:
                 shift = left_out(known, foil, sigma, spread)
-                tried[sigma, spread] = np.mean([e.likelihood(shift[e.compound.name], sigma, foil) for e in known])
+                tried[sigma, spread] = np.array([e.likelihood(shift[e.compound.name], sigma, foil) for e in known])
         print(f"\nmean log-likelihood, compounds left out{', foil used' if foil else ''}; rows sigma, columns spread of elements")
         print("      " + "".join(f"{spread:8g}" for spread in SPREADS))
         for sigma in SIGMAS:
-            print(f"{sigma:6g}" + "".join(f"{tried[sigma, spread]:8.3f}" for spread in SPREADS))
-        sigma = max(SIGMAS, key=lambda s: tried[s, 0.0])
+            print(f"{sigma:6g}" + "".join(f"{tried[sigma, spread].mean():8.3f}" for spread in SPREADS))
+        sigma = widest(tried)
         table = tables(known, foil, sigma)
         shift, _ = fitted(known, table, 0.0)
         draws = [_drawn(table, seed) for seed in range(200)]
@@ -86,6 +86,13 @@ def choices(known: Sequence[Curves]) -> dict[bool, tuple[float, float]]:
             print(f"elements, spread {spread:g}: {fitted(known, table, spread)[1]}")
         best[foil] = shift, sigma
     return best
+
+
+def widest(tried: dict[tuple[float, float], np.ndarray]) -> float:
+    """The widest sigma that is not worse than the best by more than a standard error of the difference."""
+    best = tried[max(SIGMAS, key=lambda sigma: tried[sigma, 0.0].mean()), 0.0]
+    worse = {sigma: best - tried[sigma, 0.0] for sigma in SIGMAS}
+    return max(sigma for sigma, lost in worse.items() if lost.mean() <= lost.std(ddof=1) / np.sqrt(len(lost)))
 
 
 def _drawn(table: dict[str, np.ndarray], seed: int) -> float:

@@ -64,7 +64,7 @@ def curves(model: Model, compound: Compound, scans: Sequence[Scan]) -> Curves | 
     found = Curves(compound, [], [])
     for scan in scans:
         try:
-            mu = normalise(scan.energy, scan.mu).flat
+            mu = normalise(scan.energy, scan.mu).level
         except SpectrumError:
             continue
         rows = all_to_grid([(scan.energy + shift, mu, element, "K") for shift in SHIFTS], model.blueprint.grid)

@@ -15,8 +15,13 @@ from data_pipelines.errors import SpectrumError
 
 # Points that a line below the edge must have; with fewer the mean of what there is is taken off.
 LINE_POINTS = 3
+# A spectrum that begins nearer to its edge shows peaks before it, which no line is to follow; its first points are taken
+# for what lies below, eV.
+BEGINS_EV = 20.0
 # Length of the part above the edge from which on a line, and from which on a parabola is fitted, eV.
 LINE_ABOVE_EV, PARABOLA_ABOVE_EV = 30.0, 300.0
+# What there must be above the edge for its background to be told from its fine structure, eV.
+FLAT_FROM_EV = 100.0
 # The derivative is smoothed by a Gaussian of this many eV at 5 keV, in proportion to the energy, as resolution goes.
 SMOOTHING_EV, AT_EV = 0.4, 5000.0
 # Of the largest slope: what a maximum must have, with both neighbours, to be an edge and no spike.
@@ -38,12 +43,18 @@ class Normalised(NamedTuple):
     above: tuple[float, float]
     orders: tuple[int, int]
 
+    @property
+    def level(self) -> np.ndarray:
+        """(N,) `flat`, or `norm` of a spectrum that ends too early: a polynomial would follow its fine structure."""
+        return self.flat if self.above[1] >= FLAT_FROM_EV else self.norm
+
     def __str__(self) -> str:
         shapes = ("mean", "line", "parabola")
         (low, high), (first, last), (under, over) = self.below, self.above, self.orders
         return (
             f"normalised: E0 {self.e0:.1f} eV, pre-edge {shapes[under]} from {low:.0f} to {high:.0f} eV, post-edge "
             f"{shapes[over]} from {first:.0f} to {last:.0f} eV, edge step {self.step:.4g}"
+            + ("" if last >= FLAT_FROM_EV else "; too short above the edge to be flattened")
         )
 
 
@@ -78,7 +89,8 @@ def edge_energy(energy: np.ndarray, mu: np.ndarray, share: float | None = None) 
 def normalise(energy: np.ndarray, mu: np.ndarray, e0: float | None = None) -> Normalised:
     """(N,) ascending energy in eV, (N,) mu in any scale -> Normalised; e0 in eV, if it is known.
 
-    Below the edge a line is fitted from the second point to half way to e0, above it a polynomial from 25 eV (a fifteenth of
+    Below the edge a line is fitted from the second point to half way to e0 (of a spectrum that begins within 20 eV of it,
+    the mean of the first points, where xraylarch has a line), above it a polynomial from 25 eV (a fifteenth of
     what there is, if that is less) to the end: of degree 2, of 1 where that is below 300 eV, of 0 where below 30 eV. Raises
     SpectrumError where there is no edge, or nothing on one side of it.
     """
@@ -91,7 +103,9 @@ def normalise(energy: np.ndarray, mu: np.ndarray, e0: float | None = None) -> No
     first = min(25.0, 5.0 * round(high / 15.0), high - 2)
     below = slice(_before(energy, e0 + low), _nearest(energy, e0 + low / 2))
     above = slice(min(_before(energy, e0 + first), len(energy) - 3), _nearest(energy, e0 + high))
-    under = 1 if below.stop - below.start >= LINE_POINTS else 0
+    if low > -BEGINS_EV:
+        below = slice(below.start, below.start + LINE_POINTS)
+    under = 1 if below.stop - below.start >= LINE_POINTS and low <= -BEGINS_EV else 0
     length = high - first
     over = 0 if length < LINE_ABOVE_EV else 1 if length < PARABOLA_ABOVE_EV else 2
     if below.stop <= below.start:
@@ -104,7 +118,8 @@ def normalise(energy: np.ndarray, mu: np.ndarray, e0: float | None = None) -> No
         raise SpectrumError("no edge step", f"mu above the edge lies {step:.3g} from its pre-edge")
     norm = (mu - pre) / step
     flat = np.where(np.arange(len(mu)) < at, norm, norm - post / step + 1)
-    return Normalised(norm, flat, e0, step, (low, low / 2), (first, high), (under, over))
+    ends = float(energy[below.start] - e0), float(energy[below.stop - 1] - e0)
+    return Normalised(norm, flat, e0, step, ends, (first, high), (under, over))
 
 
 def _before(energy: np.ndarray, value: float) -> int:

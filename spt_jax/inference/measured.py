@@ -19,8 +19,9 @@ from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.spectrum import Measured
 from data_pipelines.schema import REFERENCE_ENERGY_EV
 from data_pipelines.spectra.normalise import normalise
+from spt_jax.zoo.shelf import FOLDER
 
-CONSTANTS = Path(__file__).parent.parent / "zoo" / "measured.json"
+CONSTANTS = FOLDER / "measured.json"
 # A spectrum is answered at so many energies, equally likely ones: the middles of as many parts of the distribution.
 LIKELY = 7
 # A foil further off than this is none of the element, or its edge was not found, eV.
@@ -107,5 +108,5 @@ def correct(
             f"energies moved by {scale.shift:+.2f} +- {scale.sigma:.2f} eV to the scale of calculated spectra, fitted on "
             f"{calibration.references} measured references; answers are the mean over {LIKELY} energies within that"
         )
-    moved = spectrum._replace(energy=energy + scale.shift, mu=found.flat)
+    moved = spectrum._replace(energy=energy + scale.shift, mu=found.level)
     return Corrected(moved, scale.sigma, tuple(notes))
