@@ -65,19 +65,24 @@ def compared(known: Sequence[Curves], sigma: float) -> None:
 
 
 def choices(known: Sequence[Curves]) -> dict[bool, tuple[float, float]]:
-    """Common shift and sigma, without and with a foil: the best log-likelihood of compounds left out. Prints all."""
+    """Common shift and sigma, without and with a foil: the best log-likelihood of compounds left out. Prints all.
+
+    A sigma of 0 is shown, never chosen: the foils of these files alone scatter by 1 eV.
+    """
     best = {}
     for foil in (False, True):
         tried = {}
         for sigma in SIGMAS:
             for spread in SPREADS:
                 shift = left_out(known, foil, sigma, spread)
-                tried[sigma, spread] = np.array([e.likelihood(shift[e.compound.name], sigma, foil) for e in known])
-        print(f"\nmean log-likelihood, compounds left out{', foil used' if foil else ''}; rows sigma, columns spread of elements")
+                tried[sigma, spread] = np.mean([e.likelihood(shift[e.compound.name], sigma, foil) for e in known])
+        print(
+            f"\nmean log-likelihood, compounds left out{', foil used' if foil else ''}; rows sigma, columns spread of elements"
+        )
         print("      " + "".join(f"{spread:8g}" for spread in SPREADS))
         for sigma in SIGMAS:
-            print(f"{sigma:6g}" + "".join(f"{tried[sigma, spread].mean():8.3f}" for spread in SPREADS))
-        sigma = widest(tried)
+            print(f"{sigma:6g}" + "".join(f"{tried[sigma, spread]:8.3f}" for spread in SPREADS))
+        sigma = max((s for s in SIGMAS if s), key=lambda s: tried[s, 0.0])
         table = tables(known, foil, sigma)
         shift, _ = fitted(known, table, 0.0)
         draws = [_drawn(table, seed) for seed in range(200)]
@@ -86,13 +91,6 @@ def choices(known: Sequence[Curves]) -> dict[bool, tuple[float, float]]:
             print(f"elements, spread {spread:g}: {fitted(known, table, spread)[1]}")
         best[foil] = shift, sigma
     return best
-
-
-def widest(tried: dict[tuple[float, float], np.ndarray]) -> float:
-    """The widest sigma that is not worse than the best by more than a standard error of the difference."""
-    best = tried[max(SIGMAS, key=lambda sigma: tried[sigma, 0.0].mean()), 0.0]
-    worse = {sigma: best - tried[sigma, 0.0] for sigma in SIGMAS}
-    return max(sigma for sigma, lost in worse.items() if lost.mean() <= lost.std(ddof=1) / np.sqrt(len(lost)))
 
 
 def _drawn(table: dict[str, np.ndarray], seed: int) -> float:
@@ -118,7 +116,9 @@ def nickel(model: Model, experiment: Path, calibration: Calibration) -> None:
             pairs.append((kind, voltage, mean))
     for kind in sorted({kind for kind, *_ in pairs}):
         own = [(voltage, mean) for other, voltage, mean in pairs if other == kind]
-        print(f"{kind}: Spearman of voltage and mean OS {spearmanr(*zip(*own, strict=True)).statistic:.2f} of {len(own)}")
+        print(
+            f"{kind}: Spearman of voltage and mean OS {spearmanr(*zip(*own, strict=True)).statistic:.2f} of {len(own)}"
+        )
 
 
 def main() -> None:
@@ -149,7 +149,9 @@ def main() -> None:
 
 
 def write(name: str, calibration: Calibration, known: Sequence[Curves]) -> None:
-    document = json.loads(CONSTANTS.read_text(encoding="utf-8")) if CONSTANTS.exists() else {"default": name, "models": {}}
+    document = (
+        json.loads(CONSTANTS.read_text(encoding="utf-8")) if CONSTANTS.exists() else {"default": name, "models": {}}
+    )
     document["models"][name] = {
         "common": calibration.common,
         "with_foil": calibration.with_foil,

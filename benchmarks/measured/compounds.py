@@ -56,7 +56,6 @@ KNOWN = (
     Compound("green rust SO4", "Fe", (2, 3), (6,), ("Fe/Hansel2001_greenrust_SO4_*.xdi",), "Simon 2003, Solid State Sci. 5, 327"),
     Compound("siderite FeCO3", "Fe", (2,), (6,), ("Fe/Hansel2001_siderite_*.xdi",), MINERALS),
     Compound("vivianite", "Fe", (2,), (6,), ("Fe/Hansel2001_vivianite_*.xdi",), MINERALS),
-    Compound("diopside", "Fe", (2,), (6,), ("lucia_fe_k/Diopside_*.dat",), MINERALS + ": Fe2+ for Mg"),
     Compound("gillespite", "Fe", (2,), (4,), ("lucia_fe_k/Gillepsite_*.dat",), "Hazen 1974, Am. Mineral. 59, 1166"),
     Compound("yoderite", "Fe", (3,), (5, 6), ("lucia_fe_k/Yoderite_pt[3-5]*.dat",), "Higgins 1982, Am. Mineral. 67, 76"),
     Compound("orthoclase", "Fe", (3,), (4,), ("lucia_fe_k/Orthoclase_*.dat",), "Fe3+ for Al; Hofmeister 1984, PCM 11, 213"),
@@ -67,8 +66,11 @@ KNOWN = (
 """Oxygen around the absorber, and nothing else. Of yoderite two more scans lost the beam."""
 
 DOUBTFUL = (
-    Compound("Ni2O3", "Ni", (3,), (6,), ("Ni/Ni2O3_*.xdi",), "its label; edge where that of Ni(OH)2 is: Ni2+, not counted"),
+    Compound("diopside", "Fe", (2,), (6,), ("lucia_fe_k/Diopside_*.dat",), "Fe2+ for Mg, and Fe3+: its pre-edge lies between them"),
+    Compound("Ni2O3", "Ni", (3,), (6,), ("Ni/Ni2O3_*.xdi",), "its label; edge where that of Ni(OH)2 is: Ni2+"),
 )  # fmt: skip
+"""Of doubtful chemistry, and not counted. Centroids of the pre-edge peak on one monochromator: gillespite (Fe2+) 7112.9 eV,
+this diopside 7113.7 eV, hematite, yoderite, orthoclase (Fe3+) 7114.1 to 7114.3 eV."""
 
 FOILS = {
     "V/V*O*.xdi": "V/V_foil.xdi",

@@ -101,7 +101,10 @@ def _athena(path: Path, record: str) -> Scan:
         words = [word.strip("'") for word in head.split(",")]
         said = dict(zip(words[::2], words[1::2], strict=False))
         if said["label"] == record:
-            x, y = (np.array(re.search(rf"^@{name} = \((.*)\);", part, re.MULTILINE)[1].replace("'", "").split(","), float) for name in "xy")
+            x, y = (
+                np.array(re.search(rf"^@{name} = \((.*)\);", part, re.MULTILINE)[1].replace("'", "").split(","), float)
+                for name in "xy"
+            )
             return Scan(f"{path.name}#{record}", x + float(said.get("bkg_eshift", 0)), y)
     raise FileNotFoundError(f"{path}: no record {record}")
 

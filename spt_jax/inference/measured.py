@@ -84,7 +84,7 @@ def correct(
     the X-ray Data Booklet has. shift: eV to add in the place of what was fitted, without any doubt. Raises SpectrumError
     where there is no edge, no reference energy, or a foil far from it.
     """
-    element, edge = spectrum.element, spectrum.edge or "K"
+    element, edge = spectrum.element or "", spectrum.edge or "K"
     if (element, edge) not in REFERENCE_ENERGY_EV:
         raise SpectrumError("unknown edge", f"no reference energy for the {element} {edge} edge")
     energy = np.asarray(spectrum.energy, float)

@@ -165,10 +165,10 @@ class Model:
         usable: list[int] = []
         given: list[tuple[np.ndarray, np.ndarray, str, str]] = []
         for name, spectrum in spectra:
-            views = spectrum.views() if isinstance(spectrum, Corrected) else [spectrum]
             try:
-                if isinstance(views[0], UserError):
-                    raise views[0]
+                if isinstance(spectrum, UserError):
+                    raise spectrum
+                views = spectrum.views() if isinstance(spectrum, Corrected) else [spectrum]
                 absorber = self.absorber(views[0].element, views[0].edge or "K")
             except UserError as error:
                 found.append(Prediction(name, error=_told(name, error)))

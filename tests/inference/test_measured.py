@@ -27,7 +27,9 @@ def test_what_was_moved_scaled_and_tilted_comes_back(model, measured):
     run = read_spectrum(EXAMPLE)
     found = correct(measured, CALIBRATION)
     truth = model.to_grid(run.energy, run.mu - run.mu[0], f"{run.element} K")
-    np.testing.assert_allclose(model.to_grid(found.spectrum.energy, found.spectrum.mu, f"{run.element} K"), truth, atol=0.06)
+    np.testing.assert_allclose(
+        model.to_grid(found.spectrum.energy, found.spectrum.mu, f"{run.element} K"), truth, atol=0.06
+    )
     normal, moved = found.notes
     assert normal.startswith("normalised: E0 ")
     assert moved.startswith("energies moved by +1.50 +- 0.80 eV") and "38 measured references" in moved
