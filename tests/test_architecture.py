@@ -37,8 +37,8 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 OWNERS = {
     "array_record": "data_pipelines/dataset/blocks.py",
+    "h5py": "data_pipelines/readers/nexus.py",
     "grain": "data_pipelines/dataset/stream.py",
-    "larch": "data_pipelines/readers/spectrum.py",
     "parsl": "data_pipelines/feff/campaign.py",
     "orbax": "spt_jax/runs/checkpoint.py",
     "safetensors": "spt_jax/runs/packed.py",

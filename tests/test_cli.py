@@ -85,11 +85,11 @@ def test_wrong_spectra_get_one_line(trained, tmp_path, capsys):
     found = read_spectrum(EXAMPLE)
     table = np.column_stack([found.energy, found.mu])
     wrong = {
-        "energy in keV": table / [1000, 1],
-        "energy descending": table[::-1],
-        "not finite": np.where(np.arange(len(table))[:, None] == 40, [np.nan, 1], table),
+        "relative energies": table - [7720, 0],
+        "several scans": np.concatenate([table, table]),
         "grid not covered": table[: len(table) // 2],
         "no edge": np.column_stack([found.energy, np.ones_like(found.mu)]),
+        "no fine structure": np.column_stack([found.energy, np.arctan(found.energy - 7722) + 1.6]),
         "columns": np.column_stack([table, found.mu]),
     }
     for reason, rows in wrong.items():
@@ -106,7 +106,7 @@ def test_wrong_spectra_get_one_line(trained, tmp_path, capsys):
 
 
 def test_wrong_element_edge_and_files_get_one_line(trained, tmp_path, capsys):
-    assert "not Cu" in fails(capsys, "predict", str(trained), str(EXAMPLE), "--element", "Cu")
+    assert "trained on" in fails(capsys, "predict", str(trained), str(EXAMPLE), "--element", "Cu")
     path = tmp_path / "two.txt"
     np.savetxt(path, np.column_stack(read_spectrum(EXAMPLE)[:2]))
     assert "say which element" in fails(capsys, "predict", str(trained), str(path))

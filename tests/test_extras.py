@@ -32,9 +32,9 @@ def run_parsl(folder):
     run_campaign(Campaign(folder, folder / "runs", "true", FeffSettings(), engine=folder / "cluster.py"))
 
 
-def read_xdi(folder):
-    (folder / "nio.xdi").write_text("# XDI/1.0\n")
-    read_spectrum(folder / "nio.xdi")
+def read_nexus(folder):
+    (folder / "nio.nxs").write_bytes(b"\x89HDF\r\n\x1a\n")
+    read_spectrum(folder / "nio.nxs")
 
 
 WITHOUT = {
@@ -42,7 +42,7 @@ WITHOUT = {
     "aot-tpu": ("libtpu", lambda folder: targets.require(targets.find("v5e"))),
     "baselines": ("xgboost", fit_xgboost),
     "beam": ("apache_beam.options.pipeline_options", lambda folder: Beam("DirectRunner").run([])),
-    "beamline": ("larch", read_xdi),
+    "beamline": ("h5py", read_nexus),
     "campaign": ("parsl", run_parsl),
     "tensorboard": ("tensorboardX", Board),
 }

@@ -19,7 +19,7 @@ import spt_jax
 from benchmarks.measured.compounds import DOUBTFUL, FOREIGN, KNOWN
 from benchmarks.measured.files import nickel_series, scans
 from benchmarks.measured.fit import CANDIDATES, SIGMAS, SPREADS, Curves, curves, fitted, left_out, tables
-from data_pipelines.readers.spectrum import Measured
+from data_pipelines.readers.measured import Measured
 from data_pipelines.schema import descriptor
 from spt_jax.inference.measured import CONSTANTS, Calibration, Scale, correct
 from spt_jax.inference.predict import Model

@@ -34,19 +34,38 @@ class FeffRun:
     edge: str | None
 
 
+# The line above the numbers in FEFF 6 to 10: "omega e k mu mu0 chi @#" or "e, e(wrt edge), k, mu=(1+chi)*mu0, ...".
+COLUMNS = re.compile(r"\be\b.*\bk\b.*\bmu\b.*\bmu0\b.*\bchi\b")
+
+# Control characters that no text has.
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
+
+
 def read_xmu(path: Path | str) -> FeffRun:
-    """Parse one xmu.dat. Raises SpectrumError naming what is wrong with it."""
+    """Parse one xmu.dat of FEFF 6 to 10. Raises SpectrumError naming what is wrong with it."""
     path = Path(path)
     try:
         if path.stat().st_size > LARGEST_XMU_BYTES:
             raise SpectrumError("too large", f"{path} has {path.stat().st_size} bytes")
-        text = path.read_text(encoding="utf-8", errors="strict")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise SpectrumError("no xmu.dat", str(path)) from None
+    if _BINARY.search(content):
+        raise SpectrumError("unreadable", f"{path} is not a text file")
+    try:
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
-        raise SpectrumError("unreadable", f"{path} is not a text file") from None
-    header = "\n".join(line for line in text.splitlines() if line.lstrip().startswith("#"))
-    rows = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        text = content.decode("latin-1")  # titles are the user's
+    return parse_xmu(text, str(path))
+
+
+def parse_xmu(text: str, path: str) -> FeffRun:
+    """The same of the text of the file `path`."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    # Up to FEFF 8.0 a header has no comment signs.
+    above = next((i + 1 for i, line in enumerate(lines[:200]) if COLUMNS.search(line)), 0)
+    header = "\n".join([*lines[:above], *(line for line in lines[above:] if line.lstrip().startswith("#"))])
+    rows = [line.split() for line in lines[above:] if not line.lstrip().startswith("#")]
     if not rows:
         raise SpectrumError("failed FEFF run", f"{path} holds no spectrum")
     if any(len(row) != 6 for row in rows):
@@ -60,7 +79,7 @@ def read_xmu(path: Path | str) -> FeffRun:
         # A XANES mesh begins below the Fermi level, at negative k; the mesh of EXAFS begins on it. FEFF8L knows no
         # XANES: it passes over the card and writes this file all the same.
         raise SpectrumError("not a XANES run", f"{path} begins at k = {table[0, 2]:g}, as EXAFS does: no FMS, no XANES")
-    version = re.search(r"(FEFF\s*[\d.]+)", header)
+    version = re.search(r"(FEFF\s*[\d.]+)", header, re.IGNORECASE)
     absorber = re.search(r"Abs\s+Z=\s*(\d+).*?\s(\w+)\s+shell", header)
     return FeffRun(
         energy=table[:, 0],
@@ -68,7 +87,7 @@ def read_xmu(path: Path | str) -> FeffRun:
         mu=table[:, 3],
         chi=table[:, 5],
         version=version.group(1) if version else "FEFF",
-        element=SYMBOLS[int(absorber.group(1))] if absorber else None,
+        element=SYMBOLS[int(absorber.group(1))] if absorber and int(absorber.group(1)) < len(SYMBOLS) else None,
         edge=absorber.group(2) if absorber else None,
     )
 

@@ -1,105 +1,143 @@
-"""Spectrum files that people hold -> (energy, mu): FEFF's xmu.dat, two columns of text, XDI, Athena projects.
+"""Spectrum files that people hold -> `Measured`: FEFF's xmu.dat, columns of text, XDI, SPEC, EMSA, Athena, NeXus.
 
-The one file that knows beamline libraries. XDI and Athena are read by xraylarch, the extra `beamline`.
+What a file is, is told from its content. What the user says (`Reading`) goes before what the file says, and that before
+what can be seen in the numbers; what was assumed or put right is in the notes.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
+from data_pipelines.errors import SpectrumError
+from data_pipelines.feff.output import COLUMNS, parse_xmu
+from data_pipelines.readers import athena, columns, formats
+from data_pipelines.readers.cures import put_right
+from data_pipelines.readers.header import Stated, edge_of, element_of, stated
+from data_pipelines.readers.measured import Measured, Reading
+from data_pipelines.readers.text import LARGEST_BYTES, Table, decoded, lines_of, table_of
 
-from data_pipelines.errors import MissingExtra, SpectrumError
-from data_pipelines.feff.output import read_xmu
+__all__ = ["Measured", "Reading", "read_spectra", "read_spectrum"]
 
-
-class Measured(NamedTuple):
-    """(N,) energy in eV and (N,) mu as they stand in the file; element and edge where the file names them."""
-
-    energy: np.ndarray
-    mu: np.ndarray
-    element: str | None
-    edge: str | None
+Record = tuple[str, Measured | SpectrumError]
 
 
-def read_spectrum(path: Path | str) -> Measured:
-    """Read one file; `project.prj#name` is one group of an Athena project.
+def read_spectrum(path: Path | str, reading: Reading | None = None) -> Measured:
+    """Read a file of one spectrum; `project.prj#name` is one of several in a file.
 
     Raises SpectrumError naming the file and what is wrong with it.
     """
-    name, mark, group = str(path).partition(".prj#")
-    path = Path(f"{name}.prj" if mark else path)
-    if not path.is_file():
+    records = read_spectra(path, reading)
+    if len(records) > 1:
+        names = ", ".join(name.partition("#")[2] for name, _ in records)
+        raise SpectrumError("no such group", f"{path} holds {names}; name one as {records[0][0]}")
+    [(_, found)] = records
+    if isinstance(found, SpectrumError):
+        raise found
+    return found
+
+
+def read_spectra(path: Path | str, reading: Reading | None = None) -> list[Record]:
+    """All spectra of a file, each with its name, FILE or FILE#RECORD, or with the reason why it is none.
+
+    Raises SpectrumError for a file that cannot be read at all.
+    """
+    reading = reading or Reading()
+    file, wanted = _parted(path)
+    records: list[Record] = []
+    for label, found in _records(file, reading):
+        name = f"{file}#{label}" if label else str(file)
+        if isinstance(found, Measured):
+            try:
+                found = _finished(found, name, reading)
+            except SpectrumError as error:
+                found = error
+        records.append((name, found))
+    if wanted:
+        chosen = [record for record in records if record[0] == f"{file}#{wanted}"]
+        if not chosen:
+            held = ", ".join(name.partition("#")[2] for name, _ in records)
+            raise SpectrumError("no such group", f"{file} holds {held or 'one spectrum'}, not {wanted}")
+        return chosen
+    return records
+
+
+def _parted(path: Path | str) -> tuple[Path, str]:
+    """A file and the record of it that is named; a # may also be part of the name of a file."""
+    if Path(path).is_file():
+        return Path(path), ""
+    name, _, wanted = str(path).rpartition("#")
+    if name and not Path(name).is_file():
+        name, _, wanted = str(path).partition("#")
+    if not name or not Path(name).is_file():
         raise SpectrumError("no such file", str(path))
-    if path.suffix == ".prj":
-        return _read_athena(path, group)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise SpectrumError("unreadable", f"{path} is not a text file") from None
-    if re.search(r"^#.*\bomega\s+e\s+k\s+mu\b", text, re.MULTILINE):
-        run = read_xmu(path)
-        return Measured(run.energy, run.mu, run.element, run.edge)
-    if re.match(r"#\s*XDI/", text):
-        return _read_xdi(path)
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        line = line.split("#")[0].replace(",", " ").split()
-        if not line:
-            continue
+    return Path(name), wanted
+
+
+def _records(file: Path, reading: Reading) -> list[Record]:
+    """As they stand in the file; a single one has no name of its own."""
+    name = str(file)
+    if file.stat().st_size > LARGEST_BYTES:
+        raise SpectrumError("too large", f"{name} has {file.stat().st_size:,} bytes")
+    content = file.read_bytes()
+    if content.startswith(b"\x89HDF\r\n\x1a\n"):
+        from data_pipelines.readers import nexus
+
+        return _chosen(nexus.tables(file), name, reading)
+    if athena.is_project(content):
+        records = athena.records(content, name)
+        return records if len(records) > 1 else [("", records[0][1])]
+    if file.suffix == ".prj":
+        raise SpectrumError("unreadable", f"{name} is not an Athena project")
+    if content.startswith((b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ", b"BZh")):
+        raise SpectrumError("unreadable", f"{name} is not a text file but a packed one; unpack it first")
+    text = decoded(content, name)
+    lines = lines_of(text)
+    head = lines[:200]
+    if any(COLUMNS.search(line) for line in head):
+        run = parse_xmu(text, name)
+        return [
+            ("", Measured(run.energy, run.mu, run.element, run.edge, columns="energy=omega mu=mu", calculated=True))
+        ]
+    if formats.is_msa(lines):
+        tables = [("", *formats.msa(lines, name))]
+    elif formats.is_9809(lines):
+        tables = [("", *formats.photon_factory(lines, name))]
+    elif any(re.match(r"#S\s+\d+", line) for line in lines) and any(line.startswith("#L ") for line in lines):
+        tables = formats.spec_scans(lines, name)
+        tables = tables if len(tables) != 1 else [("", *tables[0][1:])]
+    else:
+        table = table_of(lines, name)
+        tables = [("", table, stated(table.header, table.values.shape[1]))]
+    return _chosen(tables, name, reading)
+
+
+def _chosen(tables: list[tuple[str, Table, Stated]], name: str, reading: Reading) -> list[Record]:
+    """The spectrum in each table."""
+    records: list[Record] = []
+    for label, table, says in tables:
         try:
-            rows.append([float(word) for word in line])
-        except ValueError:
-            if rows:
-                raise SpectrumError(
-                    "unreadable", f"{path}, line {number}: not a number in {' '.join(line)[:40]!r}"
-                ) from None
-            continue  # a heading without a comment sign
-        if len(rows[-1]) != 2:
-            found = len(rows[-1])
-            raise SpectrumError("columns", f"{path}, line {number}: {found} columns; give two, energy in eV and mu")
-    if not rows:
-        raise SpectrumError("empty", f"{path} holds no numbers")
-    table = np.array(rows)
-    return Measured(table[:, 0], table[:, 1], None, None)
+            found = columns.measured(table, says, reading, f"{name}#{label}" if label else name)
+            records.append((label, found._replace(element=says.element, edge=says.edge)))
+        except SpectrumError as error:
+            records.append((label, error))
+    return records or [("", SpectrumError("empty", f"{name} holds no numbers"))]
 
 
-def _read_xdi(path: Path) -> Measured:
-    """mu of transmission if the file has it, else of fluorescence."""
-    larch = _larch()
-    try:
-        found = larch.read_xdi(str(path))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise SpectrumError("unreadable", f"{path}: {' '.join(str(error).split())}") from None
-    for name in ("mutrans", "mufluor"):
-        if hasattr(found, name):
-            element, edge = found.attrs["element"]["symbol"], found.attrs["element"]["edge"]
-            return Measured(np.array(found.energy), np.array(getattr(found, name)), element, edge)
-    raise SpectrumError("columns", f"{path}: no mu and no intensities to make it of in {', '.join(found.array_labels)}")
-
-
-def _read_athena(path: Path, group: str) -> Measured:
-    larch = _larch()
-    try:
-        found = larch.read_athena(str(path))
-        groups = dict(found.groups)
-    except Exception as error:  # larch raises whatever parsing a damaged project runs into
-        raise SpectrumError("unreadable", f"{path}: not an Athena project ({type(error).__name__})") from None
-    if not group and len(groups) == 1:
-        [group] = groups
-    if group not in groups:
-        raise SpectrumError(
-            "no such group", f"{path} holds {', '.join(groups)}; name one as {path}#{next(iter(groups))}"
-        )
-    one = groups[group]
-    return Measured(np.array(one.energy), np.array(one.mu), one.atsym, one.edge)
-
-
-def _larch():
-    try:
-        import larch.io
-    except ModuleNotFoundError:
-        raise MissingExtra("beamline", "XDI and Athena files") from None
-    return larch.io
+def _finished(found: Measured, name: str, reading: Reading) -> Measured:
+    """With what the user says of it, and its energies put right."""
+    notes = []
+    element, edge = found.element, found.edge
+    if reading.element:
+        element = element_of(reading.element)
+        if element is None:
+            raise SpectrumError("unknown element", f"{reading.element!r}; give a symbol as Ni, or its number as 28")
+        if found.element and found.element != element:
+            notes.append(f"read as {element}, as asked for; the file says {found.element}")
+    if reading.edge:
+        edge = edge_of(reading.edge) or reading.edge
+        if found.edge and found.edge != edge:
+            notes.append(f"read as the {edge} edge, as asked for; the file says {found.edge}")
+    calculated = found.calculated if reading.calculated is None else reading.calculated
+    found = found._replace(element=element, edge=edge, notes=(*found.notes, *notes), calculated=calculated)
+    return put_right(found, name, reading.shift, reading.deglitch)

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import EnergyGrid
+from data_pipelines.spectra.shape import check_background, check_glitches, check_points, shapes
 
 # FEFF writes nothing below k = -1 (about 4 eV under the Fermi level), where mu is down to the
 # core-hole tail; the grid's first few eV may be filled with the first value.
@@ -24,8 +25,12 @@ MAX_PRE_EDGE_FILL_EV = 10.0
 MAX_START, MAX_FILLED_START = 0.5, 0.25
 # The upper part of the grid over which the oscillations average to the unit edge step.
 POST_EDGE_FRACTION = 0.4
+# An edge step that is a smaller part of mu than this is what rounding leaves of a line.
+SMALLEST_STEP = 1e-6
 # A pre-edge line is fitted only to points this far below the grid: measured spectra have them, FEFF does not.
 PRE_EDGE_GAP_EV = 10.0
+# Points so much farther off that line than half of them are glitches, and the line is not theirs.
+STRAY = 30.0
 
 
 def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
@@ -42,9 +47,15 @@ def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
             "energy not monotonic", f"energies do not rise after point {int(np.argmax(np.diff(energy) <= 0)) + 1}"
         )
     low, high = grid_energy[0], grid_energy[-1]
-    if energy[-1] < low / 100 and energy[-1] * 1000 > low:
+    if energy[0] * 1000 < high and energy[-1] * 1000 > low and energy[-1] < low / 100:
         raise SpectrumError(
             "energy in keV", f"energies end at {energy[-1]:g}; give them in eV (this edge lies near {low:.0f} eV)"
+        )
+    if energy[0] < 0 or (energy[-1] < low / 2 and energy[0] < 0.8 * energy[-1]):
+        raise SpectrumError(
+            "relative energies",
+            f"energies run from {energy[0]:g} to {energy[-1]:g}, counted from an edge or a Fermi level; this edge lies near "
+            f"{low:.0f} eV: add what they are counted from (--shift EV)",
         )
     if energy[0] > low + MAX_PRE_EDGE_FILL_EV or energy[-1] < high:
         raise SpectrumError(
@@ -53,12 +64,22 @@ def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
         )
 
 
+def pre_edge(energy: np.ndarray, grid_energy: np.ndarray) -> np.ndarray:
+    """(N,) bool: points well below the edge."""
+    return energy < grid_energy[0] - PRE_EDGE_GAP_EV
+
+
 def remove_pre_edge(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> np.ndarray:
     """Subtract the straight line through the points well below the edge, where there are enough of them."""
-    below = energy < grid_energy[0] - PRE_EDGE_GAP_EV
+    below = pre_edge(energy, grid_energy)
     if below.sum() < 5:
         return mu
-    slope, offset = np.polyfit(energy[below] - grid_energy[0], mu[below], 1)
+    x, y = energy[below] - grid_energy[0], mu[below]
+    slope, offset = np.polyfit(x, y, 1)
+    off = np.abs(y - slope * x - offset)
+    stray = off > STRAY * np.median(off)
+    if 0 < stray.sum() <= len(x) - 5:
+        slope, offset = np.polyfit(x[~stray], y[~stray], 1)
     return mu - (slope * (energy - grid_energy[0]) + offset)
 
 
@@ -83,7 +104,9 @@ def edge_step(mu: np.ndarray, highest_start: float = MAX_START) -> float:
 
 
 def refused(mu: np.ndarray, grid: EnergyGrid) -> dict[int, SpectrumError]:
-    """Rows of (N, L) spectra on the grid that `to_grid` would refuse if it were given them, with its reason.
+    """Rows of (N, L) spectra on the grid whose edge step `to_grid` would refuse if it were given them, with its reason.
+
+    What it asks of the shape, `prepare` has asked before they were on the grid.
 
     >>> list(refused(np.array([np.linspace(0, 1, 20), np.ones(20), np.full(20, np.nan)]), EnergyGrid(points=20)))
     [1, 2]
@@ -120,7 +143,7 @@ def to_grid(energy: np.ndarray, mu: np.ndarray, grid: EnergyGrid, element: str, 
     re-aligned, so the chemical shift stays. Raises SpectrumError with a counted reason.
 
     >>> energy = np.linspace(8960, 9100, 600)
-    >>> counts = 400 + 7000 / (1 + np.exp(8984 - energy))
+    >>> counts = 400 + 7000 / (1 + np.exp(8984 - energy)) * (1 + 0.3 * np.exp(-(((energy - 8990) / 3) ** 2)))
     >>> to_grid(energy, counts, EnergyGrid(), "Cu")[[0, 6, -1]].round(2)
     array([0.05, 0.5 , 1.  ], dtype=float32)
     """
@@ -147,19 +170,30 @@ def all_to_grid(
             except ValueError as error:
                 raise SpectrumError("unknown edge", str(error)) from None
             check(energy, mu, grid_energy[: grid.common])
-            mu = remove_pre_edge(energy, mu, grid_energy)
+            check_points(energy, grid_energy[: grid.common])
             together[element, edge, energy.tobytes()].append((i, energy, mu))
         except SpectrumError as error:
             found[i] = error
     for (element, edge, _), members in together.items():
         energy, grid_energy = members[0][1], grid.absolute(element, edge)
         highest_start = MAX_FILLED_START if energy[0] > grid_energy[0] else MAX_START
-        curve = PchipInterpolator(energy, np.stack([mu for _, _, mu in members]), axis=1, extrapolate=False)
-        for (i, *_), on_grid in zip(members, curve(np.maximum(grid_energy, energy[0])), strict=True):
+        flat = [remove_pre_edge(energy, mu, grid_energy) for _, _, mu in members]
+        curve = PchipInterpolator(energy, np.stack(flat), axis=1, extrapolate=False)
+        below = pre_edge(energy, grid_energy)
+        for (i, _, mu), own, on_grid in zip(members, flat, curve(np.maximum(grid_energy, energy[0])), strict=True):
             try:
-                found[i] = (on_grid / edge_step(on_grid[: grid.common], highest_start)).astype(np.float32)
+                step = edge_step(on_grid[: grid.common], highest_start)
+                if step < SMALLEST_STEP * np.abs(mu).max():
+                    raise SpectrumError("no edge step", f"it is {step / np.abs(mu).max():.1g} of the largest mu")
+                check_background(energy, mu, below, grid_energy[0], step)
+                check_glitches(energy, own / step, element, grid_energy)
+                found[i] = (on_grid / step).astype(np.float32)
             except SpectrumError as error:
                 found[i] = error
+    rows = {i: row for i, row in found.items() if isinstance(row, np.ndarray)}
+    if rows:
+        wrong = shapes(np.stack(list(rows.values())), grid, [spectra[i][2] for i in rows])
+        found |= {i: error for i, error in zip(rows, wrong, strict=True) if error}
     return [found[i] for i in range(len(spectra))]
 
 

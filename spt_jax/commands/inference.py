@@ -52,8 +52,8 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Descriptors of spectra: FEFF's xmu.dat, text of two columns (energy in eV, mu in any scale), XDI or Athena files;
-    or with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
+    """Descriptors of spectra: FEFF's xmu.dat, columns of text, XDI, SPEC, EMSA, Athena or NeXus files (docs/files.md); or
+    with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
 
     A file that cannot be used costs a line on stderr, and exit status 1 at the end; the others are answered.
 
@@ -71,11 +71,26 @@ class Predict:
     """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax export` or `spt-jax pack`, a
     name of `spt-jax models`, or an address, https://HOST/NAME.safetensors#sha256=CHECKSUM."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")] = ()
-    """Spectrum files, or folders of them."""
+    """Spectrum files, or folders of them; FILE#NAME is one record of several in a file."""
     element: str | None = None
-    """Absorbing element where the file does not name it; not needed for a model of one element."""
-    edge: str = "K"
-    """Absorption edge where the file does not name it."""
+    """Absorbing element, before what the file says; not needed for a model of one element."""
+    edge: str | None = None
+    """Absorption edge, before what the file says; K where nobody says it."""
+    channel: Literal["transmission", "fluorescence", "reference"] | None = None
+    """Detector to take, before what the edge step over noise says."""
+    columns: Annotated[str, tyro.conf.arg(metavar="COLUMNS")] = ""
+    """Columns to take, by number or name: "energy=1 mu=ln(i0/i1)", or "energy=2 i0=4 i1=5"."""
+    beamline: Annotated[str, tyro.conf.arg(metavar="PRESET")] = ""
+    """Columns of a beamline, as listed in docs/files.md."""
+    shift: Annotated[float, Range()] = 0.0
+    """eV to add to the energies."""
+    deglitch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out points that stand alone, far off their neighbours; told which."""
+    taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
+    """Whether spectra are measured ones, which are normalised and moved to the energies of calculated ones, with a note, or
+    are taken as they are; auto takes FEFF's xmu.dat as theory, and all others as measured."""
+    foil: float | None = None
+    """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off."""
     format: Literal["table", "json", "csv"] = "table"
     """How to print the result."""
     data: Path | None = None
@@ -97,6 +112,14 @@ class Predict:
             raise UserError("--data needs a file for the answers: --out answers.parquet")
         if not self.data and (self.out or self.split):
             raise UserError("--out and --split are of a dataset; give --data DATASET")
+        if self.columns:
+            from data_pipelines.readers.columns import parse
+
+            parse(self.columns)
+        if self.beamline:
+            from data_pipelines.readers.beamlines import preset_of
+
+            preset_of(self.beamline)
 
     @property
     def _named(self) -> tuple[str, tuple[Path, ...]]:
@@ -144,6 +167,8 @@ class Predict:
         print(f"{self.out}: {done.rows:,} spectra{silent}, {self.out.stat().st_size / 1e6:.1f} MB")
 
     def _predict_files(self) -> None:
+        from data_pipelines.readers.measured import Reading
+        from spt_jax.inference.measured import Calibration
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
         from spt_jax.inference.spectra import files_of, predict_files
@@ -154,25 +179,32 @@ class Predict:
         files = files_of(given)
         model = load(name, self.compiled)
         bad: list[str] = []
-        absorbers: set[str] = set()
+        absorbers: list[str] = []
         # Progress takes stdout over while it is on a terminal; tables there are progress enough.
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
         with Bars() as report:
             told = report if shown else None
-            predictions = _watched(
-                predict_files(model, files, self.element, self.edge), len(files), bad, absorbers, told
+            calculated = None if self.taken == "auto" else self.taken == "theory"
+            reading = Reading(
+                None, None, self.channel, self.columns, self.beamline, self.shift, self.deglitch, calculated
             )
+            calibration = Calibration.of(name)
+            each = predict_files(model, files, self.element, self.edge, reading, calibration, self.foil)
+            predictions = _watched(each, len(files), bad, absorbers, told)
             if self.format == "table":
                 _print_tables(predictions, model.decisions.coverage)
             else:
                 for text in (as_json if self.format == "json" else as_csv)(predictions):
                     out.write(text)
         out.flush()
-        if model.blueprint.decisions is None and len(bad) < len(files):
+        if model.blueprint.decisions is None and absorbers:
             _note_undecided()
         _note_unscored(name, absorbers)
         if bad:
-            raise UserError(bad[0] if len(files) == 1 else f"{len(bad)} of {len(files)} files could not be read")
+            # A file may hold several spectra.
+            count = len(bad) + len(absorbers)
+            what = f"{count} files" if count == len(files) else f"{count} spectra in {len(files)} files"
+            raise UserError(bad[0] if count == 1 else f"{len(bad)} of {what} could not be read")
 
 
 @dataclass(frozen=True)
@@ -252,21 +284,24 @@ def _watched(
     predictions: Iterable[Prediction],
     total: int,
     bad: list[str],
-    absorbers: set[str],
+    absorbers: list[str],
     report: Callable[[str, int, int], None] | None,
 ) -> Iterator[Prediction]:
-    """The same, while what is wrong with some is kept in `bad` and told, whose they are is kept in `absorbers`, and
-    what is done is reported."""
+    """The same, while what is wrong with some is kept in `bad` and told, whose the others are is kept in `absorbers`,
+    and what is done is reported."""
+    told = 0
     for done, each in enumerate(predictions, start=1):
         if each.error:
             bad.append(each.error)
-            # That of a single file is the command's own error.
-            if total > 1:
-                errors.print(each.error, markup=False, highlight=False, soft_wrap=True)
         else:
-            absorbers.add(each.absorber)
+            absorbers.append(each.absorber)
+        # That of a single spectrum is the command's own error.
+        if total > 1 or done > 1:
+            for error in bad[told:]:
+                errors.print(error, markup=False, highlight=False, soft_wrap=True)
+            told = len(bad)
         if report and (done % MANY == 0 or done == total):
-            report("spectra", done, total)
+            report("spectra", done, max(done, total))
         yield each
 
 

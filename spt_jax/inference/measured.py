@@ -16,8 +16,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from data_pipelines.errors import SpectrumError
-from data_pipelines.readers.spectrum import Measured
-from data_pipelines.schema import REFERENCE_ENERGY_EV
+from data_pipelines.readers.measured import Measured
+from data_pipelines.schema import REFERENCE_ENERGY_EV, descriptor
 from data_pipelines.spectra.normalise import normalise
 from spt_jax.zoo.shelf import FOLDER
 
@@ -26,6 +26,8 @@ CONSTANTS = FOLDER / "measured.json"
 LIKELY = 7
 # A foil further off than this is none of the element, or its edge was not found, eV.
 FARTHEST = 5.0
+# So many standard deviations about its mean, a normal distribution has 90 %, as intervals are meant to.
+NORMAL_90 = 1.645
 
 
 class Scale(NamedTuple):
@@ -108,5 +110,20 @@ def correct(
             f"energies moved by {scale.shift:+.2f} +- {scale.sigma:.2f} eV to the scale of calculated spectra, fitted on "
             f"{calibration.references} measured references; answers are the mean over {LIKELY} energies within that"
         )
-    moved = spectrum._replace(energy=energy + scale.shift, mu=found.level)
+    moved = spectrum._replace(energy=energy + scale.shift, mu=found.level, notes=(*spectrum.notes, *notes))
     return Corrected(moved, scale.sigma, tuple(notes))
+
+
+def means(each: np.ndarray, count: list[int]) -> np.ndarray:
+    """(M, ...) answers for the views of N spectra, so many of each -> (N, ...)."""
+    starts = np.cumsum([0, *count[:-1]])
+    return np.add.reduceat(each, starts, axis=0) / np.reshape(count, (-1, *[1] * (each.ndim - 1)))
+
+
+def widened(name: str, intervals: np.ndarray, each: np.ndarray, count: list[int]) -> np.ndarray:
+    """(N, 2) intervals of a descriptor for the mean over views, and by how much the (M,) values of these differ: as if both
+    were normal; within what is plausible."""
+    middle = intervals.mean(axis=1)
+    half, spread = intervals[:, 1] - middle, means(each**2, count) - means(each, count) ** 2
+    half = np.sqrt(half**2 + NORMAL_90**2 * np.maximum(spread, 0))
+    return np.clip(np.stack([middle - half, middle + half], axis=1), *descriptor(name).plausible)

@@ -14,6 +14,8 @@ from rich.table import Table
 from data_pipelines.schema import descriptor
 from spt_jax.inference.predict import Prediction, Value
 
+_READ = ("channel", "shift", "columns", "notes")
+
 
 def as_table(prediction: Prediction, coverage: float) -> Table:
     """One spectrum's descriptors with the likelier alternatives of each class, and the interval of each value."""
@@ -27,6 +29,8 @@ def as_table(prediction: Prediction, coverage: float) -> Table:
         sure = "  ".join(f"{value}: {100 * p:.0f} %" for value, p in told if p >= 0.005)
         sure = f"{v.interval[0]:.3f} to {v.interval[1]:.3f}" if v.interval else sure
         table.add_row(name, _said(v), v.unit, sure)
+    if prediction.notes:
+        table.caption, table.caption_justify = escape("\n".join(f"note: {note}" for note in prediction.notes)), "left"
     return table
 
 
@@ -45,11 +49,12 @@ def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
     """One list with an object for each spectrum, which has an `error` where there are no descriptors."""
     before = "[\n"
     for each in predictions:
-        row = {
+        row: dict[str, object] = {
             "file": each.name,
             "absorber": each.absorber,
             "descriptors": {n: _entry(n, v) for n, v in each.values.items()},
         }
+        row |= {"channel": each.channel, "shift": each.shift, "columns": each.columns, "notes": list(each.notes)}
         row |= {"error": each.error} if each.error else {}
         yield before + "\n".join(f" {line}" for line in json.dumps(row, indent=1, ensure_ascii=False).splitlines())
         before = ",\n"
@@ -67,21 +72,23 @@ def _entry(name: str, v: Value) -> dict:
 def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
     """One row for each file and descriptor, of a shell for each element that may be there; and one for each error.
 
-    probability: of the class or the element named; low, high: ends of the interval of a value.
+    probability: of the class or the element named; low, high: ends of the interval of a value; then how the spectrum was
+    read, with the notes in one cell.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "absorber", "descriptor", "value", "unit", "probability", "low", "high", "error"])
+    writer.writerow(["file", "absorber", "descriptor", "value", "unit", "probability", "low", "high", *_READ, "error"])
     for each in predictions:
+        read = [each.channel, each.shift, each.columns, "; ".join(each.notes)]
         for name, v in each.values.items():
             if isinstance(v.value, tuple):
                 for symbol, p in v.elements.items():
-                    writer.writerow([each.name, each.absorber, name, symbol, v.unit, p, "", "", ""])
+                    writer.writerow([each.name, each.absorber, name, symbol, v.unit, p, "", "", *read, ""])
                 continue
             sure = [v.probabilities.get(int(v.value), ""), *(v.interval or ("", ""))]
-            writer.writerow([each.name, each.absorber, name, v.value, v.unit, *sure, ""])
+            writer.writerow([each.name, each.absorber, name, v.value, v.unit, *sure, *read, ""])
         if each.error:
-            writer.writerow([each.name, each.absorber, *[""] * 6, each.error])
+            writer.writerow([each.name, each.absorber, *[""] * 6, *read, each.error])
         yield text.getvalue()
         text.seek(0)
         text.truncate()

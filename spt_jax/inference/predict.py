@@ -20,7 +20,7 @@ from data_pipelines.spectra.grid import all_to_grid, to_grid
 from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
-from spt_jax.inference.measured import Corrected
+from spt_jax.inference.measured import Corrected, means, widened
 from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions
@@ -35,8 +35,6 @@ Element = str | int
 CHUNK = 64
 # Probabilities that an element is in a shell: from which on it is told at all, and from which on it is the answer.
 TOLD, LIKELY = 0.05, 0.5
-# So many standard deviations about its mean, a normal distribution has 90 %, as intervals are meant to.
-NORMAL_90 = 1.645
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,18 @@ class Value:
 class Prediction:
     """What a model says of one spectrum of many, or in `error` why it says nothing.
 
-    name: of its file or row. absorber: "Cu K". values: by descriptor.
+    name: of its file, FILE#RECORD of one of several in a file, or of its row. absorber: "Cu K". values: by descriptor.
+    channel, shift, columns, notes: how the spectrum was read, as of `Measured`.
     """
 
     name: str
     absorber: str = ""
     values: dict[str, Value] = field(default_factory=dict)
     error: str = ""
+    channel: str = ""
+    shift: float = 0.0
+    columns: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Model:
@@ -171,12 +174,12 @@ class Model:
                 views = spectrum.views() if isinstance(spectrum, Corrected) else [spectrum]
                 absorber = self.absorber(views[0].element, views[0].edge or "K")
             except UserError as error:
-                found.append(Prediction(name, error=_told(name, error)))
+                found.append(Prediction(name, error=_told(name, error), **_provenance(spectrum)))
                 continue
             element, edge = absorber.split()
             usable += [len(found)] * len(views)
             given += [(view.energy, view.mu, element, edge) for view in views]
-            found.append(Prediction(name, absorber))
+            found.append(Prediction(name, absorber, **_provenance(views[0])))
         rows: dict[int, list[np.ndarray]] = {}
         for i, row in zip(usable, all_to_grid(given, self.blueprint.grid), strict=True):
             if isinstance(row, np.ndarray):
@@ -227,7 +230,7 @@ class Model:
         decided, likely = self.decisions.decided(answers), self.decisions.probabilities(answers, numbers)
         intervals = self.decisions.intervals(answers, numbers)
         if max(count) > 1:
-            intervals = {name: widened(own, each[name], count) for name, own in intervals.items()}
+            intervals = {name: widened(name, own, each[name], count) for name, own in intervals.items()}
 
         def value(d: Descriptor, row: int) -> Value:
             if d.kind == "class":
@@ -243,20 +246,6 @@ class Model:
             {d.name: value(d, row) for d in learnt if site_kind(element) in d.sites}
             for row, element in enumerate(elements)
         ]
-
-
-def means(each: np.ndarray, count: list[int]) -> np.ndarray:
-    """(M, ...) answers for the views of N spectra, so many of each -> (N, ...)."""
-    starts = np.cumsum([0, *count[:-1]])
-    return np.add.reduceat(each, starts, axis=0) / np.reshape(count, (-1, *[1] * (each.ndim - 1)))
-
-
-def widened(intervals: np.ndarray, each: np.ndarray, count: list[int]) -> np.ndarray:
-    """(N, 2) intervals for the mean over views, and by how much the (M,) values of these differ: as if both were normal."""
-    middle = intervals.mean(axis=1)
-    half, spread = intervals[:, 1] - middle, means(each**2, count) - means(each, count) ** 2
-    half = np.sqrt(half**2 + NORMAL_90**2 * np.maximum(spread, 0))
-    return np.stack([middle - half, middle + half], axis=1)
 
 
 def elements_of(likely: np.ndarray) -> Value:
@@ -279,6 +268,14 @@ def symbol_of(element: Element) -> str:
     elif 0 < element < len(SYMBOLS) and element == int(element):
         return SYMBOLS[int(element)]
     raise SpectrumError("unknown element", f"{element!r}; give a symbol as Ni, or an atomic number as 28")
+
+
+def _provenance(spectrum: Measured | Corrected | UserError) -> dict[str, Any]:
+    if isinstance(spectrum, UserError):
+        return {}
+    if isinstance(spectrum, Corrected):
+        spectrum = spectrum.spectrum
+    return {name: getattr(spectrum, name) for name in ("channel", "shift", "columns", "notes")}
 
 
 def _told(name: str, error: UserError) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from data_pipelines.errors import SpectrumError, UserError
-from data_pipelines.readers.spectrum import Measured, read_spectrum
+from data_pipelines.readers.measured import Measured, Reading
+from data_pipelines.readers.spectrum import read_spectra
+from spt_jax.inference.measured import Calibration, Corrected, correct
 from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, Value, load, symbol_of
 
 if TYPE_CHECKING:
@@ -18,58 +21,90 @@ if TYPE_CHECKING:
 
 @overload
 def predict(
-    model: Model | Path | str, data: str | Path | Sequence[str | Path], element: Element | None = None, edge: str = "K"
+    model: Model | Path | str,
+    data: str | Path | Sequence[str | Path],
+    element: Element | None = None,
+    edge: str | None = None,
+    reading: Reading | None = None,
 ) -> list[Prediction]: ...
 
 
 @overload
 def predict(
-    model: Model | Path | str, data: tuple[np.ndarray, np.ndarray], element: Element | None = None, edge: str = "K"
+    model: Model | Path | str,
+    data: tuple[np.ndarray, np.ndarray],
+    element: Element | None = None,
+    edge: str | None = None,
 ) -> dict[str, Value] | list[Prediction]: ...
 
 
 @overload
 def predict(
-    model: Model | Path | str, data: DataFrame, element: Element | None = None, edge: str = "K"
+    model: Model | Path | str, data: DataFrame, element: Element | None = None, edge: str | None = None
 ) -> DataFrame: ...
 
 
-def predict(model: Model | Path | str, data: Any, element: Element | None = None, edge: str = "K") -> Any:
+def predict(
+    model: Model | Path | str,
+    data: Any,
+    element: Element | None = None,
+    edge: str | None = None,
+    reading: Reading | None = None,
+) -> Any:
     """What a model, or the one in a run folder or exported file, says of `data`:
 
     (energy, mu)   (N,) in eV and (N,) in any scale: the Values of one spectrum by descriptor; (N,) and (M, N): a
                    Prediction for each of M spectra on the same energies
-    paths          of spectrum files, of folders of them, or one of either: a Prediction for each file
+    paths          of spectrum files, of folders of them, or one of either: a Prediction for each spectrum in each file
     DataFrame      columns energy and mu, an array in each row, and element and edge where rows differ: a DataFrame with
                    the same index and the columns absorber, each descriptor, its probability (of a class) or low and
                    high (ends of the interval of a value), and error
 
-    element: "Ni", "ni" or 28, of spectra that do not say it themselves; not needed for a model of one element. One
-    spectrum that does not fit raises SpectrumError; of many it costs its own row, whose `error` says why.
+    element: "Ni", "ni" or 28; of files it goes before what they say, and is not needed where they or a model of one
+    element say it. edge: K where nobody says it. reading: what else is said of files in place of themselves, as channel
+    and columns. One spectrum that does not fit raises SpectrumError; of many it costs its own row, whose `error` says
+    why.
     """
     model = model if isinstance(model, Model) else load(model)
     if hasattr(data, "columns"):
-        return _predict_frame(model, data, element, edge)
+        return _predict_frame(model, data, element, edge or "K")
     if isinstance(data, np.ndarray):
         raise UserError("mu alone does not say where its edge is; give (energy, mu)")
     if isinstance(data, (str, Path)):
         data = [data]
     if len(data) == 2 and not isinstance(data[0], (str, Path)):
         energy, mu = data
-        return model.predict(energy, mu, element=element, edge=edge)
-    return list(predict_files(model, files_of(data), element, edge))
+        return model.predict(energy, mu, element=element, edge=edge or "K")
+    return list(predict_files(model, files_of(data), element, edge, reading))
 
 
 def predict_files(
-    model: Model, files: Sequence[Path], element: Element | None = None, edge: str = "K"
+    model: Model,
+    files: Sequence[Path],
+    element: Element | None = None,
+    edge: str | None = None,
+    reading: Reading | None = None,
+    calibration: Calibration | None = None,
+    foil: float | None = None,
 ) -> Iterator[Prediction]:
-    """A Prediction for each file, in order; `element` and `edge` where a file does not name its own.
+    """A Prediction for each spectrum in each file, in order; `element` and `edge` go before what a file says.
+
+    calibration: of measured spectra, which are brought to the scale of calculated ones; foil: E0 that their monochromator
+    gives to a metal foil, eV. Without a calibration every spectrum is taken as it is.
 
     Files are read some dozens at a time, as the predictions are asked for: however many there are, memory is not.
     """
-    symbol = None if element is None else symbol_of(element)
-    for start in range(0, len(files), CHUNK):
-        yield from model.predict_each((str(file), _read(file, symbol, edge)) for file in files[start : start + CHUNK])
+    reading = reading or Reading()
+    if element is not None:
+        reading = replace(reading, element=symbol_of(element))
+    reading = replace(reading, edge=edge or reading.edge)
+    waiting: list[tuple[str, Measured | Corrected | UserError]] = []
+    for file in files:
+        waiting += [(name, _corrected(model, found, calibration, foil)) for name, found in _read(file, reading)]
+        if len(waiting) >= CHUNK:
+            yield from model.predict_each(waiting)
+            waiting = []
+    yield from model.predict_each(waiting)
 
 
 def files_of(paths: Sequence[str | Path]) -> list[Path]:
@@ -83,16 +118,25 @@ def files_of(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _read(file: Path, symbol: str | None, edge: str) -> Measured | UserError:
+def _read(file: Path, reading: Reading) -> Sequence[tuple[str, Measured | UserError]]:
     try:
-        found = read_spectrum(file)
-        if symbol and found.element and found.element != symbol:
-            raise SpectrumError("wrong element or edge", f"{file} is a {found.element} spectrum, not {symbol}")
+        return read_spectra(file, reading)
+    except UserError as error:
+        return [(str(file), error)]
+    except OSError as error:
+        return [(str(file), SpectrumError("unreadable", f"{file}: {error.strerror or error}"))]
+
+
+def _corrected(
+    model: Model, found: Measured | UserError, calibration: Calibration | None, foil: float | None
+) -> Measured | Corrected | UserError:
+    if calibration is None or isinstance(found, UserError) or found.calculated:
+        return found
+    try:
+        element, edge = model.absorber(found.element, found.edge or "K").split()
+        return correct(found._replace(element=element, edge=edge), calibration, foil)
     except UserError as error:
         return error
-    except OSError as error:
-        return SpectrumError("unreadable", f"{file}: {error.strerror or error}")
-    return found._replace(element=found.element or symbol, edge=found.edge or edge)
 
 
 def _predict_frame(model: Model, data: DataFrame, element: Element | None, edge: str) -> DataFrame:
