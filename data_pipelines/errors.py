@@ -52,3 +52,8 @@ class SpectrumError(CountedError):
 
 class StructureError(CountedError):
     """A structure that cannot be read, ordered or made."""
+
+
+def line_of(error: Exception) -> str:
+    """What another library's exception says, in one line."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

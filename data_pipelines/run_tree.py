@@ -15,3 +15,7 @@ XMU = "xmu.dat"
 # Beside them, by `spt-jax feff`: what FEFF was asked for, and what became of it.
 SETTINGS = "settings.json"
 STATUS = "status.json"
+# Key of settings that names the program and its version.
+CODE = "code"
+# At the top of a tree, by the commands that made it; no structure and no run.
+RECORDS = ("structures.json", "options.json", "campaign.json")

@@ -99,12 +99,20 @@ SHELL_NAMES: tuple[str, ...] = tuple(d.name for d in SHELLS)
 # float32 holds whole numbers below 2^24, so a set of elements is so many of them: bit b of word w is Z = 24 w + b.
 WORD_BITS = 24
 WORDS = -(-len(SYMBOLS) // WORD_BITS)
-LABELS = len(DESCRIPTORS) + len(SHELLS) * WORDS
-"""Columns of labels: one of each of DESCRIPTORS, then the words of each of SHELLS."""
+
+# Beside the labels because it is of each spectrum as they are. It is never an answer.
+SOURCE = Descriptor("source", "class", "", BOTH, "major version of FEFF that calculated it", (6, 7, 8, 9, 10))
+SOURCE_COLUMN = len(DESCRIPTORS) + len(SHELLS) * WORDS
+
+LABELS = SOURCE_COLUMN + 1
+"""Columns of labels: one of each of DESCRIPTORS, then the words of each of SHELLS, then SOURCE."""
+
+WIDTHS = (len(DESCRIPTORS), SOURCE_COLUMN, LABELS)
+"""Columns of labels that datasets have had, oldest first; each begins with those before it."""
 
 
 def descriptor(name: str) -> Descriptor:
-    for d in (*DESCRIPTORS, *SHELLS):
+    for d in (*DESCRIPTORS, *SHELLS, SOURCE):
         if d.name == name:
             return d
     raise ValueError(f"unknown descriptor {name!r}; known: {', '.join((*NAMES, *SHELL_NAMES))}")
@@ -192,7 +200,7 @@ class Batch(NamedTuple):
     spectrum: (B, L) float32, NaN at energies that are not known. atomic_number: (B,) int32.
     labels: (B, LABELS) float32; a class label is the *index* into `Descriptor.classes`, a regression
     label is in its unit, a set of elements is WORDS words; 0 where masked. mask: (B, LABELS) bool,
-    True where the label exists. A batch without sets may end with those of DESCRIPTORS.
+    True where the label exists. A batch may end with those of DESCRIPTORS, and has neither sets nor a source then.
     """
 
     spectrum: np.ndarray
@@ -213,7 +221,7 @@ def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     labels = widened(labels)
     mask = np.isfinite(labels)
     encoded = np.where(mask, labels, 0).astype(np.float32)
-    for column, d in enumerate(DESCRIPTORS):
+    for column, d in (*enumerate(DESCRIPTORS), (SOURCE_COLUMN, SOURCE)):
         if d.kind == "class":
             present = mask[:, column]
             values = labels[present, column].astype(int)
@@ -226,10 +234,10 @@ def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def widened(labels: np.ndarray) -> np.ndarray:
-    """(N, LABELS) of stored labels; of a dataset from before there were SHELLS, which has none of them, too."""
-    if labels.shape[1] != len(DESCRIPTORS):
+    """(N, LABELS) of stored labels; of an older dataset too, which has nothing of what came later."""
+    if labels.shape[1] not in WIDTHS:
         return labels
-    return np.pad(labels, ((0, 0), (0, LABELS - len(DESCRIPTORS))), constant_values=np.nan)
+    return np.pad(labels, ((0, 0), (0, LABELS - labels.shape[1])), constant_values=np.nan)
 
 
 def words_of(atomic_numbers: Iterable[int]) -> np.ndarray:
@@ -255,7 +263,14 @@ def members(words: np.ndarray) -> np.ndarray:
 def shell_labels(rows: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(N,) which rows have the set of a shell, and (n, Z) `members` of those that have it."""
     column = column_of(name)
-    if rows.labels.shape[1] < LABELS:
+    if rows.labels.shape[1] < SOURCE_COLUMN:
         return np.zeros(len(rows.labels), bool), np.zeros((0, len(SYMBOLS)), bool)
     known = np.asarray(rows.mask[:, column])
     return known, members(np.asarray(rows.labels)[known, column : column + WORDS])
+
+
+def source_of(rows: Batch) -> np.ndarray:
+    """(B,) int32 number of each row's source, as of numpy so of jax: 0 where it is not known, else 1 + its class."""
+    if rows.labels.shape[1] < LABELS:
+        return 0 * rows.atomic_number
+    return ((1 + rows.labels[:, SOURCE_COLUMN]) * rows.mask[:, SOURCE_COLUMN]).astype(np.int32)

@@ -28,8 +28,8 @@ def draw(run: Path) -> str:
     absorber = model.absorber(found.element)
     mu = model.to_grid(found.energy, found.mu, absorber)
     energy = model.blueprint.grid.absolute(found.element)
-    signal = np.asarray(model.network.band_input(jnp.asarray(mu[None])))[0]
     number = np.array([SYMBOLS.index(found.element)], np.int32)
+    signal = np.asarray(model.network.band_input(jnp.asarray(mu[None]), jnp.asarray(number)))[0]
     chosen = model.outputs(mu[None], number)["bands"][0, 0]
     strength = np.asarray(band_strength(jnp.asarray(signal[:, None, None]), model.blueprint.model.highest_band))[0]
 

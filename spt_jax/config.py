@@ -8,12 +8,14 @@ from typing import Annotated, Literal
 
 from data_pipelines.errors import RunError
 from data_pipelines.ranges import Range, check
-from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES
+from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, SOURCE
 
 BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
+Standardise = Literal["together", "element"]
 BandMode = Literal["per_sample", "batch", "fixed"]
 Folding = Literal["auto", "taps", "spectral"]
 SLOPE = 0.2  # of the leaky ReLU in graph attention, as in its paper
+SOURCES = 1 + len(SOURCE.classes)  # as `schema.source_of` numbers them
 
 
 Count = Annotated[int, Range(least=1)]
@@ -33,6 +35,8 @@ class ModelConfig:
     """Take the noise out of mu first, as much as each spectrum is found to have."""
     band_input: BandInput = "standardised"
     """What the network sees of mu, and so what its bands are selected on."""
+    standardise: Standardise = "together"
+    """Mean and deviation of mu: of all training spectra, or where there are enough, of those of its element."""
     band_mode: BandMode = "per_sample"
     """Bands of each spectrum (batch prediction = single prediction), of the batch, or a fixed set."""
     bands: Annotated[int, Range(least=0)] = 3
@@ -57,6 +61,8 @@ class ModelConfig:
     dropout: Share = 0.1
     gaps: bool = False
     """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
+    sources: bool = False
+    """Tell the network which version of FEFF calculated a spectrum, where that is known."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -93,8 +99,12 @@ class PeerConfig:
     """AMFormer: queries of an attention, and so tokens after it."""
     kept: Count = 8
     """AMFormer: tokens that a query attends to, the strongest; the rest get nothing."""
+    standardise: Standardise = "together"
+    """As of ModelConfig."""
     gaps: bool = False
     """Take spectra that are not known at some energies (NaN); on by itself where the grid of the data has such."""
+    sources: bool = False
+    """As of ModelConfig."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -132,6 +142,9 @@ class LabelsConfig:
     """Share of spectra that lose their end from a random energy on, where the grid does not require it."""
     mixup: Amount = 0.0
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
+    source_drop: Share = 0.3
+    """Share of spectra whose source a network with `sources` is not told, so that it learns to answer without; with 0 it
+    does not."""
     teacher: str = ""
     """Run folder, packed file or model of the zoo that says what each view shows: learnt beside the labels."""
     teacher_share: Share = 0.9

@@ -10,8 +10,11 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit
 
+from data_pipelines.chemistry import possible_states
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SYMBOLS, column_of, descriptor
+
+STATES = possible_states()
 
 Answers = dict[str, np.ndarray]
 """What any model says of N spectra, by descriptor: (N, C) class probabilities, (N,) values in the unit, or (N, Z)
@@ -94,6 +97,12 @@ def units(task: Task, output: np.ndarray) -> np.ndarray:
     return np.clip(output * task.std + task.mean, *descriptor(task.name).plausible)
 
 
-def answers_of(outputs: dict[str, np.ndarray], tasks: tuple[Task, ...]) -> Answers:
-    """Head outputs as answers."""
-    return {task.name: units(task, np.asarray(outputs[task.name])) for task in tasks}
+def answers_of(outputs: dict[str, np.ndarray], tasks: tuple[Task, ...], atomic_number: np.ndarray) -> Answers:
+    """Head outputs as answers for (N,) absorbers; an oxidation state that the element cannot have has no probability."""
+    answers = {task.name: units(task, np.asarray(outputs[task.name])) for task in tasks}
+    if "OS" in answers:
+        left = answers["OS"] * STATES[np.asarray(atomic_number)]
+        # Of nothing but impossible states nothing would be left.
+        share = left.sum(axis=-1, keepdims=True)
+        answers["OS"] = np.where(share > 0, left / np.where(share > 0, share, 1), answers["OS"])
+    return answers

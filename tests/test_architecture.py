@@ -14,7 +14,7 @@ FLOORS = (
     ("data_pipelines.errors", "data_pipelines.run_tree", "data_pipelines.library"),
     ("data_pipelines.files", "data_pipelines.ranges"),
     ("data_pipelines.schema",),
-    ("data_pipelines.pages",),
+    ("data_pipelines.pages", "data_pipelines.chemistry"),
     ("data_pipelines.spectra", "data_pipelines.structures", "data_pipelines.labels"),
     ("data_pipelines.feff",),
     ("data_pipelines.readers",),

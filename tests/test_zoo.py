@@ -76,8 +76,10 @@ def test_the_card_says_where_it_is_from(packed, capsys):
     assert sum(card["training_spectra"].values()) == Dataset(LIBRARY).count("train")
     scores = [each for own in card["scores"].values() for each in own.values()]
     assert scores and all(each["low"] <= each["main"] <= each["high"] and each["n"] >= 10 for each in scores)
+    assert card["data"]["calculations"] == Dataset(LIBRARY).card["calculations"]
     main(["models", str(packed)])
     said = capsys.readouterr().out
+    assert "made by   FEFF 10.0.0: Co 104" in said
     assert "data of nobody" in said and "CC0" in said and max(map(len, said.splitlines())) <= 80
 
 

@@ -14,15 +14,17 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
+
 from data_pipelines.dataset import card, chunks, parts
 from data_pipelines.dataset.chunks import Beam
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DamagedSource, SourceError
 from data_pipelines.readers.sources import Source, open_source
-from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SHELL_NAMES, SHELLS, EnergyGrid
+from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SHELL_NAMES, SHELLS, SOURCE, EnergyGrid
 
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
-RECIPE = 2
+RECIPE = 3
 WORK = ".prepare"
 GRID = EnergyGrid()
 
@@ -50,16 +52,17 @@ def prepare(
     if damaged and (not opened or (existing and not add)):
         _abandon(out)
         raise SourceError("; ".join(damaged))
-    if existing and "shells" not in existing:
+    lacking = [what for key, what in _NEW.items() if existing and key not in existing]
+    if lacking:
         _abandon(out)
-        raise SourceError(f"{out} lacks {' and '.join(SHELL_NAMES)}, which are new; prepare it again, with --overwrite")
+        raise SourceError(f"{out} lacks {' and '.join(lacking)}, which are new; prepare it again, with --overwrite")
     if existing and add:
         if EnergyGrid(**existing["grid"]) != grid:
             raise SourceError(f"{out} has another energy grid ({existing['grid']}); add with the same --grid options")
         there = {source["sha256"] for source in existing["sources"]}
         opened = [source for source in opened if source.sha256 not in there]
     old = existing["sources"] if existing and add else []
-    described = [*({k: s[k] for k in _DESCRIPTION} for s in old), *map(_describe, opened)]
+    described = [*({k: s.get(k, {}) for k in _DESCRIPTION} for s in old), *map(_describe, opened)]
     keys = list(accumulate((_key(s["name"], s["sha256"], grid) for s in described), _chain))
     if existing and (existing["fingerprint"] == keys[-1] or not add):
         shutil.rmtree(work, ignore_errors=True)
@@ -83,7 +86,7 @@ def prepare(
     written = 0
     for i, (source, key) in enumerate(zip(described, keys, strict=True)):
         report("writing", written, total)
-        source["part"] = parts.name_of(source["name"], key, staged.split[staged.source == i])
+        source["part"] = parts.name_of(source["name"], key, staged, np.flatnonzero(staged.source == i))
         parts.write(out, source["part"], staged, i, grid, work, overwrite, beam)
         written += counts[i]
     document = card.make(described, staged, grid, keys[-1])
@@ -115,16 +118,19 @@ def _unless(damaged: list[str], document: dict, out: Path) -> dict:
     return document
 
 
-_DESCRIPTION = ("name", "sha256", "materials_without_spectra")
+# Of a card: what it tells, and a dataset from before there was such a thing cannot be added to.
+_NEW = {"shells": " and ".join(SHELL_NAMES), "contradictions": "what tells its sites apart"}
+_DESCRIPTION = ("name", "sha256", "materials_without_spectra", "passed_over")
 
 
 def _describe(source: Source) -> dict:
-    return dict(zip(_DESCRIPTION, (source.name, source.sha256, len(source.without_spectra)), strict=True))
+    told = (source.name, source.sha256, len(source.without_spectra), source.passed_over)
+    return dict(zip(_DESCRIPTION, told, strict=True))
 
 
 def _key(name: str, sha256: str, grid: EnergyGrid) -> str:
     """Same key, same records: source, grid with its anchors, and descriptor table."""
-    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in (*DESCRIPTORS, *SHELLS)]
+    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in (*DESCRIPTORS, *SHELLS, SOURCE)]
     text = json.dumps([RECIPE, name, sha256, grid.stated(), list(REFERENCE_ENERGY_EV.items()), table])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
 
+from data_pipelines.dataset import calculations
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
@@ -33,6 +34,8 @@ if TYPE_CHECKING:  # imports more than reading a card needs
 FILE = "data_card.json"
 TEXT_FILE = "data_card.txt"
 FORMAT = 2
+# Contradictions of one kind in the text.
+NAMED = 5
 
 
 def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint: str) -> dict:
@@ -65,6 +68,8 @@ def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint:
         "dropped_by_reason": dict(sorted(Counter(record["reason"] for record in dropped).items())),
         "dropped": dropped,
         "masked_by_reason": _masked(rows["masked"]),
+        "contradictions": staged.contradictions,
+        "calculations": calculations.of_records(rows),
         "elements": dict(sorted(Counter(elements.tolist()).items())),
         "splits": {
             name: {
@@ -178,7 +183,14 @@ def as_text(card: dict) -> str:
     lonely = sum(s["materials_without_spectra"] for s in card["sources"])
     if lonely:
         lines.append(f"            and {lonely} materials came without any spectrum")
+    others = Counter[str]()
+    for source in card["sources"]:
+        others.update(source.get("passed_over", {}))
+    if others:
+        lines.append(f"            passed over {', '.join(f'{n} {ending}' for ending, n in sorted(others.items()))}")
     lines.append("elements  " + "  ".join(f"{element} {n}" for element, n in card["elements"].items()))
+    lines += calculations.as_lines(card.get("calculations", []))
+    lines += _contradictions(card.get("contradictions", []))
     for split, part in card["splits"].items():
         lines.append(f"split     {split:10s} {part['examples']:6d} examples  {part['materials']:6d} materials")
     d = card["duplicates"]
@@ -192,6 +204,16 @@ def as_text(card: dict) -> str:
         for reason, n in card["masked_by_reason"][name].items():
             lines.append(f"              {n:6d} masked    {reason}")
     return "\n".join(lines) + "\n"
+
+
+def _contradictions(found: Sequence[dict]) -> Iterator[str]:
+    """How many there are of each kind, and the first by name."""
+    for what, count in Counter(each["what"] for each in found).items():
+        yield f"sources contradict each other on {what} of {count} sites, withheld:"
+        named = [f"{each['detail']}: {each['records']} records" for each in found if each["what"] == what][:NAMED]
+        yield from (line for each in named for line in calculations.wrapped(" " * 10, each))
+        if count > NAMED:
+            yield f"          and {count - NAMED} more, in {FILE}"
 
 
 def _spread(stats: dict) -> str:

@@ -25,11 +25,12 @@ from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
 from data_pipelines.schema import (
     DESCRIPTORS,
-    LABELS,
-    NAMES,
     REFERENCE_ENERGY_EV,
     SHELLS,
+    SOURCE,
+    SOURCE_COLUMN,
     SYMBOLS,
+    WIDTHS,
     WORD_BITS,
     WORDS,
     Batch,
@@ -43,6 +44,7 @@ from data_pipelines.spectra.grid import ends_once
 # Beside the set, so that it is read through once: its statistics, and which files they are of.
 STATISTICS = ".spt_jax_statistics.npz"
 STAMP = ".spt_jax_statistics.json"
+_ALLOWED = " or ".join(map(str, reversed(WIDTHS)))
 
 
 class Known(NamedTuple):
@@ -124,7 +126,8 @@ class TfdsFolder(BlockData):
             kept = json.loads((self.path / STAMP).read_text(encoding="utf-8"))
             if kept["of"] == stamp:
                 own = {split: statistics.read(self.path / STATISTICS, split) for split in self._filled()}
-                return Known(kept["fingerprint"], own)
+                if all(each.elements.counts.any() for each in own.values()):  # else kept before there were any
+                    return Known(kept["fingerprint"], own)
         gathered = {split: self._gather(split) for split in self._filled()}
         sums = [self.grid.stated(), *((path.name, file_sha256(path)) for path in paths)]
         known = Known(hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16], gathered)
@@ -203,10 +206,10 @@ def _wrong(examples: list[dict], grid: EnergyGrid) -> Iterator[tuple[int, str]]:
     """Numbers of examples that training would take for something else, and why."""
     for number, example in enumerate(examples):
         lengths = len(example["spectrum"]), len(example["labels"])
-        if lengths not in ((grid.points, labels) for labels in (LABELS, len(NAMES))):
+        if lengths not in ((grid.points, labels) for labels in WIDTHS):
             yield (
                 number,
-                f"{lengths[0]} points and {lengths[1]} labels, expected {grid.points} and {LABELS} or {len(NAMES)}",
+                f"{lengths[0]} points and {lengths[1]} labels, expected {grid.points} and {_ALLOWED}",
             )
         if (example["element"], example["edge"]) not in REFERENCE_ENERGY_EV:
             yield number, f"no reference energy for the {example['element']} {example['edge']} edge"
@@ -214,20 +217,21 @@ def _wrong(examples: list[dict], grid: EnergyGrid) -> Iterator[tuple[int, str]]:
     common, rest = np.split(spectra, [grid.common], axis=1)
     for number in np.flatnonzero(~(np.isfinite(common).all(axis=1) & ends_once(rest))):
         yield number, "its spectrum is not finite"
-    for d, values in zip(DESCRIPTORS, _labels(examples).T, strict=False):
+    labels = _labels(examples)
+    for d, values in (*zip(DESCRIPTORS, labels.T, strict=False), (SOURCE, labels[:, SOURCE_COLUMN])):
         good = np.isin(values, d.classes) if d.classes else (d.plausible[0] <= values) & (values <= d.plausible[1])
         for number in np.flatnonzero(~(good | np.isnan(values))):
             yield number, f"{values[number]:g} is no {d.name}; NaN stands for no label"
 
     for d in SHELLS:
-        words = _labels(examples)[:, column_of(d.name) :][:, :WORDS]
+        words = labels[:, column_of(d.name) :][:, :WORDS]
         good = (words >= 0) & (words < 2**WORD_BITS) & (words % 1 == 0)
         for number in np.flatnonzero(~(good.all(axis=1) | np.isnan(words).all(axis=1))):
             yield number, f"{words[number].tolist()} is no {d.name}; NaN stands for no label"
 
 
 def _labels(examples: list[dict]) -> np.ndarray:
-    """(N, LABELS), whether they end with those of DESCRIPTORS or not."""
+    """(N, LABELS), of any of WIDTHS."""
     return np.concatenate([widened(example["labels"][None]) for example in examples])
 
 

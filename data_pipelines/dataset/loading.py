@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipelines.dataset import blocks, card, parts, statistics
+from data_pipelines.dataset import blocks, card, parts
 from data_pipelines.dataset.blocks import REMEDY, Blocks
 from data_pipelines.dataset.data import BlockData, Identified, Split
 from data_pipelines.dataset.identities import Identities
@@ -86,7 +86,7 @@ class Dataset(BlockData):
     def _statistics(self, part: str, split: str) -> Statistics:
         path = parts.paths(self.path, part)[parts.STATISTICS]
         stored = path.relative_to(self.path).as_posix() in self.card["files"]
-        return statistics.read(path, split) if stored else parts.measure(self.path, part, split)
+        return (parts.told if stored else parts.measure)(self.path, part, split)
 
     def _ledger(self, split: str, columns: tuple[str, ...], rows: np.ndarray | None = None) -> dict[str, list]:
         """Columns of the ledger for all examples of a split, or those at `rows` (n,) ascending, in stored order."""

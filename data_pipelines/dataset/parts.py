@@ -4,7 +4,7 @@
     DATASET/blocks/PART/...           the examples for training, in blocks
     DATASET/spt_xas/PART/1.0.0/...    the same examples in the same order, for anyone who reads TFDS
     DATASET/ledger/PART.parquet       every record that was found, kept or dropped and why, and where it lies
-    DATASET/statistics/PART.npz       mean, covariance, absorbers and labels of each split, as training needs them
+    DATASET/statistics/PART.npz       mean, covariance, elements and labels of each split, as training needs them
 
 A part is named after its content, so that a new one never stands in the way of the old one: the card, written last,
 changes the dataset from one state to the next, and a kill at any moment leaves one of the two.
@@ -13,12 +13,14 @@ changes the dataset from one state to the next, and a kill at any moment leaves 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipelines.dataset import blocks, statistics
+from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled
 from data_pipelines.dataset.statistics import Statistics
@@ -43,10 +46,14 @@ STATISTICS = "statistics"
 FOLDERS = (blocks.FOLDER, TFDS, LEDGER, STATISTICS)
 
 
-def name_of(source: str, key: str, split: np.ndarray) -> str:
-    """Name of the part of one source: readable, then a hash of what decides its bytes. split: (n,) of its records."""
+def name_of(source: str, key: str, staged: Staged, rows: np.ndarray) -> str:
+    """Name of the part of one source: readable, then a hash of what decides its bytes. rows: (n,) of its records."""
     readable = re.sub(r"[^a-z0-9]+", "_", source.lower()).strip("_")[:40] or "source"
-    return f"{readable}_{hashlib.sha256(key.encode() + split.astype('<i1').tobytes()).hexdigest()[:8]}"
+    digest = hashlib.sha256(key.encode() + staged.split[rows].astype("<i1").tobytes())
+    said = {name: staged.table[name].take(rows).to_pylist() for name in ("withheld", "detail")}
+    if any(said["withheld"]):
+        digest.update(json.dumps(said).encode())
+    return f"{readable}_{digest.hexdigest()[:8]}"
 
 
 def paths(dataset: Path, part: str) -> dict[str, Path]:
@@ -142,6 +149,20 @@ def _reading(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: damaged ({str(error).splitlines()[0]}); {blocks.REMEDY}") from None
 
 
+def told(dataset: Path, part: str, split: str) -> Statistics:
+    """The statistics of a part's split as they were stored.
+
+    What a part from before that does not say of each element by itself is gathered from its blocks.
+    """
+    stored = statistics.read(paths(dataset, part)[STATISTICS], split)
+    if stored.elements.counts.any():
+        return stored
+    source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], split)
+    held = (source[block] for block in range(len(source)))
+    found = (ElementStatistics.of(own.spectrum, own.atomic_number) for own in held)
+    return replace(stored, elements=reduce(ElementStatistics.both, found))
+
+
 def measure(dataset: Path, part: str, split: str) -> Statistics:
     """The statistics of a part's split from its blocks and its ledger, a block and a piece of columns in memory."""
     source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], split)
@@ -177,6 +198,8 @@ def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
         for column, values in (("spectrum", held.spectrum), ("labels", widened(held.labels))):
             arrays[column][own] = values[place[own]]
     missing = pa.array(split == "")
+    for name in (name for name in SCHEMA.names if name not in table.column_names):  # a dataset from before there was
+        table = table.append_column(name, pa.array([""] * len(table), pa.string()))
     table = table.select(SCHEMA.names)
     for column, array in arrays.items():
         kind = pa.list_(pa.float32(), array.shape[1])

@@ -10,8 +10,8 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
-from data_pipelines.errors import SpectrumError
+from data_pipelines.dataset.calculations import as_text, stated, version
+from data_pipelines.errors import CountedError, SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
-from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER, XMU
-from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, EnergyGrid, site_kind
+from data_pipelines.run_tree import CODE, INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER
+from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, SOURCE_COLUMN, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
+from data_pipelines.spectra.spikes import check_spikes
+from data_pipelines.structures.distances import check_apart, pairs, site_key
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Record:
 
     spectrum: (grid.points,) float32, mu with unit edge step; None where dropped. labels: (LABELS,) float32,
     NaN where masked. masked: descriptor -> reason. settings: of the calculation, as JSON, "" where the source has none.
+    site: equal for equivalent sites of one structure, "" without one. withheld: of `contradictions`, later.
     """
 
     id: str
@@ -46,6 +50,8 @@ class Record:
     labels: np.ndarray | None = None
     masked: dict[str, str] = field(default_factory=dict)
     settings: str = ""
+    site: str = ""
+    withheld: str = ""
     dropped: str = ""
     detail: str = ""
 
@@ -64,6 +70,7 @@ class Site:
     mu: np.ndarray
     known: dict[str, float] = field(default_factory=dict)
     settings: str = ""
+    place: str = ""
 
 
 def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
@@ -75,14 +82,23 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     records = []
     for member, site in zip(task.members, sites, strict=True):
         spectrum = next(spectra) if isinstance(site, Site) else site
+        # A spike among the highest points makes the edge step implausible, and says more.
+        if isinstance(site, Site) and getattr(spectrum, "reason", "implausible edge step") == "implausible edge step":
+            spectrum = _try(partial(_without_spikes, spectrum), site)
         labels = _try(label, site) if isinstance(spectrum, np.ndarray) else spectrum
         if isinstance(labels, SpectrumError):
             detail = labels.detail.replace(f"{task.root}/", "")
             records.append(Record(_name(task, member), dropped=labels.reason, detail=detail))
         else:
+            labels[0][SOURCE_COLUMN] = version(site.settings)
             names = (site.id, site.material, site.kin, site.element, site.edge)
-            records.append(Record(*names, spectrum, *labels, site.settings))
+            records.append(Record(*names, spectrum, *labels, site.settings, site.place))
     return records
+
+
+def _without_spikes(spectrum: np.ndarray | SpectrumError, site: Site) -> np.ndarray | SpectrumError:
+    check_spikes(site.mu, site.id)
+    return spectrum
 
 
 def _try(function: Callable, argument: Any) -> Any:
@@ -91,6 +107,8 @@ def _try(function: Callable, argument: Any) -> Any:
         return function(argument)
     except SpectrumError as error:
         return error
+    except CountedError as error:
+        return SpectrumError(error.reason, error.detail)
     except Exception as error:  # a file nobody foresaw must not end a run of hours
         return SpectrumError("unreadable", f"{type(error).__name__}: {error}".splitlines()[0][:200])
 
@@ -112,7 +130,7 @@ def _with_structure(read_site: Callable[[SourceTask, str | int, Surroundings], S
             site = read_site(task, member, around)
             if not 0 <= site.index < len(around.structure) or _symbol(around, site.index) != site.element:
                 raise SpectrumError("site mismatch", f"site {site.index} of the structure is not {site.element}")
-            return site
+            return replace(site, place=site_key(around.structure, site.index))
 
         return lambda site: describe(surroundings.get(), site.index, site.known), read
 
@@ -151,14 +169,20 @@ class _Once:
     def get(self) -> Surroundings:
         if self.value is None:
             try:
-                self.value = Surroundings(_structure(self.task))
-            except SpectrumError as error:
-                self.value = error
+                self.value = _checked(Surroundings(_structure(self.task)))
+            except CountedError as error:
+                self.value = SpectrumError(error.reason, error.detail)
             except Exception as error:
                 self.value = SpectrumError("no structure", f"{self.task.structure}: {type(error).__name__}")
         if isinstance(self.value, SpectrumError):
             raise self.value
         return self.value
+
+
+def _checked(around: Surroundings) -> Surroundings:
+    """Raises StructureError where atoms coincide."""
+    check_apart(around.structure, pairs(around.structure))
+    return around
 
 
 def _structure(task: SourceTask) -> Structure:
@@ -182,6 +206,8 @@ def _read_site_folder(task: SourceTask, member: str, around: Surroundings) -> Si
     folder = Path(member)
     index, element = SITE_FOLDER.match(folder.name).groups()
     material = Path(task.structure).parent.name
+    if (folder / INPUT).exists() and int(index) < len(around.structure):
+        match.check_absorber(around.structure, int(index), folder / INPUT)
     return _read_folder(folder, f"{material}/{folder.name}", material, around, int(index), element)
 
 
@@ -197,21 +223,12 @@ def _read_run(task: SourceTask, member: str, around: Surroundings) -> Site:
 
 
 def _read_folder(folder: Path, id: str, material: str, around: Surroundings, index: int, element: str) -> Site:
-    cards = output.cards(folder / INPUT) if (folder / INPUT).exists() else {}
-    if cards and "XANE" not in cards:
-        raise SpectrumError("not a XANES run", f"{folder}/{INPUT} has no XANES card")
-    run = output.read_xmu(folder / XMU)
-    if run.element and run.element != element:
-        raise SpectrumError("site mismatch", f"{folder}/{XMU} was computed for {run.element}, not {element}")
-    edge = run.edge or cards.get("EDGE") or "K"
+    run, edge, cards = output.read_run(folder, element)
     kin = (*_parent(folder), around.structure.composition.reduced_formula)
     written = folder / SETTINGS  # by `spt-jax feff`; else what the input says
     settings = json.loads(written.read_text(encoding="utf-8")) if written.exists() else cards
-    return Site(id, material, kin, index, element, edge, run.energy, run.mu, settings=_json(settings))
-
-
-def _json(settings: dict) -> str:
-    return json.dumps(settings, sort_keys=True) if settings else ""
+    settings = {CODE: run.version, **settings}
+    return Site(id, material, kin, index, element, edge, run.energy, run.mu, settings=as_text(settings))
 
 
 def _parent(folder: Path) -> tuple[str, ...]:
@@ -248,22 +265,23 @@ def _read_library_row(task: SourceTask, member: int, around: Surroundings) -> Si
     trajectory, prototype = row.get("trajectory"), row.get("prototype")
     formula = around.structure.composition.reduced_formula
     kin = (trajectory,) if trajectory else (prototype, formula) if prototype else (formula,)
-    settings = json.loads(row.get("settings") or "{}")
+    settings = stated(row.get("settings"))
     edge, absorber = settings.get("edge", "K"), row["absorber"]
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
+    if row.get("chi") is not None:
+        output.check_scattering(np.array(row["chi"], float), row["id"])
     index, charge = int(row["site_index"]), _stated_charge(row)
-    return Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, _json(settings))
+    return Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, as_text(settings))
 
 
 def _read_table_row(task: SourceTask, member: int) -> Site:
-    """`material`, `edge` and columns named as descriptors are optional. Without a material every spectrum is its own."""
+    """`material`, `edge`, `settings` and columns named as descriptors are optional. Without a material every spectrum is its own."""
     row = _row(task, member)
     material = row.get("material") or row["id"]
+    edge, settings = row.get("edge") or "K", as_text(stated(row.get("settings")))
     known = {name: float(row[name]) for name in NAMES if row.get(name) is not None}
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
-    return Site(
-        str(row["id"]), str(material), (str(material),), 0, row["absorber"], row.get("edge") or "K", energy, mu, known
-    )
+    return Site(str(row["id"]), str(material), (str(material),), 0, row["absorber"], edge, energy, mu, known, settings)
 
 
 @lru_cache(maxsize=1)
@@ -271,7 +289,8 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     with np.load(path) as file:
         rows = len(file["mu"])
         scale = {name: np.broadcast_to(file[name], rows) for name in ("e0_eV", "step_eV")}
-        return {"mu": file["mu"], "element": file["element"], **scale}
+        settings = np.broadcast_to(file["settings"] if "settings" in file.files else "", rows)
+        return {"mu": file["mu"], "element": file["element"], "settings": settings, **scale}
 
 
 def _read_npz_row(task: SourceTask, member: int) -> Site:
@@ -279,7 +298,8 @@ def _read_npz_row(task: SourceTask, member: int) -> Site:
     mu = arrays["mu"][member].astype(float)
     energy = arrays["e0_eV"][member] + arrays["step_eV"][member] * np.arange(len(mu))
     id = f"{Path(task.structure).stem}/{member:07d}"
-    return Site(id, id, (id,), 0, str(arrays["element"][member]), "K", energy, mu)
+    element, settings = str(arrays["element"][member]), as_text(stated(str(arrays["settings"][member])))
+    return Site(id, id, (id,), 0, element, "K", energy, mu, settings=settings)
 
 
 def _stated_charge(row: dict) -> dict[str, float]:

@@ -7,6 +7,7 @@ gives what preparing all of them at once would give.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipelines.dataset import splits
+from data_pipelines.dataset import contradictions, splits
+from data_pipelines.dataset.contradictions import REPEATED, Records
 from data_pipelines.schema import LABELS, SYMBOLS, EnergyGrid
 
-TEXTS = ("id", "material", "element", "edge", "settings", "masked", "dropped", "detail")
+TEXTS = ("id", "material", "element", "edge", "site", "settings", "masked", "withheld", "dropped", "detail")
 SCHEMA = pa.schema({**{name: pa.string() for name in TEXTS}, "kin": pa.list_(pa.string())})
 
 
@@ -27,7 +29,8 @@ class Staged:
     """Every record found, source after source.
 
     table: (N,) rows of SCHEMA. source: (N,) index of the record's source. spectra: (N, L) float32 in a file, zero
-    where dropped. labels: (N, LABELS) float32. split: (N,) index into SPLITS, -1 where dropped.
+    where dropped. labels: (N, LABELS) float32. split: (N,) index into SPLITS, -1 where dropped. contradictions: as of
+    `contradictions.withhold`.
     """
 
     table: pa.Table
@@ -36,6 +39,7 @@ class Staged:
     labels: np.ndarray
     split: np.ndarray
     counts: dict[str, int]
+    contradictions: list[dict]
 
     @property
     def kept(self) -> np.ndarray:
@@ -51,7 +55,8 @@ class Staged:
 def stage(
     sources: Sequence[Iterable[pa.Table]], names: Sequence[str], counts: Sequence[int], grid: EnergyGrid, folder: Path
 ) -> Staged:
-    """Gather `sources` (their names, their numbers of records), drop repeated ids, and assign the splits.
+    """Gather `sources` (their names, their numbers of records), drop repeated ids, withhold what they contradict each
+    other on, and assign the splits.
 
     A source is tables with the columns of SCHEMA, spectrum and labels, one after the other. The spectra go into a file in `folder`.
     """
@@ -70,7 +75,9 @@ def stage(
     table = pa.concat_tables(tables).combine_chunks()
     del tables  # they hold the mapped files of all chunks
     source = np.repeat(np.arange(len(counts)), counts)
-    table = _drop_repeated(table, source, names, spectra)
+    table = contradictions.restore(table, labels)
+    of = Records(table, source, names, spectra[:, : grid.common], labels)
+    table, contradicted = contradictions.withhold(of._replace(table=_drop_repeated(of, spectra)))
     kept = np.flatnonzero(pc.equal(table["dropped"], "").to_numpy())
     split, split_counts = np.full(total, -1, np.int8), {}
     if len(kept):
@@ -79,30 +86,29 @@ def stage(
         common = spectra[:, : grid.common]
         own = common if len(kept) == total else common[kept]
         split[kept], split_counts = splits.assign(_one_chunk(rows["kin"]), absorber.indices.to_numpy(), own)
-    return Staged(table, source, spectra, labels, split, split_counts)
+    return Staged(table, source, spectra, labels, split, split_counts, contradicted)
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.ListArray:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _drop_repeated(table: pa.Table, source: np.ndarray, names: Sequence[str], spectra: np.ndarray) -> pa.Table:
-    """The first record of each id stays; later ones are dropped and named."""
+def _drop_repeated(of: Records, spectra: np.ndarray) -> pa.Table:
+    """The first record of each id stays; later ones are dropped and named, with what they say against it."""
+    table = of.table
     kept = np.flatnonzero(pc.equal(table["dropped"], "").to_numpy())
     ids = table["id"].take(kept).combine_chunks().dictionary_encode().indices.to_numpy()
     _, first = np.unique(ids, return_index=True)
-    again = np.delete(np.arange(len(kept)), first)
-    if not len(again):
-        return table
-    dropped, detail = table["dropped"].to_pylist(), table["detail"].to_pylist()
-    for row in again:
-        here, there = kept[row], kept[first[ids[row]]]
+    dropped, detail, withheld = {}, {}, {}
+    for row in np.delete(np.arange(len(kept)), first):
+        here, there = int(kept[row]), int(kept[first[ids[row]]])
         same = "same spectrum" if np.array_equal(spectra[here], spectra[there], equal_nan=True) else "another spectrum"
-        dropped[here] = "duplicate id"
-        detail[here] = f"{table['id'][here]} is also in {names[source[there]]}, with {same}"
-    for name, values in (("dropped", dropped), ("detail", detail)):
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
-    return table
+        said = contradictions.between(of, here, there)
+        against = f"; they contradict each other on {', '.join(said)}" if said else ""
+        dropped[here] = REPEATED
+        detail[here] = f"{table['id'][here]} is also in {of.names[of.source[there]]}, with {same}{against}"
+        withheld[here] = json.dumps(said) if said else ""
+    return contradictions.changed(table, {"dropped": dropped, "detail": detail, "withheld": withheld})
 
 
 def shuffled(ids: pa.ChunkedArray) -> np.ndarray:

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.dataset.blocks import REMEDY
+from data_pipelines.dataset.elements import ElementStatistics, means_of_both
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import write_atomic
-from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SYMBOLS, Batch, Descriptor, shell_labels
+from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SOURCE, SYMBOLS, Batch, Descriptor, shell_labels, source_of
 
 # Rows that are turned into float64 at a time: 5 MB.
 PIECE_ROWS = 4096
@@ -56,7 +57,8 @@ class Statistics:
     """Of some examples, at least one.
 
     absorbers: "Cu K" -> examples. Of the spectra, each (L, L), over the examples that have both energies i and j: pairs,
-    how many; means, of mu_i; scatter, the sum of products of deviations. labels: by descriptor.
+    how many; means, of mu_i; scatter, the sum of products of deviations. labels: by descriptor, and of SOURCE. elements:
+    the spectra of each by themselves; of none in a file from before that was stored.
     """
 
     count: int
@@ -65,6 +67,7 @@ class Statistics:
     means: np.ndarray
     scatter: np.ndarray
     labels: dict[str, LabelStatistics]
+    elements: ElementStatistics
 
     @property
     def gaps(self) -> bool:
@@ -110,6 +113,7 @@ class Statistics:
             and np.allclose(self.means, other.means, rtol=1e-9)
             and np.allclose(self.scatter, other.scatter, rtol=1e-9, atol=1e-9 * np.abs(self.scatter).max())
             and all(label.agrees(other.labels[name]) for name, label in self.labels.items())
+            and self.elements.agrees(other.elements)
         )
 
     def weighed_as(self, count: int) -> Statistics:
@@ -129,7 +133,8 @@ class Statistics:
         absorbers = {name: int(some(np.int64(own))) for name, own in self.absorbers.items()}
         pairs = np.where(self.pairs == self.count, count, some(self.pairs))
         scatter = self.scatter * pairs / np.maximum(self.pairs, 1) if self.gaps else share * self.scatter
-        return Statistics(count, absorbers, pairs, self.means, scatter, labels)
+        elements = self.elements.with_counts(some(self.elements.counts))
+        return Statistics(count, absorbers, pairs, self.means, scatter, labels, elements)
 
 
 def _of_piece(rows: Batch) -> Statistics:
@@ -139,8 +144,10 @@ def _of_piece(rows: Batch) -> Statistics:
         for column, d in enumerate(DESCRIPTORS)
     }
     shells = {name: shell_counts(rows, name) for name in SHELL_NAMES}
-    labels |= {name: LabelStatistics(_labelled(counts), counts) for name, counts in shells.items()}
-    return Statistics(len(spectrum), {}, *_of_spectra(spectrum), labels)
+    sources = {SOURCE.name: np.bincount(source_of(rows), minlength=1 + len(SOURCE.classes))[1:]}
+    labels |= {name: LabelStatistics(_labelled(counts), counts) for name, counts in (shells | sources).items()}
+    elements = ElementStatistics.of(spectrum, rows.atomic_number)
+    return Statistics(len(spectrum), {}, *_of_spectra(spectrum), labels, elements)
 
 
 def _of_spectra(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -182,22 +189,17 @@ def _labelled(counts: np.ndarray) -> int:
 
 
 def _both(a: Statistics, b: Statistics) -> Statistics:
-    pairs, means, apart = _means(a.pairs, a.means, b.pairs, b.means)
+    pairs, means, apart = means_of_both(a.pairs, a.means, b.pairs, b.means)
     scatter = a.scatter + b.scatter + a.pairs * b.pairs / np.maximum(pairs, 1) * (apart * apart.T)
     absorbers = dict(sorted((Counter(a.absorbers) + Counter(b.absorbers)).items()))
     labels = {name: _both_labels(own, b.labels[name]) for name, own in a.labels.items()}
-    return Statistics(a.count + b.count, absorbers, pairs, means, scatter, labels)
+    return Statistics(a.count + b.count, absorbers, pairs, means, scatter, labels, a.elements.both(b.elements))
 
 
 def _both_labels(a: LabelStatistics, b: LabelStatistics) -> LabelStatistics:
-    count, mean, apart = _means(a.count, a.mean, b.count, b.mean)
+    count, mean, apart = means_of_both(a.count, a.mean, b.count, b.mean)
     scatter = a.scatter + b.scatter + a.count * b.count / max(count, 1) * apart**2
     return LabelStatistics(count, a.counts + b.counts, mean, scatter)
-
-
-def _means(m: int, a, n: int, b):
-    """Count and mean of both, and what lies between their means."""
-    return m + n, a + (b - a) * n / np.maximum(m + n, 1), b - a
 
 
 def write(path: Path, splits: Mapping[str, Statistics]) -> None:
@@ -212,6 +214,7 @@ def write(path: Path, splits: Mapping[str, Statistics]) -> None:
         arrays[f"{split}/scatter"] = own.scatter[triangle]
         if own.gaps:
             arrays |= {f"{split}/pairs": own.pairs[triangle], f"{split}/means": own.means}
+        arrays |= {f"{split}/{name}": array for name, array in own.elements.to_arrays().items()}
         for name, label in own.labels.items():
             moments = np.array([label.count, label.mean, label.scatter])
             arrays[f"{split}/{name}"] = label.counts if len(label.counts) else moments
@@ -237,11 +240,23 @@ def read(path: Path, split: str) -> Statistics:
             # A part from before there were shells has none.
             stored = {name: file[f"{split}/{name}"] for name in SHELL_NAMES if f"{split}/{name}" in file}
             labels |= {name: _read_shell(stored.get(name, np.zeros((3, 0), np.int64))) for name in SHELL_NAMES}
-            return Statistics(count, dict(zip(names, counts, strict=True)), *spectra, labels)
+            key = f"{split}/{SOURCE.name}"  # newer still
+            sources = file[key] if key in file else np.zeros(len(SOURCE.classes), np.int64)
+            labels[SOURCE.name] = _read_labels(SOURCE, sources)
+            return Statistics(
+                count, dict(zip(names, counts, strict=True)), *spectra, labels, _read_elements(file, split, length)
+            )
     except FileNotFoundError:
         raise DatasetError(f"{path}: missing; {REMEDY}") from None
     except (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); {REMEDY}") from None
+
+
+def _read_elements(file: Mapping[str, np.ndarray], split: str, length: int) -> ElementStatistics:
+    names = [f"{split}/{name}" for name in ElementStatistics.none(length).to_arrays()]
+    if names[0] not in file:
+        return ElementStatistics.none(length)
+    return ElementStatistics.from_arrays(*(file[name] for name in names))
 
 
 def _square(triangle: np.ndarray, length: int) -> np.ndarray:

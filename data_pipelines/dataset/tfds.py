@@ -31,7 +31,7 @@ from data_pipelines.dataset.blocks import REMEDY, SHARD_BLOCKS, Blocks, read_all
 from data_pipelines.dataset.parts import TFDS
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import DatasetError
-from data_pipelines.schema import LABELS, NAMES, SHELL_NAMES, WORD_BITS, WORDS, EnergyGrid
+from data_pipelines.schema import LABELS, NAMES, SHELL_NAMES, SOURCE, WIDTHS, WORD_BITS, WORDS, EnergyGrid
 
 if TYPE_CHECKING:
     from data_pipelines.dataset.chunks import Beam
@@ -83,7 +83,7 @@ class SptXas(tfds.core.ShardBasedBuilder):
             features=_features(self.grid.points),
             description=f"Site-resolved XANES spectra, mu with unit edge step. Labels: {', '.join(NAMES)}; then "
             f"{WORDS} numbers each for {', '.join(SHELL_NAMES)}, sets of elements: bit b of number w is Z = "
-            f"{WORD_BITS} w + b.",
+            f"{WORD_BITS} w + b; then the {SOURCE.meaning}.",
         )
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:
@@ -179,8 +179,8 @@ def find(folder: Path) -> Found:
     points = shape[0] if len(shape) == 1 and shape[0] else EnergyGrid().points
     for name, feature in _features(points).items():
         own = _told(features[name]) if name in features else "missing"
-        # Labels may end with those of DESCRIPTORS.
-        wanted = [_told(each) for each in ((_array(len(NAMES)), feature) if name == "labels" else (feature,))]
+        allowed = [_array(width) for width in WIDTHS] if name == "labels" else [feature]
+        wanted = [_told(each) for each in allowed]
         if own not in wanted:
             raise DatasetError(f"{folder}: feature {name!r} is {own}, expected {' or '.join(wanted)}")
     return Found(points, dict(info.metadata or {}), files)

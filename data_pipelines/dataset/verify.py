@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from data_pipelines.dataset import blocks, card, parts, statistics, tfds
+from data_pipelines.dataset import blocks, card, parts, tfds
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DatasetError
@@ -73,7 +73,7 @@ def _statistics(dataset: Path, part: str, split: str) -> Iterator[str]:
     if not path.exists():  # told already, or the dataset is from before there were any
         return
     try:
-        if not statistics.read(path, split).agrees(parts.measure(dataset, part, split)):
+        if not parts.told(dataset, part, split).agrees(parts.measure(dataset, part, split)):
             yield f"{path}: not the statistics of the {split} examples of {part}"
     except DatasetError as error:
         yield str(error)

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.errors import SpectrumError
+from data_pipelines.run_tree import INPUT, XMU
 from data_pipelines.schema import SYMBOLS
 
 # A hundred times what FEFF writes: a file beyond is something else, and would not fit into memory as text.
 LARGEST_XMU_BYTES = 10_000_000
+# Edges as FEFF numbers them.
+EDGES = {"1": "K", "2": "L1", "3": "L2", "4": "L3"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,33 @@ def parse_xmu(text: str, path: str) -> FeffRun:
     )
 
 
+def read_run(folder: Path, element: str) -> tuple[FeffRun, str, dict[str, str]]:
+    """The spectrum in a run folder of an atom of `element`, its edge, and the cards of its input, {} where that is gone.
+
+    Raises SpectrumError where input, spectrum and element contradict each other, or the spectrum itself.
+    """
+    found = cards(folder / INPUT) if (folder / INPUT).exists() else {}
+    if found and "XANE" not in found:
+        raise SpectrumError("not a XANES run", f"{folder}/{INPUT} has no XANES card")
+    run = read_xmu(folder / XMU)
+    if run.element and run.element != element:
+        raise SpectrumError("site mismatch", f"{folder}/{XMU} was computed for {run.element}, not {element}")
+    word = next(iter((found.get("EDGE") or found.get("HOLE") or "").upper().split()), "")
+    asked = EDGES.get(word, word)
+    if run.edge and asked and run.edge != asked:
+        raise SpectrumError("edge mismatch", f"{folder}/{XMU} holds the {run.edge} edge, {INPUT} asks for {asked}")
+    check_scattering(run.chi, folder / XMU)
+    return run, run.edge or asked or "K", found
+
+
+def check_scattering(chi: np.ndarray, name: object) -> None:
+    """Raises SpectrumError where (N,) chi says that no neighbour scattered, as builds of FEFF that fail leave it."""
+    if not np.isfinite(chi).all():
+        raise SpectrumError("not finite", f"{name}: chi holds NaN or infinity")
+    if (zeros := int((chi == 0).sum())) > len(chi) / 2:
+        raise SpectrumError("no scattering", f"{name} holds the bare atom: chi is 0 at {zeros} of {len(chi)} energies")
+
+
 def _card(line: str) -> str:
     """The card a line of feff.inp begins with, as FEFF reads it (any case, four letters); "" for all else."""
     words = line.split()
@@ -110,22 +140,31 @@ def cards(feff_inp: Path | str) -> dict[str, str]:
     return found
 
 
+def has_atoms(feff_inp: Path | str) -> bool:
+    """Does a feff.inp hold a cluster?"""
+    text = Path(feff_inp).read_text(encoding="utf-8", errors="replace")
+    return re.search(r"(?im)^\s*ATOM", text) is not None
+
+
 def atoms(feff_inp: Path | str) -> tuple[list[str], np.ndarray]:
     """The ATOMS list by distance from the absorber, which comes first: symbols, (N, 3) relative positions in Angstrom."""
     potentials: dict[int, str] = {}
-    rows, section = [], ""
+    places: list[list[str]] = []
+    kinds: list[int] = []
+    section = ""
     for line in Path(feff_inp).read_text(encoding="utf-8", errors="replace").splitlines():
         words = line.split()
-        if _card(line):
-            section = _card(line)
-        elif words and re.match(r"[-+.\d]", words[0]):
+        if words and words[0][0].isalpha():
+            section = words[0].upper()[:4]
+        elif words and words[0][0] in "-+.0123456789":
             if section == "POTE":
                 potentials[int(words[0])] = SYMBOLS[int(words[1])]
             elif section == "ATOM":
-                rows.append((*map(float, words[:3]), int(words[3])))
-    absorbers = [row for row in rows if row[3] == 0]
-    if len(absorbers) != 1:
-        raise SpectrumError("no structure", f"{feff_inp} has {len(absorbers)} absorbing atoms in its ATOMS list")
-    positions = np.array([row[:3] for row in rows]) - absorbers[0][:3]
+                places.append([word.replace("d", "e").replace("D", "e") for word in words[:3]])  # Fortran's 1.5d0
+                kinds.append(int(words[3]))
+    if kinds.count(0) != 1:
+        raise SpectrumError("no structure", f"{feff_inp} has {kinds.count(0)} absorbing atoms in its ATOMS list")
+    positions = np.array(places, dtype=float)
+    positions -= positions[kinds.index(0)]
     order = np.argsort(np.linalg.norm(positions, axis=1), kind="stable")
-    return [potentials[rows[i][3]] for i in order], positions[order]
+    return [potentials[kinds[i]] for i in order], positions[order]

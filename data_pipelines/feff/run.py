@@ -25,7 +25,7 @@ import numpy as np
 
 from data_pipelines.errors import RunError, SpectrumError
 from data_pipelines.feff.input import FeffSettings, safer, write_input
-from data_pipelines.feff.output import FeffRun, read_xmu
+from data_pipelines.feff.output import FeffRun, check_scattering, read_xmu
 from data_pipelines.files import write_atomic
 from data_pipelines.run_tree import INPUT, SETTINGS, STATUS, XMU
 from data_pipelines.spectra.grid import check, edge_step
@@ -206,8 +206,7 @@ def judge(xmu: Path, element: str, settings: FeffSettings) -> FeffRun:
     check(run.energy, run.mu, run.energy)
     if run.k[-1] < settings.k_max - 2 * settings.k_step:
         raise SpectrumError("truncated", f"{xmu} ends at k = {run.k[-1]:g}, not at {settings.k_max:g}")
-    if not np.any(run.chi):
-        raise SpectrumError("no scattering", f"{xmu} holds the bare atom: chi is 0 everywhere")
+    check_scattering(run.chi, xmu)
     even = np.linspace(run.energy[0], run.energy[-1], len(run.energy))
     edge_step(np.interp(even, run.energy, run.mu))
     return run

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import spglib
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 
 from data_pipelines.labels.neighbours import FirstNeighbours, Shell
 from data_pipelines.labels.valences import valences
@@ -43,10 +43,14 @@ class NoLabel(Exception):
 
 
 class Surroundings:
-    """One structure with its lazily computed neighbours, valences and point group."""
+    """One structure with its lazily computed neighbours, valences and point group.
+
+    Charges and spins that its atoms carry are left out: they would split what is equivalent, and change neighbours.
+    """
 
     def __init__(self, structure: Structure):
-        self.structure = structure
+        plain = all(isinstance(element, Element) for site in structure for element in site.species)
+        self.structure = structure if plain else structure.copy().remove_oxidation_states()
         self._neighbours: dict[int, Shell] = {}
 
     @cached_property

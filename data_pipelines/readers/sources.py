@@ -13,9 +13,9 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.errors import DamagedSource, SourceError
 from data_pipelines.files import file_sha256
-from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, SITE_FOLDER, XMU
+from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, RECORDS, SITE_FOLDER, XMU
 
 LIBRARY_COLUMNS = {"id", "absorber", "site_index", "structure", "omega", "mu"}
 TABLE_COLUMNS = {"id", "absorber", "omega", "mu"}
@@ -59,12 +59,16 @@ class SourceTask:
 
 @dataclass(frozen=True)
 class Source:
-    """One SOURCE argument: its name, checksum, tasks, and materials that came without any spectrum."""
+    """One SOURCE argument: its name, checksum, tasks, and materials that came without any spectrum.
+
+    passed_over: how many files beside the runs of a tree are of no use here, by their ending; none of FEFF's own.
+    """
 
     name: str
     sha256: str
     tasks: tuple[SourceTask, ...]
     without_spectra: tuple[str, ...] = ()
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -113,6 +117,7 @@ def _tree(root: Path, name: str) -> Source:
     by_poscar: dict[Path, list[Path]] = defaultdict(list)
     runs: list[Path] = []
     poscars: set[Path] = set()
+    others: Counter[str] = Counter()
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))  # unfinished runs are hidden
         here = Path(folder)
@@ -128,17 +133,20 @@ def _tree(root: Path, name: str) -> Source:
                 by_poscar[shared[0]].append(here)
             elif has_run:
                 runs.append(here)
+        else:
+            strange = set(files) - {POSCAR, PROVENANCE, *RECORDS}
+            others.update(Path(file).suffix.lower() or file for file in strange if not file.startswith("."))
     if not by_poscar and not runs:
-        raise SourceError(f"{root}: no FEFF run ({INPUT}, {XMU}) below this folder")
+        found = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
+        raise SourceError(f"{root}: {found or 'nothing'} below this folder, but no FEFF run ({INPUT}, {XMU})")
     tasks = [
         SourceTask("tree", name, str(root), str(poscar), tuple(map(str, members)))
         for poscar, members in sorted(by_poscar.items())
     ]
     tasks += [SourceTask("run", name, str(root), str(run), (str(run),)) for run in runs]
     lonely = poscars - set(by_poscar) - {run / POSCAR for run in runs}
-    return Source(
-        name, digest.hexdigest(), tuple(tasks), tuple(sorted(str(p.parent.relative_to(root)) for p in lonely))
-    )
+    without = tuple(sorted(str(p.parent.relative_to(root)) for p in lonely))
+    return Source(name, digest.hexdigest(), tuple(tasks), without, dict(sorted(others.items())))
 
 
 def _parquet(path: Path) -> Source:

@@ -18,6 +18,11 @@ CLOSEST = 0.65
 RADIUS = 6.0
 # Far above the rounding of a POSCAR, far below any difference that a spectrum could show. In Angstrom.
 RESOLUTION = 1e-3
+# Layers of a cell nearer than this, in Å, hold no atom, and neighbours in them would be without number.
+THINNEST = 0.5
+# Of the surroundings of one site, in Angstrom. A hundred distances are rounded at once, and each is a chance to part two
+# copies; steps begin at no round number, as lattice constants are round numbers.
+SITE_STEP, SITE_START = 0.02, 1 / np.pi
 
 
 class Pairs(NamedTuple):
@@ -32,6 +37,16 @@ class Pairs(NamedTuple):
     number: np.ndarray
 
 
+def is_cell(matrix: np.ndarray) -> bool:
+    """Do three lattice vectors, (3, 3) in Angstrom, span a cell in which atoms find room?"""
+    volume = np.linalg.det(matrix)
+    return bool(
+        np.isfinite(volume)
+        and abs(volume) > 1e-3
+        and np.linalg.norm(np.linalg.inv(matrix), axis=0).max() < 1 / THINNEST
+    )
+
+
 def pairs(structure: Structure) -> Pairs:
     site, neighbour, _, distance = structure.get_neighbor_list(RADIUS)
     return Pairs(site, neighbour, distance, np.array(structure.atomic_numbers))
@@ -41,13 +56,20 @@ def shortest(structure: Structure, found: Pairs) -> float:
     """The shortest distance, Angstrom. Raises StructureError where two atoms are closer than CLOSEST allows."""
     if not len(found.distance):
         raise StructureError("no neighbours", f"no two atoms within {RADIUS:g} Å")
+    check_apart(structure, found)
+    return float(found.distance.min())
+
+
+def check_apart(structure: Structure, found: Pairs) -> None:
+    """Raises StructureError where two atoms are closer than CLOSEST allows."""
+    if not len(found.distance):
+        return
     radius = np.array([CovalentRadius.radius.get(s.specie.symbol, 1.5) for s in structure])
     limit = CLOSEST * (radius[found.site] + radius[found.neighbour])
     worst = int(np.argmin(found.distance / limit))
     if found.distance[worst] < limit[worst]:
         one, other = (structure[i].specie.symbol for i in (int(found.site[worst]), int(found.neighbour[worst])))
         raise StructureError("too close", f"{one}-{other} {found.distance[worst]:.2f} Å, limit {limit[worst]:.2f} Å")
-    return float(found.distance.min())
 
 
 def fingerprint(found: Pairs) -> str:
@@ -65,3 +87,19 @@ def fingerprint(found: Pairs) -> str:
         for z, a, b in zip(found.number, starts[:-1], starts[1:], strict=True)
     )
     return hashlib.sha256(b"".join(sites)).hexdigest()
+
+
+def site_key(structure: Structure, site: int) -> str:
+    """One string for a site in all copies of its structure, and for its equivalents: formula, element, and a hash of
+    the elements and distances within RADIUS.
+
+    Rounding may tell two copies apart: of sites written again with six decimals fewer than one in fifty.
+    """
+    _, neighbour, _, distance = structure.get_neighbor_list(RADIUS, sites=[structure[site]], exclude_self=False)
+    step = np.floor(distance / SITE_STEP + SITE_START).astype(np.int64)
+    # The last step is whole: an atom on the edge of the sphere is in none.
+    number, step = np.array(structure.atomic_numbers)[neighbour], np.where(step < int(RADIUS / SITE_STEP), step, -1)
+    order = np.lexsort((number, step))
+    rows = np.column_stack([number, step])[order][np.count_nonzero(step < 0) :]
+    formula, element = structure.composition.reduced_formula, structure[site].specie.symbol
+    return f"{formula} {element} {hashlib.sha256(rows.tobytes()).hexdigest()[:16]}"

@@ -1,18 +1,19 @@
 """Files of structures -> `Parent`s: CIF, POSCAR, pymatgen JSON, lists of computed entries, or a folder of them.
 
-What cannot be read is named with its reason and stops nothing else.
+What cannot be read is named with its reason and stops nothing else; files of other formats are counted.
 """
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
-import itertools
 import json
+import lzma
 import os
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,18 +21,21 @@ from pathlib import Path
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
-from pymatgen.io.cif import CifParser
 from pymatgen.io.vasp import Poscar
 
-from data_pipelines.errors import SourceError, StructureError
+from data_pipelines.errors import SourceError, StructureError, line_of
 from data_pipelines.run_tree import POSCAR, PROVENANCE
 from data_pipelines.schema import SYMBOLS
+from data_pipelines.structures import cif, distances
+from data_pipelines.structures.composition import ISOTOPES
 
-# Occupancies refined independently may add up to a little more than one; more than this is another error.
-OCCUPANCY_TOLERANCE = 1.01
 # What this program writes beside structures; none holds one.
 SUMMARY = "structures.json"
 OPTIONS = "options.json"
+# Further names that pymatgen reads a crystal from.
+OTHERS = re.compile(r"(?i).*\.(cssr|xsf|res)|(chgcar|locpot|vasprun|bestsqs|rndstr).*|.*rndstr\.in")
+KNOWN = ".cif, .mcif, POSCAR, CONTCAR, .vasp, .json, .cssr, .xsf, CHGCAR or vasprun.xml, packed by gzip, bzip2 or xz if you like"
+UNPACK = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
 
 
 @dataclass(frozen=True)
@@ -96,15 +100,14 @@ def read_file(path: Path, label: str = "") -> Iterator[Parent | Dropped]:
     try:
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        if path.name.lower().endswith(".gz"):
-            content = gzip.decompress(content)
+        content = UNPACK.get(path.suffix.lower(), bytes)(content)
         origin = _origin(path)
         items = list(_items(path, label, content))
     except StructureError as error:
         yield Dropped(label, error.reason, error.detail)
         return
     except Exception as error:  # readers raise KeyError, IndexError, TypeError, ... at what they do not expect
-        yield Dropped(label, "unreadable", _line(error))
+        yield Dropped(label, "unreadable", line_of(error))
         return
     for item in items:
         try:
@@ -114,7 +117,7 @@ def read_file(path: Path, label: str = "") -> Iterator[Parent | Dropped]:
         except StructureError as error:
             yield Dropped(item.label, error.reason, error.detail)
         except Exception as error:
-            yield Dropped(item.label, "unreadable", _line(error))
+            yield Dropped(item.label, "unreadable", line_of(error))
         else:
             name = item.name or f"{_stem(path)}-{structure.formula}"
             name = f"{_safe(name)}-{hashlib.sha256(item.key).hexdigest()[:8]}"
@@ -128,8 +131,7 @@ def plain(matrix: np.ndarray, species: Sequence[dict[str, float]], fractions: np
     matrix: (3, 3) lattice vectors, Angstrom. species: symbol -> occupancy of each site. fractions: (N, 3).
     Raises StructureError for what is no element, and for numbers that are none.
     """
-    volume = np.linalg.det(matrix)
-    if not (np.isfinite(volume) and np.isfinite(fractions).all() and abs(volume) > 1e-3):
+    if not (distances.is_cell(matrix) and np.isfinite(fractions).all()):
         raise StructureError("no cell", "lattice or coordinates are not finite, or the cell is flat")
     unknown = {symbol for shares in species for symbol in shares} - set(SYMBOLS[1:])
     if unknown:
@@ -138,7 +140,7 @@ def plain(matrix: np.ndarray, species: Sequence[dict[str, float]], fractions: np
     shares = [{symbol: share for symbol, share in site.items() if share > 1e-6} for site in species]
     keep = [i for i, site in enumerate(shares) if site]
     # A left-handed cell would be turned into its mirror image by the POSCAR format.
-    hand = np.sign(volume)
+    hand = np.sign(np.linalg.det(matrix))
     return Structure(Lattice(hand * matrix), [shares[i] for i in keep], hand * fractions[keep])
 
 
@@ -156,11 +158,23 @@ def _from_dict(found: dict) -> Structure:
 
 
 def _shares(occupants: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """One element may stand on a site in several oxidation states."""
+    """One element may stand on a site in several oxidation states, or as isotopes."""
     found: dict[str, float] = defaultdict(float)
     for symbol, share in occupants:
-        found[symbol] += share
+        found[ISOTOPES.get(symbol, symbol)] += share
     return dict(found)
+
+
+def passed_over(sources: Sequence[Path]) -> dict[str, int]:
+    """Files of folders that are of no format read here: how many by their ending, or by their name without one."""
+    found = Counter(
+        Path(_unpacked(file.name)).suffix.lower() or file.name
+        for source in map(Path, sources)
+        if source.is_dir()
+        for file in _below(source)
+        if not _format(file)
+    )
+    return dict(sorted(found.items()))
 
 
 def _files(source: Path) -> Iterator[tuple[Path, str]]:
@@ -170,27 +184,42 @@ def _files(source: Path) -> Iterator[tuple[Path, str]]:
     if source.is_file():
         yield source, source.name
         return
-    count = 0
-    for folder, subfolders, names in os.walk(source):
+    known = [path for path in _below(source) if _format(path)]
+    if not known:
+        others = ", ".join(f"{count} {ending}" for ending, count in passed_over([source]).items())
+        raise SourceError(f"{source}: {others or 'nothing'} below this folder, but no {KNOWN}")
+    for path in known:
+        yield path, f"{source.resolve().name}/{path.relative_to(source).as_posix()}"
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files below a folder in a fixed order, without those that are hidden or that this program wrote beside others."""
+    for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
-            path = Path(folder) / name
-            if _format(path) and name not in (PROVENANCE, SUMMARY, OPTIONS) and not name.startswith("."):
-                count += 1
-                yield path, f"{source.resolve().name}/{path.relative_to(source).as_posix()}"
-    if not count:
-        raise SourceError(f"{source}: no .cif, POSCAR, CONTCAR, .vasp, .json or .json.gz below this folder")
+            if name not in (PROVENANCE, SUMMARY, OPTIONS) and not name.startswith("."):
+                yield Path(here) / name
+
+
+def _unpacked(name: str) -> str:
+    """A file's name without what tells how it is packed."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in UNPACK else name
 
 
 def _format(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
-    if name.startswith(("poscar", "contcar")) or name.endswith((".vasp", ".poscar")):
+    name = _unpacked(path.name).lower()
+    if name.startswith(("poscar", "contcar")) or name.endswith((".vasp", "poscar", "contcar")):
         return "poscar"
-    return next((suffix for suffix in ("cif", "json") if name.endswith(f".{suffix}")), "")
+    if name.endswith((".cif", ".mcif")):
+        return "cif"
+    if name.endswith((".json", ".mson")):
+        return "json"
+    return "other" if OTHERS.fullmatch(name) else ""
 
 
 def _items(path: Path, label: str, content: bytes) -> Iterator[_Item]:
-    text = content.decode("utf-8", "replace")
+    text = content.decode("utf-8-sig", "replace")
     match _format(path):
         case "cif":
             yield from _cif(path, label, text)
@@ -198,36 +227,25 @@ def _items(path: Path, label: str, content: bytes) -> Iterator[_Item]:
             yield _Item(label, content, lambda: _poscar(text), _stem(path))
         case "json":
             yield from _json(path, label, text)
+        case "other":
+            yield _Item(label, content, lambda: undecorated(Structure.from_file(path)))
         case _:
-            raise StructureError("unknown format", "not .cif, POSCAR, CONTCAR, .vasp, .json or .json.gz")
+            raise StructureError("unknown format", f"not {KNOWN}")
 
 
 def _cif(path: Path, label: str, text: str) -> Iterator[_Item]:
     """Every block with atoms. Occupancies are those in the file, whatever its name says."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # Of two blocks with one name pymatgen would keep the second alone.
-        counter = itertools.count(1)
-        numbered = re.sub(r"(?m)^(\s*data_)", lambda found: f"{found[0]}{next(counter)}_", text)
-        parser = CifParser.from_str(numbered, occupancy_tolerance=OCCUPANCY_TOLERANCE, check_cif=False)
-        blocks = [block for block in parser.as_dict().values() if "_atom_site_fract_x" in block]
-        try:
-            structures = parser.parse_structures(primitive=False, on_error="ignore")
-        except ValueError:
-            structures = []
-    for number, structure in enumerate(structures):
-        mark = f"{number + 1}" if len(structures) > 1 else ""
-        formula = str(blocks[number].get("_chemical_formula_sum", "")) if len(blocks) == len(structures) else ""
-        missing = set(re.findall("[A-Z][a-z]?", formula)) - {e.symbol for e in structure.composition}
-        item = _Item(f"{label}#{mark}" if mark else label, f"{text}{mark}".encode(), partial(undecorated, structure))
-        if missing:
-            detail = f"the formula has {', '.join(sorted(missing))}, the list of atoms has not"
-            item = replace(item, parse=partial(_refuse, "atoms missing", detail))
-        yield replace(item, name=f"{_stem(path)}-{mark}" if mark else _stem(path))
-    if len(structures) < max(1, len(blocks)):
-        said = [text.splitlines()[-1] for text in parser.warnings if text.startswith("No structure")]
-        detail = f"{len(blocks) - len(structures)} of {len(blocks)} blocks with atoms; {'; '.join(said)}"
-        yield _Item(label, b"", partial(_refuse, "unreadable", detail))
+    found = cif.read_blocks(text)
+    good = [block for block in found if isinstance(block, Structure)]
+    for number, structure in enumerate(good, start=1):
+        mark = f"{number}" if len(good) > 1 else ""
+        name = f"{_stem(path)}-{mark}" if mark else _stem(path)
+        key = f"{text}{mark}".encode()
+        yield _Item(f"{label}#{mark}" if mark else label, key, partial(undecorated, structure), name)
+    for place, error in enumerate(found, start=1):
+        if isinstance(error, StructureError):
+            block = f"{place} of {len(found)} blocks with atoms: " if len(found) > 1 else ""
+            yield _Item(label, b"", partial(_refuse, error.reason, f"{block}{error.detail}"))
 
 
 def _poscar(text: str) -> Structure:
@@ -276,13 +294,9 @@ def _origin(path: Path) -> dict | None:
 
 def _stem(path: Path) -> str:
     """A file's name without what tells its format; the folder's name for a plain POSCAR."""
-    stem = re.sub(r"(?i)(\.(cif|json|vasp|poscar))?(\.gz)?$", "", path.name)
+    stem = re.sub(r"(?i)\.(m?cif|json|mson|vasp|poscar|cssr|xsf|res)$", "", _unpacked(path.name))
     return path.resolve().parent.name if stem.upper() in (POSCAR, "CONTCAR") else stem
 
 
 def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", name.replace(" ", "")).strip("._-")[:64] or "structure"
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -22,7 +22,7 @@ from data_pipelines.files import read_json, write_atomic
 from data_pipelines.run_tree import POSCAR, PROVENANCE
 from data_pipelines.schema import SYMBOLS
 from data_pipelines.structures import distances
-from data_pipelines.structures.files import OPTIONS, SUMMARY, Dropped, Parent, read_sources
+from data_pipelines.structures.files import OPTIONS, SUMMARY, Dropped, Parent, passed_over, read_sources
 from data_pipelines.structures.options import Options
 from data_pipelines.structures.ordering import order
 from data_pipelines.structures.supercells import supercell
@@ -77,7 +77,7 @@ def make_structures(
         dropped += family.dropped
         done += len(family.kept) + len(family.dropped)
     report("making", len(names), len(names))
-    document = _summary(parents, kept, dropped, options)
+    document = _summary(parents, kept, dropped, options) | {"passed_over": passed_over(sources)}
     write_atomic(out / SUMMARY, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     return document
 
@@ -88,6 +88,9 @@ def as_text(document: dict) -> str:
     lines = [f"structures  {counts['kept']} kept, {counts['dropped']} dropped, of {document['parents']} parents"]
     lines += [f"            {n:7d}  {kind}" for kind, n in document["kept_by_kind"].items()]
     lines += [f"            {n:7d}  dropped: {reason}" for reason, n in document["dropped_by_reason"].items()]
+    if others := document["passed_over"]:
+        files = f"{sum(others.values())} file{'s' if sum(others.values()) > 1 else ''} of unknown format"
+        lines.append(f"passed over {files}: {', '.join(f'{n} {ending}' for ending, n in others.items())}")
     runs = document["sites"]
     lines.append(f"FEFF runs   {sum(runs.values())} inequivalent sites")
     lines += [f"            {n:7d}  {element}" for element, n in runs.items()]

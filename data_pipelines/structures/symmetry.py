@@ -14,11 +14,14 @@ from data_pipelines.errors import SpectrumError
 def inequivalent_sites(structure: Structure, symprec: float = 0.01) -> list[tuple[int, int]]:
     """(index, multiplicity) of one site from each symmetry orbit, in order of index; symprec in Angstrom.
 
+    Atoms of one element are alike: charges, spins and labels split no orbit.
+
     Raises SpectrumError where the symmetry search fails.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        symmetry = SpacegroupAnalyzer(structure, symprec=symprec).get_symmetry_dataset()
+        plain = Structure(structure.lattice, [site.specie.symbol for site in structure], structure.frac_coords)
+        symmetry = SpacegroupAnalyzer(plain, symprec=symprec).get_symmetry_dataset()
     if symmetry is None:
         raise SpectrumError("no symmetry", f"spglib finds no space group for {structure.formula}")
     representatives, counts = np.unique(symmetry.equivalent_atoms, return_counts=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipelines.dataset import calculations
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.splits import NEAR_DUPLICATE
 from data_pipelines.files import write_atomic
@@ -122,7 +123,15 @@ def _contents(seen: Survey, card: dict) -> str:
         f"Materials in the splits: {materials}.</p>"
         + html.table(["source", "records", "materials without spectra", "sha256"], sources)
         + html.table(["absorber", "spectra", "materials", *splits], rows)
+        + _calculations(card.get("calculations", []))
     )
+
+
+def _calculations(made: list[dict]) -> str:
+    rows = [list(map(escape, row)) for row in calculations.rows(made)]
+    mixed = "".join(f"<li>{escape(line)}</li>" for line in calculations.mixtures(made))
+    table = html.table(["calculated by", "settings", "spectra"], rows)
+    return table + (f"<p>Mixtures of calculations:</p><ul>{mixed}</ul>" if mixed else "")
 
 
 def _spectra(seen: Survey, card: dict, drawn: Drawn) -> str:
@@ -255,6 +264,8 @@ def _missing(card: dict) -> str:
         which = "The" if len(named) == len(card["dropped"]) else f"{NAMED} of the"
         table = html.table(["record", "reason", "detail"], named)
         text += f"<details><summary>{which} dropped records by name</summary>{table}</details>"
+    contradicted = [[escape(each["detail"]), each["records"]] for each in card.get("contradictions", [])[:NAMED]]
+    text += html.table(["sources contradict each other", "records"], contradicted)
     masked = [
         [name, escape(reason), n] for name, reasons in card["masked_by_reason"].items() for reason, n in reasons.items()
     ]

@@ -17,23 +17,23 @@ from spt_jax.commands.screen import Bars
 class Explain:
     """Show which energies and bands a trained model reads its descriptors from, and whether physics agrees.
 
-    Writes a page, and the numbers behind it as JSON beside it: integrated gradients over energy, attention and chosen
-    bands for each class of each descriptor, and the score lost without each frequency and each 3 eV of the spectrum.
-    Prints two checks: does the pre-edge tell CN 4 from 6, and does the predicted oxidation state follow the edge?
-    A page is about one element, for edges of several lie elsewhere on the grid. A few minutes on two cores.
+    Asks every element: does the pre-edge tell CN 4 from 6, does the edge rise with OS, the white line with OCN, in the
+    training data, and in the model's answers? Then writes a page about one element, and the numbers behind it as JSON
+    beside it: integrated gradients over energy, attention and chosen bands for each class of each descriptor, and the
+    score lost without each frequency and each 3 eV of the spectrum. A few minutes on two cores.
 
       spt-jax explain run --data dataset
       spt-jax explain run --data dataset --element Co --out co.html
     """
 
     model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`; an exported file has no inner parts to show."""
+    """Run folder made by `spt-jax train`, or any other model; only a run of SPT has inner parts to show."""
     data: Path
     """Dataset folder."""
     split: Literal["train", "validation", "test"] = "test"
     """Which split of it."""
     element: str | None = None
-    """Absorbing element; the most frequent of the split where not given."""
+    """Absorbing element of the page; the most frequent of the split where not given."""
     sites: Annotated[int, Range(least=1)] = 12
     """How many sites of each class get integrated gradients; the rest of the page is about all."""
     out: Path | None = None
@@ -47,23 +47,29 @@ class Explain:
 
         from data_pipelines.dataset.loading import Dataset
         from data_pipelines.files import write_atomic
-        from spt_jax.explain.explanation import explain, select
+        from spt_jax.explain.explanation import explain, physics, select
         from spt_jax.explain.page import as_html
+        from spt_jax.explain.physics import table
         from spt_jax.inference.predict import load
 
+        model, dataset = load(self.model), Dataset(self.data)
+        if not self.out and not self.model.is_dir():
+            raise UserError(
+                f"{self.model} is no folder that a page could go to; name it, for instance --out explain.html"
+            )
         out = self.out or self.model / "explain.html"
         if out.is_dir():
             raise UserError(f"{out} is a folder; name a file, for instance --out {out / 'explain.html'}")
         if out.suffix == ".json":
             raise UserError(f"{out}: the numbers go to a .json file; name the page, for instance explain.html")
-        model = load(self.model)
-        split, absorber = select(model, Dataset(self.data), self.split, self.element)
+        split, absorber = select(model, dataset, self.split, self.element)
         out.parent.mkdir(parents=True, exist_ok=True)
         with Bars() as report:
+            asked = physics(model, dataset, self.split, report)
             found = explain(model, split, self.sites, report)
-            document = {"run": str(self.model), "split": self.split, "absorber": absorber, **found}
-            write_atomic(out.with_suffix(".json"), json.dumps(document) + "\n")
+            document = {"run": str(self.model), "split": self.split, "absorber": absorber, "physics": asked, **found}
+            write_atomic(out.with_suffix(".json"), json.dumps(document, allow_nan=False) + "\n")
             write_atomic(out, as_html(document, report))
-        for question in document["checks"]:
-            print(question["line"])
+        for line in table(asked["findings"], asked["data_split"], self.split):
+            print(line)
         print(out)

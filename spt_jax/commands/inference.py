@@ -37,6 +37,9 @@ class Evaluate:
     """train, validation or test."""
     compiled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the machine code that the file holds, which can do anything: only of people whose programs you would run."""
+    source: Annotated[str | None, tyro.conf.arg(metavar="SOURCE")] = None
+    """What all spectra are taken to come from, by a model trained with --model.sources: a version of FEFF (9), `average`
+    of those it was trained on, or `unknown`, as it is where not given. What a dataset says of its rows is not used."""
 
     def run(self) -> None:
         from data_pipelines.dataset.opening import open_data
@@ -44,7 +47,7 @@ class Evaluate:
         from spt_jax.inference.predict import load
         from spt_jax.runs.folder import write_metrics
 
-        metrics = evaluate(load(self.model, self.compiled), open_data(self.data), self.split).metrics
+        metrics = evaluate(load(self.model, self.compiled, self.source), open_data(self.data), self.split).metrics
         if self.model.is_dir():
             write_metrics(self.model, metrics)
         console.print(as_tables(metrics), highlight=False)
@@ -103,6 +106,9 @@ class Predict:
     """With --data, spectra on each device at a time; 0 means 64 on a CPU and 4096 elsewhere."""
     compiled: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the machine code that the file holds, which can do anything: only of people whose programs you would run."""
+    source: Annotated[str | None, tyro.conf.arg(metavar="SOURCE")] = None
+    """What all spectra are taken to come from, by a model trained with --model.sources: a version of FEFF (9), `average`
+    of those it was trained on, or `unknown`, as it is where not given. What a dataset says of its rows is not used."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -157,6 +163,7 @@ class Predict:
                 Layout(make_mesh()),
                 report,
                 self.compiled,
+                self.source,
             )
         if done.model.blueprint.decisions is None:
             _note_undecided()
@@ -177,7 +184,7 @@ class Predict:
         if not given:
             raise UserError("no FILE given; name xmu.dat or two-column text files, or a folder of them")
         files = files_of(given)
-        model = load(name, self.compiled)
+        model = load(name, self.compiled, self.source)
         bad: list[str] = []
         absorbers: list[str] = []
         # Progress takes stdout over while it is on a terminal; tables there are progress enough.
@@ -230,6 +237,8 @@ class Export:
     """Sizes of batches to compile ahead of time: 1 is what one spectrum asks for, 64 what several do."""
     chip: Annotated[str, tyro.conf.arg(metavar="CHIP")] = ""
     """Chip they are compiled for, which need not be here: v5e, v5p, v6e, h100, h200; this machine where not given."""
+    source: Annotated[str | None, tyro.conf.arg(metavar="SOURCE")] = None
+    """As of `spt-jax predict`; the file answers for this one source."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -248,7 +257,7 @@ class Export:
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")
         self.out.parent.mkdir(parents=True, exist_ok=True)
         device = device_of(self.chip) if self.chip else None
-        model = load_folder(self.model)
+        model = load_folder(self.model, self.source)
         with Bars() as report:
             sizes, programs = dict.fromkeys(self.compiled_batch), []
             for number, size in enumerate(sizes):

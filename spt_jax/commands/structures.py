@@ -18,10 +18,11 @@ from spt_jax.commands.screen import Bars
 class Structures:
     """Read structures, order partial occupancies, make variants, and find the sites to compute spectra of.
 
-    A source is a .cif, POSCAR, CONTCAR or .vasp file, pymatgen JSON (.json, .json.gz: a structure, a computed entry,
-    or a list of them), or a folder of such files. Every structure becomes OUT/MATERIAL/POSCAR with provenance.json:
-    where it came from, each step with its seed, and its symmetry-inequivalent sites. What cannot be read or made is
-    named with its reason in OUT/structures.json. The same command goes on after a stop; sources may be added later.
+    A source is a .cif, .mcif, POSCAR, CONTCAR or .vasp file, pymatgen JSON (a structure, a computed entry, or a list
+    of them), .cssr, .xsf, CHGCAR or vasprun.xml, also packed, or a folder of such files; others are counted. Every
+    structure becomes OUT/MATERIAL/POSCAR with provenance.json: where it came from, each step with its seed, and its
+    symmetry-inequivalent sites. What cannot be read or made is named with its reason in OUT/structures.json. The same
+    command goes on after a stop; sources may be added later.
     Run it on an OUT to make variants of variants.
     """
 

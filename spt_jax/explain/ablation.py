@@ -17,7 +17,8 @@ def without_frequency(spectrum: np.ndarray, frequency: int, mean: np.ndarray, st
     """(N, L) spectra whose standardised form has no component of this frequency (periods in the grid's length).
 
     Of the standardised signal z = (mu - mean) / std, because this is what SPT folds and selects its bands on by
-    default, and because in mu itself every frequency is one of the edge step. mean, std: (L,) of the training set.
+    default, and because in mu itself every frequency is one of the edge step. mean, std: (L,) of the training set, or
+    of the element there where the network standardises by these.
     """
     # The same floor as the network's own band input has.
     safe = np.maximum(std, 1e-3 * std.max())

@@ -40,18 +40,19 @@ class ChosenBands:
 
     def run(self) -> None:
         dataset, console = Dataset(self.data), Console()
-        batch, covariance = dataset.split("validation").batch, dataset.statistics("train").covariance
+        batch, known = dataset.split("validation").batch, dataset.statistics("train")
         shares, scores, outside = {}, {}, {}
         for kind in get_args(BandInput):
             config = Config(replace(self.model, band_input=kind), self.objective, self.train)
             with TrainingLine(console) as line:
                 train(config, dataset, self.out / kind, line)
             trained = load(self.out / kind)
-            parts = trained.blueprint.build(jax.random.key(self.train.seed), covariance)
+            parts = trained.blueprint.build(jax.random.key(self.train.seed), known.covariance, known.elements)
             fresh = Model(trained.blueprint, nnx.merge(*parts))
             shares[kind] = _shares(fresh, batch), _shares(trained, batch)
             scores[kind] = trained.blueprint.validation
-            outside[kind] = float(trained.network.picks_outside(batch.spectrum).mean() / self.model.bands)
+            picks = trained.network.picks_outside(batch.spectrum, batch.atomic_number)
+            outside[kind] = float(picks.mean() / self.model.bands)
         for kind, (before, after) in shares.items():
             print(f"\n{kind}: share of spectra that choose each frequency, first block")
             print("frequency " + " ".join(f"{f:5d}" for f in range(1, len(before) + 1)))

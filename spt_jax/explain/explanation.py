@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from data_pipelines.dataset.loading import Dataset, Split
 from data_pipelines.dataset.resplit import take
 from data_pipelines.errors import DatasetError
-from data_pipelines.schema import NAMES, Batch, descriptor
-from spt_jax.explain import ablation, physics
+from data_pipelines.schema import Batch, descriptor
+from spt_jax.config import ModelConfig
+from spt_jax.explain import ablation
 from spt_jax.explain.attribution import TOLERANCE, Attribution, Explainer, Looked, Question, evenly_received
-from spt_jax.explain.edges import edge, far_windows, pre_edge
+from spt_jax.explain.edges import edge
+from spt_jax.explain.physics import findings
 from spt_jax.inference.predict import Model
+from spt_jax.model.spt import SPT
 from spt_jax.tasks import Task
 
 # Groups of one descriptor, each drawn as a curve; and the fewest sites whose mean is worth one.
 MOST_GROUPS, FEWEST_SITES = 5, 3
 WINDOW_EV = 3.0
+# Of the training split, which shows what the data say: so many sites, from all over it.
+MOST_SITES = 20_000
 
 Report = Callable[[str, int, int], None]
 
@@ -72,37 +77,62 @@ def select(model: Model, dataset: Dataset, name: str, element: str | None) -> tu
     return take(split, np.flatnonzero([each == absorber for each in split.absorbers])), absorber
 
 
+def physics(model: Model, dataset: Dataset, name: str, report: Report) -> dict:
+    """The questions of physics to the data and to a model, for all elements: what JSON and page tell of them."""
+    shown = "train" if dataset.examples.get("train") else name
+    asked, learnt = dataset.split(name), {task.name for task in model.blueprint.learnt_tasks}
+    # Of an element that it was not trained on a model says nothing.
+    asked = take(asked, np.flatnonzero(np.isin(asked.absorbers, model.blueprint.absorbers)))
+    data = dataset.split(shown, MOST_SITES)
+    found = findings(
+        model.answers, learnt, data, asked, dataset.grid.relative(), lambda *done: report("physics", *done)
+    )
+    return {"data_split": shown, "findings": found}
+
+
 def explain(model: Model, split: Split, sites: int, report: Report) -> dict:
     """What JSON and page tell of the spectra of one absorber. `sites`: how many of each group get integrated gradients.
 
-    report(stage, done, total) is called as work goes on. Raises RunError for a model without inner parts.
+    report(stage, done, total) is called as work goes on. Of a model that is no SPT, all that needs its answers alone.
     """
-    explainer, blueprint, batch = Explainer(model), model.blueprint, split.batch
+    blueprint, batch = model.blueprint, split.batch
     energy, mean = blueprint.grid.relative(), np.array(blueprint.spectrum_mean)
-    looked = explainer.look(batch.spectrum, batch.atomic_number)
     asked = [(task, found) for task in blueprint.learnt_tasks if (found := groups(task, batch))]
-    attributed: dict[str, tuple[np.ndarray, Attribution]] = {}
-    for done, (task, found) in enumerate(asked):
-        rows = [group.sample(sites) for group in found]
-        questions = [Question(task, group.of) for group, own in zip(found, rows, strict=True) for _ in own]
-        together = np.concatenate(rows)
-        report("gradients", done, len(asked) + 1)
-        attribution = explainer.attribute(batch.spectrum[together], batch.atomic_number[together], questions)
-        attributed[task.name] = together, attribution
-    report("gradients", len(asked), len(asked) + 1)
-    checks = _coordination(explainer, model, split, sites, energy, mean), _oxidation(model, split, attributed, energy)
-    report("gradients", len(asked) + 1, len(asked) + 1)
+    described = {
+        task.name: {
+            "kind": task.kind,
+            "unit": "log-odds" if task.classes else descriptor(task.name).unit,
+            "groups": [_curves(group, batch, energy) for group in found],
+        }
+        for task, found in asked
+    }
+    inside = {"gradients": False, "attention": False, "bands": False}
+    if isinstance(model.network, SPT):
+        inside = {
+            "gradients": True,
+            "attention": model.network.config.attention != "none",
+            "bands": model.network.config.bands > 0,
+        }
+        explainer = Explainer(model)
+        looked = explainer.look(batch.spectrum, batch.atomic_number)
+        for done, (task, found) in enumerate(asked):
+            report("gradients", done, len(asked))
+            attributed, exactness = _attributed(explainer, task, found, batch, sites, energy)
+            described[task.name] |= exactness
+            for curves, own, group in zip(described[task.name]["groups"], attributed, found, strict=True):
+                curves |= {**own, **_looked(looked, group)}
+        report("gradients", len(asked), len(asked))
     return {
         "sites": len(split.ids),
         "energy_ev": energy.tolist(),
-        "training_mean": mean.tolist(),
+        "training_mean": _listed(mean),
         "mean": _listed(_mean_curve(batch.spectrum)),
-        "even_attention": evenly_received(len(energy), blueprint.model.window).tolist(),
+        "inside": inside,
+        "even_attention": evenly_received(len(energy), model.network.config.window).tolist()
+        if inside["attention"]
+        else None,
         "tolerance": TOLERANCE,
-        "checks": checks,
-        "descriptors": {
-            task.name: _descriptor(task, found, split, energy, looked, *attributed[task.name]) for task, found in asked
-        },
+        "descriptors": described,
         "ablation": _ablation(model, batch, energy, report),
     }
 
@@ -119,51 +149,47 @@ def _listed(curve: np.ndarray) -> list[float | None]:
     return [value if np.isfinite(value) else None for value in curve.tolist()]
 
 
-def _descriptor(
-    task: Task,
-    found: list[Group],
-    split: Split,
-    energy: np.ndarray,
-    looked: Looked,
-    explained: np.ndarray,
-    attribution: Attribution,
-) -> dict:
-    step = energy[1] - energy[0]
-    curves = []
-    for group in found:
-        mu, own = _mean_curve(split.batch.spectrum[group.rows]), np.isin(explained, group.rows)
-        curves.append(
-            {
-                "label": group.label,
-                "sites": len(group.rows),
-                "explained": int(own.sum()),
-                "edge_ev": edge(energy, mu),
-                "mean": _listed(mu),
-                "attribution_per_ev": (attribution.values[own].mean(axis=0) / step).tolist(),
-                "attention": looked.attention[group.rows].mean(axis=0).tolist(),
-                "shares": looked.shares[group.rows].mean(axis=0).tolist(),
-                "chosen": looked.chosen[group.rows].mean(axis=0).tolist(),
-            }
-        )
-    unit = descriptor(task.name).unit
+def _curves(group: Group, batch: Batch, energy: np.ndarray) -> dict:
+    mu = _mean_curve(batch.spectrum[group.rows])
+    return {"label": group.label, "sites": len(group.rows), "edge_ev": edge(energy, mu), "mean": _listed(mu)}
+
+
+def _attributed(
+    explainer: Explainer, task: Task, found: list[Group], batch: Batch, sites: int, energy: np.ndarray
+) -> tuple[list[dict], dict]:
+    """Integrated gradients of some sites of each group, all in one call, and how exact they are."""
+    rows = [group.sample(sites) for group in found]
+    questions = [Question(task, group.of) for group, own in zip(found, rows, strict=True) for _ in own]
+    together = np.concatenate(rows)
+    made: Attribution = explainer.attribute(batch.spectrum[together], batch.atomic_number[together], questions)
+    step, ends = energy[1] - energy[0], np.cumsum([len(own) for own in rows])
+    attributed = [
+        {"explained": len(values), "attribution_per_ev": (values.mean(axis=0) / step).tolist()}
+        for values in np.split(made.values, ends[:-1])
+    ]
+    return attributed, {"gap": made.gap, "choice": made.choice}
+
+
+def _looked(looked: Looked, group: Group) -> dict:
     return {
-        "kind": descriptor(task.name).kind,
-        "unit": "log-odds" if task.classes else unit,
-        "groups": curves,
-        "gap": attribution.gap,
-        "choice": attribution.choice,
+        "attention": looked.attention[group.rows].mean(axis=0).tolist(),
+        "shares": looked.shares[group.rows].mean(axis=0).tolist(),
+        "chosen": looked.chosen[group.rows].mean(axis=0).tolist(),
     }
 
 
 def _ablation(model: Model, batch: Batch, energy: np.ndarray, report: Report) -> dict:
     mean, std = (np.array(each) for each in (model.blueprint.spectrum_mean, model.blueprint.spectrum_std))
-    frequencies = range(1, model.blueprint.model.highest_band + 1)
+    own, by_element = model.blueprint.model, getattr(model.network, "by_element", None)
+    standard = by_element.of(int(batch.atomic_number[0])) if by_element else (mean, std)
+    highest = own.highest_band if isinstance(own, ModelConfig) else min(ModelConfig.highest_band, len(energy) // 2)
+    frequencies = range(1, highest + 1)
     cut = ablation.windows(len(energy), max(round(WINDOW_EV / (energy[1] - energy[0])), 1))
     total = len(frequencies) + len(cut)
     scores, bands = ablation.losses(
         model.answers,
         batch,
-        (ablation.without_frequency(batch.spectrum, f, mean, std) for f in frequencies),
+        (ablation.without_frequency(batch.spectrum, f, *standard) for f in frequencies),
         len(frequencies),
         lambda done, _: report("ablation", done, total),
     )
@@ -181,42 +207,3 @@ def _ablation(model: Model, batch: Batch, energy: np.ndarray, report: Report) ->
         "window_starts_ev": [float(energy[window.start]) for window in cut],
         "windows": {name: values.tolist() for name, values in windows.items()},
     }
-
-
-def _coordination(
-    explainer: Explainer, model: Model, split: Split, sites: int, energy: np.ndarray, mean: np.ndarray
-) -> dict:
-    few, many = physics.FEW, physics.MANY
-    classes, column = descriptor("CN").classes, NAMES.index("CN")
-    task = next((task for task in model.blueprint.learnt_tasks if task.name == "CN"), None)
-    index = [classes.index(number) for number in (few, many)]
-    of = [np.flatnonzero(split.batch.mask[:, column] & (split.batch.labels[:, column] == i)) for i in index]
-    if task is None or min(map(len, of)) < FEWEST_SITES:
-        return _not_asked(f"CN {few} against {many}: not asked, for the model or the split has too few such sites")
-    below = min(edge(energy, split.batch.spectrum[rows].mean(axis=0)) for rows in of)
-    points = int(pre_edge(energy, below).sum())
-    if not points or not far_windows(energy, below, points):
-        return _not_asked(f"CN {few} against {many}: not asked, for the grid has no pre-edge or nothing far above it")
-    rows = np.concatenate([Group("", each).sample(sites) for each in of])
-    batch = split.batch
-    questions = [Question(task, index[0], (index[1],))] * len(rows)
-    attribution = explainer.attribute(batch.spectrum[rows], batch.atomic_number[rows], questions)
-    found = physics.coordination(
-        model.answers, take(split, np.sort(np.concatenate(of))), energy, mean, attribution.values
-    )
-    return {"confirmed": found.confirmed, "line": found.line(), **asdict(found)}
-
-
-def _oxidation(model: Model, split: Split, attributed: dict, energy: np.ndarray) -> dict:
-    rows = np.flatnonzero(split.batch.mask[:, NAMES.index("OS")])
-    if "OS" not in attributed or len(np.unique(split.batch.labels[rows, NAMES.index("OS")])) < 2:
-        return _not_asked("OS: not asked, for the model or the split has fewer than two oxidation states")
-    explained, attribution = attributed["OS"]
-    found = physics.oxidation(
-        model.answers, take(split, rows), energy, attribution.values, np.searchsorted(rows, explained)
-    )
-    return {"confirmed": found.confirmed, "line": found.line(), **asdict(found)}
-
-
-def _not_asked(line: str) -> dict:
-    return {"confirmed": None, "line": f"{line}."}

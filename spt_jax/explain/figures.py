@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from data_pipelines.pages.style import BLUE, ENERGY, GREY, INK, ORANGE, RC, STEPS, as_svg, panel
+from data_pipelines.pages.style import BLUE, ENERGY, GREY, INK, RC, STEPS, as_svg, panel
 from spt_jax.explain.edges import pre_edge
 
 SHADE = "#efe6d8"
@@ -88,14 +88,6 @@ def lost_windows(energy: np.ndarray, starts: list[float], loss: list[float], mea
     axes.plot(energy, low + (high - low) * 0.95 * mean / np.nanmax(mean), color=GREY, linewidth=1, zorder=0.9)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set(xlabel=ENERGY, ylabel="score lost", xlim=(energy[0], energy[-1]), ylim=(low, high))
-    return as_svg(figure)
-
-
-@matplotlib.rc_context(RC)
-def shift(shifts: list[float], predicted: list[float]) -> str:
-    figure, axes = panel()
-    axes.plot(shifts, predicted, color=ORANGE, marker="o", markersize=4)
-    axes.set(xlabel="spectra moved by, eV", ylabel="mean predicted OS")
     return as_svg(figure)
 
 

@@ -11,15 +11,15 @@ import numpy as np
 from data_pipelines.pages import html
 from data_pipelines.schema import descriptor
 from spt_jax.explain import figures
-from spt_jax.explain.edges import NEAR_EDGE_EV, PRE_EDGE_GAP_EV
-from spt_jax.explain.physics import D_ELECTRONS
+from spt_jax.explain.edges import PRE_EDGE_FROM_EV, PRE_EDGE_GAP_EV
+from spt_jax.explain.physics import CLAIMS, D_ELECTRONS, ERRORS, MINIMUM_MATERIALS, MINIMUM_SITES, Claim
 
 Report = Callable[[str, int, int], None]
 Drawn = Callable[[str, str], str]
 
 _REGIONS = (
-    "Dotted: the edge of each group, where its mean spectrum crosses half the edge step. Shaded: the pre-edge, from the "
-    f"start of the grid to {PRE_EDGE_GAP_EV:g} eV below the lowest of these edges. Both are found on the grid, whose zero "
+    "Dotted: the edge of each group, where its mean spectrum crosses half the edge step. Shaded: the pre-edge, from "
+    f"{PRE_EDGE_FROM_EV:g} to {PRE_EDGE_GAP_EV:g} eV below the lowest of these edges. Both are found on the grid, whose zero "
     "is the element's fixed reference energy, so that a chemical shift stays to be seen."
 )
 _GRADIENTS = (
@@ -50,71 +50,91 @@ _LOST_WINDOWS = (
     "Score lost when 3 eV of every spectrum become the training mean. Grey: the mean spectrum, without a scale. Neighbouring "
     "energies tell much the same, so a small loss does not mean that nothing is there. " + _REGIONS
 )
-_PRE_EDGE = (
-    "Without it CN accuracy ({accuracy:.2f}) drops by {loss:.3f}, without as much far above the edge by {far:.3f}; error "
-    "of the difference ± {error:.3f}. Share of |attribution| {share:.1%}, if even {even:.1%}."
+_PHYSICS = (
+    "Three questions whose answers are known without the model, to every element of the dataset. Do the data show it: does "
+    "the feature follow the label in the {data} split? Does the model use it: do its answers to the {split} split follow, "
+    "when that feature alone is made larger and smaller? ± is a standard error by materials. Seen: more than "
+    f"{ERRORS:g} of them above zero; reversed: as far below. Too few: fewer than {MINIMUM_SITES} sites of "
+    f"{MINIMUM_MATERIALS} materials. The protocol stands in docs/evaluation.md."
 )
-_SLOPE = (
-    "{slope:+.3f} ± {error:.3f} per eV that spectra are moved up. Share of |attribution| near the edge {share:.1%}, if "
-    "even {even:.1%}."
+_NO_INSIDE = (
+    "<p>Cannot be asked: gradients, attention and bands are of a single SPT's run folder, and this is another kind of "
+    "model, or several as one. What is said above and below needs its answers alone.</p>"
 )
+_NO_ATTENTION = "<p>Cannot be asked: this network has no attention (<code>--model.attention none</code>).</p>"
+_NO_BANDS = "<p>Cannot be asked: this network chooses no bands (<code>--model.bands 0</code>).</p>"
+_NO_GROUPS = "<p>Cannot be asked: no class or third of values of a descriptor has three sites with a label.</p>"
 
 
 def as_html(document: dict, report: Report = lambda stage, done, total: None) -> str:
     """The page. `report` counts the pictures."""
-    total = 3 * len(document["descriptors"]) + 2 * len(document["ablation"]["scores"]) + 1
+    inside, described = document["inside"], document["descriptors"]
+    total = sum(inside.values()) * len(described) + 2 * len(document["ablation"]["scores"])
     done = itertools.count(1)
 
     def drawn(svg: str, caption: str) -> str:
         report("drawing", next(done), total)
         return html.panel(svg, caption)
 
-    energy = np.array(document["energy_ev"])
-    sections = (
-        ("Physics check", "Two questions whose answers are known without the model.", _physics(document, drawn)),
-        ("Integrated gradients", _GRADIENTS, _gradients(document, energy, drawn)),
-        ("Completeness", _COMPLETE, _completeness(document)),
-        ("Attention", f"{_ATTENTION} {_REGIONS}", _attention(document, energy, drawn)),
-        ("Bands", _BANDS, _bands(document, drawn)),
+    energy, asked = np.array(document["energy_ev"]), document["physics"]
+    sections = [
+        ("Physics", _PHYSICS.format(data=asked["data_split"], split=document["split"]), _physics(asked["findings"])),
         ("Without a frequency", _LOST_BANDS, _lost_bands(document, drawn)),
         ("Without an energy", _LOST_WINDOWS, _lost_windows(document, energy, drawn)),
-    )
-    report("drawing", total, total)
-    coordination, oxidation = document["checks"]
-    facts = {
-        "absorber": document["absorber"],
-        f"{document['split']} sites": f"{document['sites']:,}",
-        "The pre-edge tells CN 4 from CN 6": _tile(coordination, _PRE_EDGE),
-        "A higher edge raises the predicted OS": _tile(oxidation, _SLOPE),
-    }
-    meanings = (html.named(descriptor(name)) for name in ("CN", "OS"))
+    ]
+    if not described:
+        sections.insert(1, ("Inside", "", _NO_GROUPS))
+    elif not inside["gradients"]:
+        sections.insert(1, ("Inside", "", _NO_INSIDE))
+    else:
+        sections[1:1] = [
+            ("Integrated gradients", _GRADIENTS, _gradients(document, energy, drawn)),
+            ("Completeness", _COMPLETE, _completeness(document)),
+            ("Attention", f"{_ATTENTION} {_REGIONS}", _attention(document, energy, drawn))
+            if inside["attention"]
+            else ("Attention", "", _NO_ATTENTION),
+            ("Bands", _BANDS, _bands(document, drawn)) if inside["bands"] else ("Bands", "", _NO_BANDS),
+        ]
+    own = {each["question"]: each for each in asked["findings"] if each["absorber"] == document["absorber"]}
+    facts = {"absorber": document["absorber"], f"{document['split']} sites": f"{document['sites']:,}"}
+    facts |= {claim.text: _tile(own[claim.name], claim) for claim in CLAIMS}
+    meanings = (html.named(descriptor(name)) for name in ("CN", "OS", "OCN"))
     top = f'{html.tiles(facts)}<p class="note">{"; ".join(meanings)}.</p>'
     return html.page(f"What the model looks at: {document['run']}", top, sections)
 
 
-def _tile(check: dict, told: str) -> str:
-    """A verdict and the numbers behind it, or why there is none."""
-    if check["confirmed"] is None:
-        return f"not asked<small>{escape(check['line'])}</small>"
-    verdict = html.judged(check["confirmed"], "confirmed" if check["confirmed"] else "not confirmed")
-    return f"{verdict}<small>{told.format(**check)}</small>"
+def _tile(found: dict, claim: Claim) -> str:
+    """Both verdicts and the numbers behind them."""
+    data, model = found["data"], found["model"]
+    return f"data: {_finding(data, claim.data_unit)}model: {_finding(model, claim.model_unit)}"
 
 
-def _physics(document: dict, drawn: Drawn) -> str:
-    coordination, oxidation = document["checks"]
-    lines = "".join(f"<p>{escape(check['line'])}</p>" for check in document["checks"])
-    note = f'<p class="note">{escape(D_ELECTRONS)}</p>'
+def _physics(findings: list[dict]) -> str:
     parts = []
-    if oxidation["confirmed"] is not None:
-        caption = "<b>OS</b> expectation over the class probabilities, mean over all sites with a label"
-        parts.append(drawn(figures.shift(oxidation["shifts_ev"], oxidation["predicted"]), caption))
-    if coordination["confirmed"] is not None:
-        rows = [[f"{float(gap):g}", f"{lost:+.3f}"] for gap, lost in coordination["by_gap"].items()]
-        table = html.table(["pre-edge ends below the edge, eV", "CN accuracy lost, above that far away"], rows)
-        gap = f"The verdict takes {PRE_EDGE_GAP_EV:g} eV: nearer, the rising edge of many sites is part of it."
-        parts.append(f'<div>{table}<p class="note">{gap}</p></div>')
-    near = f"Near the edge means within {NEAR_EDGE_EV:g} eV of the edge of the site's class."
-    return f'{lines}<div class="beside">{"".join(parts)}</div><p class="note">{near}</p>{note}'
+    for claim in CLAIMS:
+        rows = [
+            [each["absorber"].split()[0], _finding(each["data"]), _finding(each["model"])]
+            for each in findings
+            if each["question"] == claim.name
+        ]
+        header = ["", f"data, {claim.data_unit}", f"model, {claim.model_unit}"]
+        parts.append(f"<div><b>{claim.text[0].upper()}{claim.text[1:]}</b>{html.table(header, rows)}</div>")
+    return f'<div class="beside">{"".join(parts)}</div><p class="note">{escape(D_ELECTRONS)}</p>'
+
+
+def _finding(found: dict | None, unit: str = "") -> str:
+    """A verdict, and below it the numbers."""
+    if found is None:
+        return "not learnt"
+    if found["effect"] is None:
+        return f"too few<br><small>{found['sites']:,} sites</small>"
+    verdict = (
+        found["verdict"]
+        if found["verdict"] == "not seen"
+        else html.judged(found["verdict"] == "seen", found["verdict"])
+    )
+    numbers = f"{found['effect']:+.3f} ± {found['error']:.3f}".replace(" ", "\u00a0")
+    return f"{verdict}<br><small>{numbers}{' ' if unit else ''}{unit}, {found['sites']:,}\u00a0sites</small>"
 
 
 def _gradients(document: dict, energy: np.ndarray, drawn: Drawn) -> str:
@@ -136,8 +156,6 @@ def _completeness(document: dict) -> str:
 
 def _attention(document: dict, energy: np.ndarray, drawn: Drawn) -> str:
     even = np.array(document["even_attention"])
-    if not any(any(each) for each in next(iter(document["descriptors"].values()))["groups"][0]["attention"]):
-        return "<p>This network has no attention.</p>"
     return html.panels(
         drawn(figures.attention(energy, found["groups"], even), f"{_named(name)} {_legend(found)}")
         for name, found in document["descriptors"].items()

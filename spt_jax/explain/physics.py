@@ -1,28 +1,47 @@
-"""Does a model look where physics says that the answer is? Two questions with numbers, and a plain verdict.
+"""Three questions whose answers physics knows, to the data and to a model, element by element.
 
-(a) Coordination: an ion without inversion centre (CN 4, tetrahedral) mixes p into its empty d states and has the
-stronger 1s -> 3d pre-edge (Yamamoto, X-Ray Spectrometry 37, 572 (2008)); so CN 4 and 6 should differ there.
-(b) Oxidation: a higher charge binds the 1s electron more tightly and moves the edge up (Kunzl's law).
+| question | descriptor | feature of a spectrum | why |
+|---|---|---|---|
+| pre-edge | CN 4 against 6 | area of mu above its lower convex hull, 15 to 5 eV below the edge | without an inversion \
+centre p mixes into empty d states (Yamamoto, X-Ray Spectrometry 37, 572 (2008)) |
+| edge | OS | energy of the edge (`edges.edge`) | a charged ion binds its 1s electron more tightly (Kunzl's law) |
+| white line | OCN | largest mu from the edge to 15 eV above it | each neighbour scatters back, and oxygen takes charge |
+
+Protocol, fixed before it was run on the joint set of eleven elements:
+
+- *Data*: sites of the training split, whatever split is asked. The feature on the label by least squares: the difference of the mean areas
+  (eV times edge step) of CN 4 and 6, the slope of the edge (eV per charge), the slope of the height (edge steps per O).
+- *Model*: sites with the label in the split that is asked. The feature alone is made larger and smaller, and the
+  change of the answer between the two is averaged: ln p(4) / p(6) with 150 and 50 % of the area; the expected OS of
+  spectra moved by +1 and -1 eV, by eV; the expected OCN with 110 and 90 % of what lies above the edge step in the
+  window. Both ways, so that what any odd spectrum does cancels. Needs nothing of a model but its answers.
+- Windows follow the edge of each site. A site is left out where less than three energies of the pre-edge lie on the
+  grid, or where the spectrum ends before the window of the white line does.
+- *Standard errors* by materials: deviations of the sites of one are added before they are squared.
+- *Verdict*: all three should be above zero. "seen" above three standard errors, "reversed" below minus three, else
+  "not seen". Three, for some sixty questions are asked at once, and at two one or two would be seen by chance.
+- *Too few*: of the data, unless two classes have 10 sites of 5 materials each; of a model, where the data have too few
+  or the split asked has not 10 sites of 5 materials.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from data_pipelines.dataset.loading import Split
+from data_pipelines.dataset.data import Split, take
 from data_pipelines.schema import NAMES, descriptor
-from spt_jax.explain.ablation import without_window
-from spt_jax.explain.edges import PRE_EDGE_GAP_EV, edge, far_windows, near_edge, pre_edge
-from spt_jax.tasks import Predictor
+from spt_jax.explain.edges import WHITE_LINE_EV, above_convex, edge, pre_edge, white_line
+from spt_jax.tasks import Answers, Predictor
 
 FEW, MANY = 4, 6
-LARGEST_SHIFT_EV = 1.0
-# Ends of the pre-edge, eV below the edge, that are tried beside the one of the verdict.
-GAPS_EV = (3.0, 4.0, 5.0, 6.0, 7.0)
+MINIMUM_SITES, MINIMUM_MATERIALS = 10, 5
 # A difference is seen where it exceeds this many of its standard errors.
-ERRORS = 2.0
+ERRORS = 3.0
+AREA_CHANGE, HEIGHT_CHANGE, SHIFT_EV = 0.5, 0.1, 1.0
+LEAST_POINTS = 3
 D_ELECTRONS = (
     "A strong pre-edge needs empty 3d states (Ti, V, Cr, Mn, Fe in high charges). Cu2+ is 3d9 with one hole, mostly "
     "square planar or Jahn-Teller distorted (1s -> 4p_z gives such sites a shoulder on the rising edge), and Cu+ and "
@@ -33,165 +52,149 @@ D_ELECTRONS = (
 
 
 @dataclass(frozen=True)
-class Coordination:
-    """Pre-edge against the rest, for sites of CN 4 or 6.
+class Claim:
+    """A feature, what it should tell, and how it is changed.
 
-    share: of |attribution| of log p(4) / p(6) in the pre-edge; even: what an even attribution would have there.
-    loss: of CN accuracy where the pre-edge becomes the training mean; far, farthest: mean and largest of the same over
-    windows as long, 20 eV above the edge and higher. error: standard error of loss - far, by materials.
-    by_gap: how far below the edge the pre-edge ends -> loss - far, for the verdict hangs on it.
+    feature(energy, mu) -> its value of one (L,) mu, NaN where it is not known. changed(energy, mu, sign) -> mu with it
+    larger (sign 1) or smaller (-1). read(answers) -> (N,) what should follow. step: what the change is divided by.
     """
 
-    sites: int
-    start_ev: float
-    stop_ev: float
-    points: int
-    share: float
-    even: float
-    accuracy: float
-    loss: float
-    far: float
-    farthest: float
-    error: float
-    by_gap: dict[float, float]
+    name: str
+    descriptor: str
+    text: str
+    data_unit: str
+    model_unit: str
+    feature: Callable[[np.ndarray, np.ndarray], float]
+    changed: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+    read: Callable[[Answers], np.ndarray]
+    step: float = 1.0
 
-    @property
-    def confirmed(self) -> bool:
-        return self.share > self.even and self.loss - self.far > ERRORS * self.error
-
-    def line(self) -> str:
-        return (
-            f"CN {FEW} against {MANY}, {self.sites} sites: the pre-edge ({self.start_ev:.1f} to {self.stop_ev:.1f} eV, "
-            f"{self.points} points) holds {self.share:.1%} of |attribution|, {self.even:.1%} if even; without it "
-            f"accuracy {self.accuracy:.3f} loses {self.loss:.3f}, without as much far above the edge {self.far:.3f} (at "
-            f"most {self.farthest:.3f}): {self.loss - self.far:.3f} ± {self.error:.3f} more. "
-            f"{self._reason()}{verdict(self.confirmed)}"
-        )
-
-    def _reason(self) -> str:
-        missing = [] if self.share > self.even else ["no more attribution there than elsewhere"]
-        if not self.loss - self.far > ERRORS * self.error:
-            missing.append(f"the loss is not {ERRORS:g} standard errors above that far away")
-        return f"{'; '.join(missing).capitalize()}. " if missing else ""
+    def rows(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) sites of a split that are asked, and (n,) values of their labels: of CN, 1 for 4 and 0 for 6."""
+        column = NAMES.index(self.descriptor)
+        rows = np.flatnonzero(split.batch.mask[:, column])
+        values = descriptor(self.descriptor).values(split.batch.labels[rows, column])
+        if self.descriptor == "CN":
+            either = np.isin(values, (FEW, MANY))
+            return rows[either], (values[either] == FEW).astype(float)
+        return rows, values
 
 
 @dataclass(frozen=True)
-class Oxidation:
-    """Mean predicted oxidation state (expectation over the class probabilities) of spectra moved along the energy axis.
-
-    slope, error: of the prediction per eV, with its standard error by materials; slopes: of the sites of each
-    oxidation state. label_slope: of the labels on the edges of their own spectra, what the best straight-line reader of
-    the edge would have. edges: eV of the mean spectrum of each oxidation state. share: of |attribution| within 3 eV of
-    the edge; even: what an even attribution would have there.
-    """
+class Finding:
+    """How much of an effect there is, in its unit, over how many sites; None where they are too few."""
 
     sites: int
-    shifts_ev: list[float]
-    predicted: list[float]
-    slope: float
-    error: float
-    slopes: dict[int, float]
-    label_slope: float
-    edges: dict[int, float]
-    share: float
-    even: float
+    effect: float | None = None
+    error: float | None = None
 
     @property
-    def confirmed(self) -> bool:
-        return self.slope > ERRORS * self.error and self.share > self.even
+    def verdict(self) -> str:
+        """seen, not seen, reversed or too few."""
+        if self.effect is None or self.error is None:
+            return "too few"
+        if abs(self.effect) <= ERRORS * self.error:
+            return "not seen"
+        return "seen" if self.effect > 0 else "reversed"
 
-    def line(self) -> str:
-        edges = ", ".join(f"{state:+d} {at:.1f}" for state, at in self.edges.items())
-        slopes = ", ".join(f"{state:+d} {slope:+.3f}" for state, slope in self.slopes.items())
-        return (
-            f"OS, {self.sites} sites: moving spectra from {self.shifts_ev[0]:+g} to {self.shifts_ev[-1]:+g} eV changes "
-            f"the mean prediction by {self.slope:+.3f} ± {self.error:.3f} per eV ({slopes}; labels on their edges "
-            f"{self.label_slope:+.3f}; edges in eV: {edges}); {self.share:.1%} of |attribution| lies within 3 eV of the "
-            f"edge, {self.even:.1%} if even. "
-            f"{self._reason()}{verdict(self.confirmed)}"
+    def document(self) -> dict:
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def findings(
+    answer: Predictor,
+    learnt: set[str],
+    data: Split,
+    asked: Split,
+    energy: np.ndarray,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict]:
+    """What data and model say to each question, element by element, as JSON has it. learnt: names of descriptors.
+
+    "model" is None where it did not learn the descriptor. report(done, total) counts the elements.
+    """
+    found = []
+    absorbers = sorted(set(data.absorbers) | set(asked.absorbers))
+    for done, absorber in enumerate(absorbers, start=1):
+        own, shown = (take(each, np.flatnonzero([a == absorber for a in each.absorbers])) for each in (data, asked))
+        for claim in CLAIMS:
+            told = {
+                "absorber": absorber,
+                "question": claim.name,
+                "data": in_data(claim, own, energy),
+                "model": None,
+            }
+            if claim.descriptor in learnt:
+                many = told["data"].effect is not None
+                told["model"] = in_model(claim, answer, shown, energy) if many else Finding(len(claim.rows(shown)[0]))
+            found.append({key: each.document() if isinstance(each, Finding) else each for key, each in told.items()})
+        report(done, len(absorbers))
+    return found
+
+
+def table(found: list[dict], data: str, asked: str) -> list[str]:
+    """Lines of `findings`, for a terminal."""
+
+    def cell(each: dict | None, unit: str) -> str:
+        if each is None:
+            return "not learnt"
+        if each["effect"] is None:
+            return f"too few    ({each['sites']} sites)"
+        return f"{each['verdict']:9s}  {each['effect']:+.3f} ± {each['error']:.3f} {unit} ({each['sites']} sites)"
+
+    lines = []
+    for claim in CLAIMS:
+        lines.append(f"{claim.text:39s}  {'data (' + data + ')':54s}  model ({asked})")
+        lines += [
+            f"  {each['absorber']:37s}  {cell(each['data'], claim.data_unit):54s}  {cell(each['model'], claim.model_unit)}"
+            for each in found
+            if each["question"] == claim.name
+        ]
+    return lines
+
+
+def in_data(claim: Claim, split: Split, energy: np.ndarray) -> Finding:
+    """Does the feature follow the label in the sites of one element?"""
+    rows, label = claim.rows(split)
+    value = np.array([claim.feature(energy, mu) for mu in split.batch.spectrum[rows]], float)
+    known = np.isfinite(value)
+    label, value, material = label[known], value[known], np.array(split.materials)[rows][known]
+    if sum(enough(material[label == each]) for each in np.unique(label)) < 2:
+        return Finding(len(label))
+    return Finding(len(label), *slope(label, value, material))
+
+
+def in_model(claim: Claim, answer: Predictor, split: Split, energy: np.ndarray) -> Finding:
+    """Does the answer to the sites of one element follow the feature?"""
+    rows, _ = claim.rows(split)
+    rows = np.array([row for row in rows if np.isfinite(claim.feature(energy, split.batch.spectrum[row]))], int)
+    material, batch = np.array(split.materials)[rows], split.batch
+    if not enough(material):
+        return Finding(len(rows))
+    more, less = (
+        claim.read(
+            answer(
+                np.stack([claim.changed(energy, mu, sign) for mu in batch.spectrum[rows]]).astype(np.float32),
+                batch.atomic_number[rows],
+            )
         )
-
-    def _reason(self) -> str:
-        missing = [] if self.slope > ERRORS * self.error else ["a higher edge does not raise the prediction"]
-        if not self.share > self.even:
-            missing.append("no more attribution at the edge than elsewhere")
-        return f"{'; '.join(missing).capitalize()}. " if missing else ""
-
-
-def share_inside(values: np.ndarray, region: np.ndarray) -> float:
-    """Mean over (N, L) attributions of the share of |attribution| inside, region: (L,) or (N, L) bool."""
-    size = np.abs(values)
-    return float(((size * region).sum(axis=1) / size.sum(axis=1)).mean())
-
-
-def coordination(
-    answer: Predictor, split: Split, energy: np.ndarray, mean: np.ndarray, values: np.ndarray
-) -> Coordination:
-    """`split`: its sites of CN 4 or 6, both. mean: (L,) of the training set. values: (n, L) attributions of some."""
-    batch = split.batch
-    label = np.array(descriptor("CN").classes)[batch.labels[:, NAMES.index("CN")].astype(int)]
-    below = min(edge(energy, batch.spectrum[label == number].mean(axis=0)) for number in (FEW, MANY))
-
-    def right(spectrum: np.ndarray) -> np.ndarray:
-        probabilities = answer(spectrum.astype(np.float32), batch.atomic_number)["CN"]
-        return (np.array(descriptor("CN").classes)[probabilities.argmax(axis=1)] == label).astype(float)
-
-    whole = right(batch.spectrum)
-
-    def lost(gap: float) -> tuple[np.ndarray, np.ndarray]:
-        """What each site loses without the pre-edge, (N,), and without each window far away, (W, N)."""
-        points = int(pre_edge(energy, below, gap).sum())
-        cuts = [slice(0, points), *far_windows(energy, below, points)]
-        near, *far = (whole - right(without_window(batch.spectrum, cut, mean)) for cut in cuts)
-        return near, np.stack(far)
-
-    region = pre_edge(energy, below)
-    points = int(region.sum())
-    without, far = lost(PRE_EDGE_GAP_EV)
-    excess = without - far.mean(axis=0)
-    return Coordination(
-        sites=len(label),
-        start_ev=float(energy[0]),
-        stop_ev=float(energy[points - 1]),
-        points=points,
-        share=share_inside(values, region),
-        even=points / len(energy),
-        accuracy=float(whole.mean()),
-        loss=float(without.mean()),
-        far=float(far.mean()),
-        farthest=float(far.mean(axis=1).max()),
-        error=standard_error(excess, split.materials),
-        by_gap={gap: float(near.mean() - far.mean()) for gap in GAPS_EV for near, far in [lost(gap)]},
+        for sign in (1, -1)
     )
+    change = (more - less) / claim.step
+    return Finding(len(rows), float(change.mean()), standard_error(change, tuple(material)))
 
 
-def oxidation(
-    answer: Predictor, split: Split, energy: np.ndarray, values: np.ndarray, explained: np.ndarray
-) -> Oxidation:
-    """`split`: its sites with a label of OS. values: (n, L) attributions of the rows `explained`."""
-    batch, classes = split.batch, np.array(descriptor("OS").classes)
-    label = classes[batch.labels[:, NAMES.index("OS")].astype(int)]
-    edges = {int(state): edge(energy, batch.spectrum[label == state].mean(axis=0)) for state in np.unique(label)}
-    step = energy[1] - energy[0]
-    reach = max(round(LARGEST_SHIFT_EV / step), 1)
-    # By whole points, so that nothing is interpolated.
-    moves = range(-reach, reach + 1)
-    predicted = np.stack([answer(moved(batch.spectrum, move), batch.atomic_number)["OS"] @ classes for move in moves])
-    shifts = [float(move * step) for move in moves]
-    slopes = np.polyfit(shifts, predicted, 1)[0]
-    regions = np.stack([near_edge(energy, edges[int(state)]) for state in label[explained]])
-    return Oxidation(
-        sites=len(label),
-        shifts_ev=shifts,
-        predicted=predicted.mean(axis=1).tolist(),
-        slope=float(slopes.mean()),
-        error=standard_error(slopes, split.materials),
-        slopes={state: float(slopes[label == state].mean()) for state in edges},
-        label_slope=float(np.polyfit([edge(energy, mu) for mu in batch.spectrum], label, 1)[0]),
-        edges=edges,
-        share=share_inside(values, regions),
-        even=float(regions.mean()),
-    )
+def enough(materials: np.ndarray) -> bool:
+    return len(materials) >= MINIMUM_SITES and len(set(materials)) >= MINIMUM_MATERIALS
+
+
+def slope(x: np.ndarray, y: np.ndarray, materials: np.ndarray) -> tuple[float, float]:
+    """Of (N,) y on (N,) x by least squares, and its standard error by materials. Of an x of 0 and 1: difference of means."""
+    x = x - x.mean()
+    value = float(x @ y / (x @ x))
+    _, material = np.unique(materials, return_inverse=True)
+    scatter = np.bincount(material, x * (y - y.mean() - value * x))
+    return value, float(np.sqrt((scatter**2).sum()) / (x @ x))
 
 
 def standard_error(values: np.ndarray, materials: tuple[str, ...]) -> float:
@@ -200,11 +203,71 @@ def standard_error(values: np.ndarray, materials: tuple[str, ...]) -> float:
     return float(np.sqrt((np.bincount(material, values - values.mean()) ** 2).sum()) / len(values))
 
 
-def moved(spectrum: np.ndarray, points: int) -> np.ndarray:
-    """(N, L) spectra a number of points up in energy; what comes in from beyond the grid has the value at its end."""
-    source = np.clip(np.arange(spectrum.shape[1]) - points, 0, spectrum.shape[1] - 1)
-    return np.asarray(spectrum, np.float32)[:, source]
+def area(energy: np.ndarray, mu: np.ndarray) -> float:
+    """eV times edge step."""
+    inside = pre_edge(energy, edge(energy, mu))
+    return float(above_convex(mu[inside]).sum() * (energy[1] - energy[0])) if inside.sum() >= LEAST_POINTS else np.nan
 
 
-def verdict(confirmed: bool) -> str:
-    return "Physics confirmed." if confirmed else "Physics NOT confirmed."
+def with_area(energy: np.ndarray, mu: np.ndarray, sign: int) -> np.ndarray:
+    """1.5 or 0.5 times the pre-edge peak."""
+    inside, new = pre_edge(energy, edge(energy, mu)), mu.copy()
+    new[inside] += sign * AREA_CHANGE * above_convex(mu[inside])
+    return new
+
+
+def height(energy: np.ndarray, mu: np.ndarray) -> float:
+    """In edge steps."""
+    at, last = edge(energy, mu), energy[np.isfinite(mu)][-1]
+    return float(mu[white_line(energy, at)].max()) if last >= at + WHITE_LINE_EV else np.nan
+
+
+def with_height(energy: np.ndarray, mu: np.ndarray, sign: int) -> np.ndarray:
+    """1.1 or 0.9 times what of the white line lies above the edge step."""
+    inside = white_line(energy, edge(energy, mu)) & (mu > 1)
+    return np.where(inside, mu + sign * HEIGHT_CHANGE * (mu - 1), mu)
+
+
+def moved(energy: np.ndarray, mu: np.ndarray, sign: int) -> np.ndarray:
+    """1 eV up or down; it ends where it ended, and what comes in from beyond an end has the value there."""
+    known = np.isfinite(mu)
+    return np.where(known, np.interp(energy - sign * SHIFT_EV, energy[known], mu[known]), mu)
+
+
+def odds(answers: Answers) -> np.ndarray:
+    """(N,) ln p(CN 4) / p(CN 6)."""
+    few, many = (answers["CN"][:, descriptor("CN").classes.index(number)] for number in (FEW, MANY))
+    return np.log(np.maximum(few, 1e-9)) - np.log(np.maximum(many, 1e-9))
+
+
+def expected(name: str) -> Callable[[Answers], np.ndarray]:
+    """(N,) mean of the class probabilities."""
+    return lambda answers: answers[name] @ np.array(descriptor(name).classes, float)
+
+
+CLAIMS = (
+    Claim(
+        "pre-edge",
+        "CN",
+        f"the pre-edge is larger for CN {FEW} than for {MANY}",
+        "eV",
+        "log-odds",
+        area,
+        with_area,
+        odds,
+    ),
+    Claim(
+        "edge",
+        "OS",
+        "the edge rises with OS",
+        "eV per charge",
+        "charges per eV",
+        edge,
+        moved,
+        expected("OS"),
+        2 * SHIFT_EV,
+    ),
+    Claim(
+        "white line", "OCN", "the white line rises with OCN", "steps per O", "O", height, with_height, expected("OCN")
+    ),
+)

@@ -25,6 +25,7 @@ from spt_jax.inference.answer_file import AnswerFile, Part
 from spt_jax.inference.columns import errors_of, schema_of, table_of
 from spt_jax.inference.compiled import Compiled, Devices
 from spt_jax.inference.predict import CHUNK, Model, load
+from spt_jax.runs.blueprint import UNKNOWN
 from spt_jax.runs.fingerprint import model_fingerprint
 
 # Of one part, which is what a kill costs: 40 MB of spectra, a row group of the file.
@@ -54,6 +55,7 @@ def predict_dataset(
     devices: Devices | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
     compiled: bool = False,
+    source: int | str | None = None,
 ) -> Answered:
     """What the model in a run folder or exported file says of every example, into the Parquet file `out`.
 
@@ -61,12 +63,12 @@ def predict_dataset(
 
     splits: of the dataset, all where not given. batch_size: spectra on each device at a time; 64 on a CPU and 4096
     elsewhere where not given. devices: that rows are cut over, the first one where not given. report: gets the rows
-    that are done, and of how many. compiled: as of `load`; programs compiled ahead are for one device. Columns are
+    that are done, and of how many. compiled, source: as of `load`; programs compiled ahead are for one device. Columns are
     those of `columns.schema_of`. Raises UserError for a dataset that does not fit the model, where `out` holds something
     else, and where another process is writing it.
     """
     model, out = Path(model), Path(out)
-    loaded = load(model, compiled)
+    loaded = load(model, compiled, source)
     names = tuple(dict.fromkeys(splits)) or tuple(name for name, count in dataset.examples.items() if count)
     counts = {name: dataset.count(name) for name in names}
     _check(loaded, dataset, names)
@@ -80,6 +82,7 @@ def predict_dataset(
         "model": model_fingerprint(model),
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "splits": counts,
+        "source": None if loaded.blueprint.source == UNKNOWN else loaded.blueprint.source,
         "decisions": loaded.blueprint.decisions and loaded.blueprint.decisions.to_json(),
     }
     file, total = AnswerFile(out, job, schema_of(loaded), parts), sum(counts.values())

@@ -11,6 +11,7 @@ from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import SYMBOLS, descriptor, site_kind
 from data_pipelines.spectra.grid import refused
 from spt_jax.inference.predict import Model, elements_of
+from spt_jax.scoring.decisions import lacks_oxygens
 from spt_jax.tasks import answers_of
 
 _LIST, _MAP = pa.list_(pa.string()), pa.map_(pa.string(), pa.float32())
@@ -46,11 +47,11 @@ def table_of(
     model: Model, outputs: dict[str, np.ndarray], texts: pa.Table, errors: list[str | None], split: str
 ) -> pa.Table:
     """(N,) rows of `schema_of`. outputs: (N, ...) of the heads. errors: of each row, as of `errors_of`."""
-    answers, decisions = answers_of(outputs, model.blueprint.learnt_tasks), model.decisions
     elements = texts["element"].combine_chunks().dictionary_encode()
     symbols, of = elements.dictionary.to_pylist(), elements.indices.to_numpy()
     kinds = np.array([site_kind(symbol) for symbol in symbols])[of]
     numbers = np.array([SYMBOLS.index(symbol) for symbol in symbols])[of]
+    answers, decisions = answers_of(outputs, model.blueprint.learnt_tasks, numbers), model.decisions
     decided, likely = decisions.decided(answers), decisions.probabilities(answers, numbers)
     intervals = decisions.intervals(answers, numbers)
     silent = np.array([error is not None for error in errors])
@@ -59,6 +60,8 @@ def table_of(
     for task in model.blueprint.learnt_tasks:
         name, d = task.name, descriptor(task.name)
         nothing = silent | ~np.isin(kinds, d.sites)
+        if name == "MOOD":
+            nothing = nothing | lacks_oxygens(decided)
         if task.kind == "elements":
             said = [None if silent[row] else elements_of(each) for row, each in enumerate(likely[name])]
             columns[name] = pa.array([each and each.value for each in said], _LIST)

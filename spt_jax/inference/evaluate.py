@@ -49,7 +49,7 @@ def evaluate(model: Model | Path | str, dataset: Data | Path | str, name: str = 
     model.check_grid(dataset.name, dataset.grid)
     outputs = model.outputs(split.batch.spectrum, split.batch.atomic_number)
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in split.absorbers])
-    answers, decisions = answers_of(outputs, model.blueprint.learnt_tasks), model.decisions
+    answers, decisions = answers_of(outputs, model.blueprint.learnt_tasks, split.batch.atomic_number), model.decisions
     usual = _usual(answers, dataset, split.batch)
 
     def scores(rows: np.ndarray) -> dict:

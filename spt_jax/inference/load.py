@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 
 from data_pipelines.errors import CheckpointError
@@ -16,40 +18,40 @@ from spt_jax.runs.folder import CONFIG, read_config
 from spt_jax.runs.packed import read_packed
 
 
-def load_folder(folder: Path) -> Model:
-    """The model of a run folder, or the members in an ensemble's folder as one.
+def load_folder(folder: Path, source: int | str | None = None) -> Model:
+    """The model of a run folder, or the members in an ensemble's folder as one; source: as of `load`.
 
     Raises CheckpointError where there is no model, or one of another version.
     """
     # A run that has a model needs no configuration to be used, and may have lost it.
     single = any((folder / MODEL).glob("*")) or not (folder / CONFIG).exists()
-    members = {} if single else load_members(folder)
+    members = {} if single else load_members(folder, source)
     if not members:
-        return load_run(folder)
+        return load_run(folder, source)
     try:
         return together(list(members.values()))
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}; train the ensemble again") from None
 
 
-def load_packed(path: Path) -> Model:
-    """The members of a packed file as one. Raises CheckpointError where it is none, or not whole."""
+def load_packed(path: Path, source: int | str | None = None) -> Model:
+    """The members of a packed file as one; source: as of `load`. Raises CheckpointError where it is none, or not whole."""
     packed = read_packed(path)
-    members = [Model(member.blueprint, member.network()) for member in packed.members]
+    members = [_of_source(member.blueprint, member.network(), source) for member in packed.members]
     model = together(members) if len(members) > 1 else members[0]
     if packed.decisions is None:
         return model
     return Model(replace(model.blueprint, decisions=packed.decisions), model.network)
 
 
-def load_members(folder: Path) -> dict[str, Model]:
+def load_members(folder: Path, source: int | str | None = None) -> dict[str, Model]:
     """The models of an ensemble's folder by name; none in the folder of a single run."""
     names = read_config(folder).get("ensemble", {}).get("members", ())
-    return {name: load_run(folder / name) for name in names}
+    return {name: load_run(folder / name, source) for name in names}
 
 
-def load_run(run: Path) -> Model:
-    """Raises CheckpointError where the run has no model, or one of another version."""
+def load_run(run: Path, source: int | str | None = None) -> Model:
+    """source: as of `load`. Raises CheckpointError where the run has no model, or one of another version."""
     document, read_variables = load_model(run)
     try:
         blueprint = Blueprint.from_json(document)
@@ -62,4 +64,12 @@ def load_run(run: Path) -> Model:
         )
     graph, params, constants = blueprint.abstract()
     variables = read_variables({"params": params, "constants": constants})
-    return Model(blueprint, nnx.merge(graph, variables["params"], variables["constants"]))
+    return _of_source(blueprint, nnx.merge(graph, variables["params"], variables["constants"]), source)
+
+
+def _of_source(blueprint: Blueprint, network: Any, source: int | str | None) -> Model:
+    """A network that was just made, set to answer for spectra of a source where one is given."""
+    if source is None:
+        return Model(blueprint, network)
+    network.sources.weights[...] = jnp.asarray(blueprint.weights_of(source))
+    return Model(replace(blueprint, source=str(source)), network)

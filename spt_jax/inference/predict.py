@@ -23,7 +23,7 @@ from spt_jax.inference.compiled import Compiled
 from spt_jax.inference.measured import Corrected, means, widened
 from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
-from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.decisions import Decisions, lacks_oxygens
 from spt_jax.tasks import Answers, answers_of
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
@@ -92,7 +92,8 @@ class Model:
         said = "fitted decisions" if own.decisions else "most likely classes, no intervals"
         return (
             f"<spt_jax.Model {kind}: {' '.join(task.name for task in own.learnt_tasks)} of {', '.join(own.absorbers)}; "
-            f"{grid.points} points from {grid.start:g} eV in steps of {grid.step:g} eV; {said}>"
+            f"{grid.points} points from {grid.start:g} eV in steps of {grid.step:g} eV; {said}"
+            f"{f'; source {own.source}' if own.sources else ''}>"
         )
 
     def __reduce__(self) -> tuple:
@@ -122,7 +123,7 @@ class Model:
 
         As the network gives them: `decisions` makes classes, calibrated probabilities and intervals of them.
         """
-        return answers_of(self.outputs(spectrum, atomic_number), self.blueprint.learnt_tasks)
+        return answers_of(self.outputs(spectrum, atomic_number), self.blueprint.learnt_tasks, atomic_number)
 
     @overload
     def predict(
@@ -242,8 +243,13 @@ class Model:
             return Value(float(decided[d.name][row]), d.unit, interval=(low, high) if math.isfinite(low) else None)
 
         learnt = [descriptor(task.name) for task in self.blueprint.learnt_tasks]
+        alone = lacks_oxygens(decided)
         return [
-            {d.name: value(d, row) for d in learnt if site_kind(element) in d.sites}
+            {
+                d.name: value(d, row)
+                for d in learnt
+                if site_kind(element) in d.sites and not (d.name == "MOOD" and alone[row])
+            }
             for row, element in enumerate(elements)
         ]
 
@@ -291,21 +297,32 @@ def _unpickled(content: bytes) -> Model:
     return Model(*read_exported(content, "pickled model"))
 
 
-def load(path: Path | str = "", compiled: bool = False) -> Model:
+def load(path: Path | str = "", compiled: bool = False, source: int | str | None = None) -> Model:
     """A model by its name in the zoo (the zoo's default where none is given), or from where it lies: the best of a run
     folder, the members of an ensemble's folder as one, a file of `spt-jax export` or of `spt-jax pack`, the latter also
     by its address, https://HOST/NAME.safetensors#sha256=CHECKSUM.
 
     compiled: run the programs that an exported file holds compiled ahead of time, where they are for this machine. They
     are machine code and pickles, which can do anything: only for files of people whose programs you would run. Without
-    it nothing of them is read. Raises CheckpointError where there is no model, or of another version.
+    it nothing of them is read.
+
+    source: what all spectra are taken to come from, by a model that was told of sources (`--model.sources`): a version of
+    FEFF, "average" of those that it was trained on, or "unknown", as it is where not given. An exported file keeps that
+    of its export.
+
+    Raises CheckpointError where there is no model, or of another version; RunError for a source that training never saw.
     """
     place = place_of(path)
     # Each brings only the libraries that it needs.
     if place.is_file() and place.suffix != SUFFIX:
         from spt_jax.runs.export import load_exported
 
-        return Model(*load_exported(place, compiled))
+        model = Model(*load_exported(place, compiled))
+        if source is not None and str(source) != model.blueprint.source:
+            model.blueprint.weights_of(source)  # or it has no such source at all
+            again = f"make one with `spt-jax export RUN --out FILE --source {source}`"
+            raise CheckpointError(f"{path}: exported for source {model.blueprint.source}; {again}")
+        return model
     if compiled and place.exists():
         raise CheckpointError(
             f"{path or place}: a {'folder' if place.is_dir() else 'packed file'} has no programs compiled ahead; leave "
@@ -313,4 +330,4 @@ def load(path: Path | str = "", compiled: bool = False) -> Model:
         )
     from spt_jax.inference.load import load_folder, load_packed
 
-    return load_packed(place) if place.suffix == SUFFIX else load_folder(place)
+    return load_packed(place, source) if place.suffix == SUFFIX else load_folder(place, source)

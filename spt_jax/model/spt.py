@@ -32,7 +32,9 @@ from spt_jax.model.heads import Heads, HeadSpec
 from spt_jax.model.kernels import kernels_for, platform
 from spt_jax.model.linear import Linear
 from spt_jax.model.plan import candidates, make_plan
+from spt_jax.model.sources import Sources, of_site
 from spt_jax.model.spectral import spectral
+from spt_jax.model.standardise import ByElement
 from spt_jax.model.tpu import block as tpu
 from spt_jax.shapes import Array, Float, Int
 
@@ -123,7 +125,8 @@ class SPT(nnx.Module):
     """mu on the energy grid -> outputs of every head.
 
     energy: (L,). mean (L,) and covariance (L, L) of mu over the training set, from which the noise filter and the
-    band input map are made. Nothing of a batch reaches another row of it (except with band_mode "batch").
+    band input map are made. by_element: (Z, L) mean and standard deviation of each element, where mu
+    is standardised by these. Nothing of a batch reaches another row of it (except with band_mode "batch").
     """
 
     def __init__(
@@ -134,6 +137,7 @@ class SPT(nnx.Module):
         mean: np.ndarray,
         covariance: np.ndarray,
         execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008, it is frozen
+        by_element: tuple[np.ndarray, np.ndarray] | None = None,
         *,
         rngs: nnx.Rngs,
     ):
@@ -142,16 +146,21 @@ class SPT(nnx.Module):
             raise RunError(f"highest_band ({config.highest_band}) exceeds the {length // 2} bands of {length} points")
         if config.window >= length:
             raise RunError(f"window ({config.window}) is wider than the spectrum ({length} points)")
+        if by_element and config.band_input != "standardised":
+            raise RunError(f"standardise by element goes with band_input standardised, not {config.band_input}")
         self.config, self.execution = config, execution
         self.gaps = Gaps(mean, covariance) if config.gaps else None
         self.noise_filter = NoiseFilter(mean, covariance) if config.denoise else None
-        linear, offset = band_input_map(config.band_input, energy, mean, np.sqrt(np.diag(covariance)))
-        self.input_linear = Constant(jnp.asarray(linear, jnp.float32))
-        self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
+        self.by_element = ByElement(*by_element) if by_element else None
+        if not by_element:
+            linear, offset = band_input_map(config.band_input, energy, mean, np.sqrt(np.diag(covariance)))
+            self.input_linear = Constant(jnp.asarray(linear, jnp.float32))
+            self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
         d, dtype = config.width, execution.dtype
         self.embed = Linear(EMBEDDING_KERNEL, d, dtype=dtype, rngs=rngs)
         self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (length, d)))
         self.element = nnx.Embed(ELEMENTS, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
+        self.sources = Sources(d) if config.sources else None
         folds = config.blocks if config.bands else 0
         self.band_norms = nnx.List([nnx.LayerNorm(d, dtype=dtype, rngs=rngs) for _ in range(folds)])
         self.band_blocks = nnx.List([BandBlock(config, execution, rngs=rngs) for _ in range(folds)])
@@ -168,25 +177,35 @@ class SPT(nnx.Module):
             heads, length, d, config.readout_channels, config.hidden, config.hidden_layers, dtype=dtype, rngs=rngs
         )
 
-    def band_input(self, spectrum: Float[Array, "B L"]) -> Float[Array, "B L"]:
+    def band_input(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> Float[Array, "B L"]:
         """mu -> the signal that the network sees and selects bands on."""
         spectrum, known = self.gaps.fill(spectrum) if self.gaps else (spectrum, None)
         spectrum = self.noise_filter(spectrum, known) if self.noise_filter else spectrum
-        signal = jnp.matmul(spectrum, self.input_linear[...], precision="highest") + self.input_offset[...]
+        if self.by_element:
+            signal = self.by_element(spectrum, atomic_number)
+        else:
+            signal = jnp.matmul(spectrum, self.input_linear[...], precision="highest") + self.input_offset[...]
         return self.gaps.mark(signal, known) if self.gaps else signal
 
-    def picks_outside(self, spectrum: Float[Array, "B L"]) -> Int[Array, "B"]:
+    def picks_outside(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> Int[Array, "B"]:
         """How many bands each spectrum would choose in the first block beyond the candidates, were there no limit."""
-        h = self._embed(self.band_input(spectrum).astype(self.execution.dtype))
+        h = self._embed(self.band_input(spectrum, atomic_number).astype(self.execution.dtype))
         return picks_outside(h, self.config.highest_band, self.config.bands)
 
     def __call__(
-        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None = None
+        self,
+        spectrum: Float[Array, "B L"],
+        atomic_number: Int[Array, "B"],
+        keys: Array | None = None,
+        source: Int[Array, "B"] | None = None,
     ) -> dict[str, Array]:
-        """Head outputs, and "bands": (B, blocks, k), the frequencies chosen. `keys`, one a row, turn dropout on."""
+        """Head outputs, and "bands": (B, blocks, k), the frequencies chosen. `keys`, one a row, turn dropout on.
+
+        source: as `schema.source_of` numbers it; where not given, what `Sources` is set to.
+        """
         # Accelerators would otherwise round the factors of float32 products.
         with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
-            h, signal, chosen, _ = self._encode(spectrum, atomic_number, keys)
+            h, signal, chosen, _ = self._encode(spectrum, atomic_number, keys, source=source)
             return self._outputs(h, signal, chosen, keys)
 
     def explained(
@@ -206,12 +225,13 @@ class SPT(nnx.Module):
     def _outputs(self, h, signal, chosen, keys) -> dict[str, Array]:
         return {**self.heads(h, signal, self.config.dropout, keys), "bands": chosen}
 
-    def _encode(self, spectrum, atomic_number, keys, given=None, look=False):
+    def _encode(self, spectrum, atomic_number, keys, given=None, look=False, source=None):
         """All but the heads: the sequence (L, B, d), the band input, the bands, and what each block did if asked."""
-        signal = self.band_input(spectrum).astype(self.execution.dtype)
+        signal = self.band_input(spectrum, atomic_number).astype(self.execution.dtype)
         h = self._embed(signal)
         # Positions are the same for every spectrum and would drown its own bands: they join after the first choice.
-        fixed = (self.position[...][:, None] + self.element(atomic_number)).astype(h.dtype)
+        site = of_site(self.element, self.sources, atomic_number, source)
+        fixed = (self.position[...][:, None] + site).astype(h.dtype)
         kernels = None if look else kernels_for(self.config, self.execution, signal.shape[1], signal.shape[0])
         block = self._block_as_kernels if kernels == "tpu" else partial(self._block, kernels)
         chosen, inside = [], []

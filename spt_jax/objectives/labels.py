@@ -12,7 +12,7 @@ from flax import nnx
 
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import RunError
-from data_pipelines.schema import SHELL_NAMES, WORD_BITS, WORDS, Batch, EnergyGrid
+from data_pipelines.schema import SHELL_NAMES, WORD_BITS, WORDS, Batch, EnergyGrid, source_of
 from spt_jax.config import LabelsConfig
 from spt_jax.objectives.augment import augment, blur, cut_short, mix_share
 from spt_jax.objectives.distil import Teacher
@@ -20,6 +20,9 @@ from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.metrics import main_score, score_outputs
 from spt_jax.scoring.names import COMMON
 from spt_jax.tasks import Task, answers_of, make_tasks
+
+# Random numbers of a row: for mixing, augmentation and dropout.
+KEYS = 3
 
 
 class LabelledRows(NamedTuple):
@@ -93,7 +96,7 @@ class Labels:
     def loss(self, model: nnx.Module, rows: LabelledRows, keys: jax.Array) -> jax.Array:
         """(T,) as of `task_losses`; of what a teacher answers, the mean with its own, by `teacher_share`."""
         inputs = rows.batch.spectrum, rows.batch.atomic_number
-        outputs = model(*inputs, _split(keys)[2])
+        outputs = model(*inputs, _split(keys)[2], told(rows, keys, self.config.source_drop))
         labelled = ((rows.batch, rows.share), (rows.other, 1 - rows.share))
         losses = task_losses(outputs, labelled, self.tasks, self.config.label_smoothing)
         if not self.teacher:
@@ -119,13 +122,21 @@ class Labels:
     ) -> Decisions:
         """How the outputs for some of its descriptors become answers, fitted on a split that was not trained on."""
         tasks = tuple(task for task in self.tasks if task.name in names)
-        return Decisions.fit(answers_of(outputs, tasks), batch, materials, self.priors)
+        return Decisions.fit(answers_of(outputs, tasks, batch.atomic_number), batch, materials, self.priors)
 
 
 def _split(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(B,) keys of rows -> those of mixing, of augmentation and of dropout."""
-    each = jax.vmap(lambda row: jax.random.split(row, 3))(keys)
+    each = jax.vmap(lambda row: jax.random.split(row, KEYS))(keys)
     return each[:, 0], each[:, 1], each[:, 2]
+
+
+def told(rows: LabelledRows, keys: jax.Array, drop: float) -> jax.Array:
+    """(B,) source of each row as a network is told it: of a mixture of two none, and of a share `drop` none."""
+    own, other = source_of(rows.batch), source_of(rows.other)
+    # Behind those of `_split`, whose numbers stay as they are.
+    kept = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(row, KEYS)))(keys) >= drop
+    return jnp.where(kept & ((own == other) | (rows.share == 1)), own, 0)
 
 
 def task_losses(

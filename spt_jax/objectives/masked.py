@@ -103,7 +103,10 @@ class Masked:
         return HiddenRows(spectrum, batch.atomic_number, self._standardised(clean), hidden, band)
 
     def loss(self, model: nnx.Module, rows: HiddenRows, keys: jax.Array) -> jax.Array:
-        """(2,) mean squared error of hidden mu and slope; of a range of frequencies, over its variance, only mu."""
+        """(2,) mean squared error of hidden mu and slope; of a range of frequencies, over its variance, only mu.
+
+        A network with sources is told none.
+        """
         found = model(rows.spectrum, rows.atomic_number, _split(keys)[-1])[SPECTRUM]
         error = found.reshape(rows.target.shape) - rows.target
         count = jnp.maximum(rows.hidden.sum(axis=1), 1)

@@ -15,16 +15,20 @@ from spt_jax.model.dropout import drop
 from spt_jax.model.gaps import Gaps
 from spt_jax.model.heads import HeadSpec, by_name, outputs_of
 from spt_jax.model.linear import Linear
+from spt_jax.model.sources import Sources, of_site
 from spt_jax.model.spt import ELEMENTS
+from spt_jax.model.standardise import ByElement
 from spt_jax.shapes import Array, Float, Int
 
 
 class Peer(nnx.Module):
     """mu on the energy grid -> outputs of every head, made and called as SPT is.
 
-    The input is SPT's own, mu standardised at each energy over the training set; all descriptors are one linear
-    map of the (B, features) that a subclass makes of it.
+    The input is SPT's own, mu standardised at each energy over the training set, or over its element there; all
+    descriptors are one linear map of the (B, features) that a subclass makes of it.
     """
+
+    element: nnx.Embed
 
     def __init__(
         self,
@@ -34,36 +38,52 @@ class Peer(nnx.Module):
         mean: np.ndarray,
         covariance: np.ndarray,
         execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008, it is frozen; peers have one way to be computed
+        by_element: tuple[np.ndarray, np.ndarray] | None = None,
         *,
         rngs: nnx.Rngs,
     ):
         self.config, self.specs = config, heads
         self.gaps = Gaps(mean, covariance) if config.gaps else None
-        linear, offset = band_input_map("standardised", energy, mean, np.sqrt(np.diag(covariance)))
-        self.input_scale = Constant(jnp.asarray(np.diag(linear), jnp.float32))
-        self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
+        self.by_element = ByElement(*by_element) if by_element else None
+        if not by_element:
+            linear, offset = band_input_map("standardised", energy, mean, np.sqrt(np.diag(covariance)))
+            self.input_scale = Constant(jnp.asarray(np.diag(linear), jnp.float32))
+            self.input_offset = Constant(jnp.asarray(offset, jnp.float32))
+        self.sources = Sources(config.width) if config.sources else None
         self.outputs = Linear(self.build(config, len(energy), rngs), outputs_of(heads), rngs=rngs)
 
     def build(self, config: PeerConfig, length: int, rngs: nnx.Rngs) -> int:
         """Make all layers but the last, for `length` energies; returns how many features they give."""
         raise NotImplementedError
 
+    def elements(self) -> nnx.Embed:
+        """A learnt vector of each element, of `width` numbers."""
+        return self.element
+
     def features(
-        self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
+        self, signal: Float[Array, "B L"], site: Float[Array, "B d"], keys: Array | None
     ) -> Float[Array, "B f"]:
-        """What all heads read."""
+        """What all heads read. site: as `sources.of_site` makes it."""
         raise NotImplementedError
 
     def __call__(
-        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None = None
+        self,
+        spectrum: Float[Array, "B L"],
+        atomic_number: Int[Array, "B"],
+        keys: Array | None = None,
+        source: Int[Array, "B"] | None = None,
     ) -> dict[str, Array]:
-        """Head outputs. `keys`, one a row, turn dropout on."""
+        """Head outputs. `keys`, one a row, turn dropout on; source: as of SPT."""
         # As SPT: accelerators would otherwise round the factors of float32 products.
         with jax.default_matmul_precision("highest"):
             spectrum, known = self.gaps.fill(spectrum) if self.gaps else (spectrum, None)
-            signal = spectrum * self.input_scale[...] + self.input_offset[...]
+            if self.by_element:
+                signal = self.by_element(spectrum, atomic_number)
+            else:
+                signal = spectrum * self.input_scale[...] + self.input_offset[...]
             signal = self.gaps.mark(signal, known) if self.gaps else signal
-            return by_name(self.outputs(self.features(signal, atomic_number, keys)), self.specs)
+            site = of_site(self.elements(), self.sources, atomic_number, source)
+            return by_name(self.outputs(self.features(signal, site, keys)), self.specs)
 
 
 class MLP(Peer):
@@ -77,11 +97,11 @@ class MLP(Peer):
         return d
 
     def features(
-        self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
+        self, signal: Float[Array, "B L"], site: Float[Array, "B d"], keys: Array | None
     ) -> Float[Array, "B f"]:
         x = signal
         for i, layer in enumerate(self.layers):
-            x = layer(x) + self.element(atomic_number) if i == 0 else layer(x)
+            x = layer(x) + site if i == 0 else layer(x)
             x = drop(jax.nn.relu(x), self.config.dropout, keys, i)
         return x
 
@@ -106,10 +126,10 @@ class CNN(Peer):
         return 4 * d
 
     def features(
-        self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
+        self, signal: Float[Array, "B L"], site: Float[Array, "B d"], keys: Array | None
     ) -> Float[Array, "B f"]:
         rate, reach = self.config.dropout, self.config.kernel // 2
-        x = self.embed(jnp.stack(windows(signal.T, reach), axis=-1)) + self.element(atomic_number)
+        x = self.embed(jnp.stack(windows(signal.T, reach), axis=-1)) + site
         for i, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
             update = convolution(jnp.concatenate(windows(jax.nn.gelu(norm(x)), reach), axis=-1))
             x = halved(x + drop(update, rate, keys, i, axis=1))

@@ -13,7 +13,7 @@ from spt_jax.model.dropout import drop
 from spt_jax.model.linear import Linear
 from spt_jax.model.spt import ELEMENTS
 from spt_jax.peers.networks import Peer
-from spt_jax.shapes import Array, Float, Int
+from spt_jax.shapes import Array, Float
 
 # AMFormer's log(ReLU(x) + EPSILON) and its way back, exp. 1, as in its authors' code, keeps the slope of the log
 # below 1; the limit keeps exp finite (their code instead scales exponents over the whole batch, which would make
@@ -29,7 +29,7 @@ class Tokens(nnx.Module):
 
     (Gorishniy et al., arXiv 2106.11959, section 3.3; the last is their [CLS], the element their categorical feature.)
     With a patch of p > 1, W_j is (p, d) and a token stands for p neighbouring energies, which the paper does not do:
-    attention between tokens costs p^2 times less.
+    attention between tokens costs p^2 times less. site: of the element, as `sources.of_site` makes it.
     """
 
     def __init__(self, length: int, patch: int, width: int, initial: nnx.Initializer, *, rngs: nnx.Rngs):
@@ -40,12 +40,12 @@ class Tokens(nnx.Module):
         self.element = nnx.Embed(ELEMENTS, width, embedding_init=initial, rngs=rngs)
         self.answer = nnx.Param(initial(rngs.params(), (width,)))
 
-    def __call__(self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> Float[Array, "B N d"]:
+    def __call__(self, signal: Float[Array, "B L"], site: Float[Array, "B d"]) -> Float[Array, "B N d"]:
         size, length = signal.shape
         patches = jnp.pad(signal, ((0, 0), (0, -length % self.patch))).reshape(size, -1, self.patch)
         features = jnp.einsum("bnp,npd->bnd", patches, self.weight[...]) + self.bias[...]
         answer = jnp.broadcast_to(self.answer[...], (size, 1, features.shape[-1]))
-        return jnp.concatenate([answer, self.element(atomic_number)[:, None], features], axis=1)
+        return jnp.concatenate([answer, site[:, None], features], axis=1)
 
 
 class FeedForward(nnx.Module):
@@ -100,10 +100,13 @@ class FTTransformer(Peer):
         self.norm = nnx.LayerNorm(d, rngs=rngs)
         return d
 
+    def elements(self) -> nnx.Embed:
+        return self.tokens.element
+
     def features(
-        self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
+        self, signal: Float[Array, "B L"], site: Float[Array, "B d"], keys: Array | None
     ) -> Float[Array, "B f"]:
-        x, rate = self.tokens(signal, atomic_number), self.config.dropout
+        x, rate = self.tokens(signal, site), self.config.dropout
         for i, (attention, feed) in enumerate(zip(self.attentions, self.feeds, strict=True)):
             x = x + attention(self.norms[i - 1](x) if i else x, rate, keys, SITES * i)
             x = x + feed(x, rate, keys, SITES * i + 1)
@@ -186,10 +189,13 @@ class AMFormer(Peer):
         self.norm = nnx.LayerNorm(d, rngs=rngs)
         return d
 
+    def elements(self) -> nnx.Embed:
+        return self.tokens.element
+
     def features(
-        self, signal: Float[Array, "B L"], atomic_number: Int[Array, "B"], keys: Array | None
+        self, signal: Float[Array, "B L"], site: Float[Array, "B d"], keys: Array | None
     ) -> Float[Array, "B f"]:
-        x = self.tokens(signal, atomic_number)
+        x = self.tokens(signal, site)
         for i, block in enumerate(self.blocks):
             x = block(x, self.config.dropout, keys, SITES * i)
         return jax.nn.relu(self.norm(x[:, 0]))

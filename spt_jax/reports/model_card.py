@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.dataset import calculations
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.schema import SHELL_NAMES, SYMBOLS, Batch, EnergyGrid, column_of, descriptor
 from spt_jax.config import PeerConfig
@@ -60,6 +61,7 @@ def make_card(
         "data": {
             "fingerprint": dataset.fingerprint,
             "sources": [{key: each[key] for key in ("name", "sha256", "records")} for each in card["sources"]],
+            "calculations": card.get("calculations", []),
             "grid": grid.stated(),
             "splits": card["splits"],
             "rule": "by material: no material, and no near duplicate of one, in two splits",
@@ -81,8 +83,9 @@ def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:
     value also the coverage of its intervals; of the elements of a shell without these."""
     found = evaluate(model, dataset, "test")
     absorbers, materials = np.array(found.split.absorbers), np.array(found.split.materials)
-    answers, scores = answers_of(found.outputs, model.blueprint.learnt_tasks), {}
-    intervals = model.decisions.intervals(answers, found.split.batch.atomic_number)
+    numbers = found.split.batch.atomic_number
+    answers, scores = answers_of(found.outputs, model.blueprint.learnt_tasks, numbers), {}
+    intervals = model.decisions.intervals(answers, numbers)
     for absorber in sorted(set(found.split.absorbers)):
         rows = absorbers == absorber
         batch = Batch(*(each[rows] for each in found.split.batch))
@@ -136,6 +139,7 @@ def as_text(card: dict[str, Any]) -> str:
         f"split     {sizes} spectra,",
         f"          {card['data']['rule']}",
         *(f"source    {each['name']}, {each['records']} records" for each in card["data"]["sources"]),
+        *calculations.as_lines(card["data"].get("calculations", [])),
         *([f"          {unlabelled} of the training spectra have no labels"] if unlabelled else []),
         f"licence   {card['licence']}",
         *(f"          {each}" for each in card["attribution"]),

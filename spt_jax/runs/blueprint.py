@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.statistics import Statistics
-from data_pipelines.schema import EnergyGrid, descriptor
+from data_pipelines.errors import RunError
+from data_pipelines.schema import SOURCE, EnergyGrid, descriptor
 from spt_jax.config import ExecutionConfig, ModelConfig, PeerConfig
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Task
@@ -19,6 +21,7 @@ Network = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
 """(B, L) spectra on the grid and (B,) atomic numbers -> (B, ...) output of each head, and "bands"; as SPT itself."""
 
 _OF_SHELLS = ("elements", "shares")
+UNKNOWN, AVERAGE = "unknown", "average"
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -48,6 +51,10 @@ class Blueprint:
     """Descriptors it was trained on, where these are not all its heads: an expert of an ensemble."""
     hides: bool = False
     """Was it trained on spectra of which parts were hidden? Then it has a head that says what was there."""
+    sources: tuple[int, ...] = ()
+    """Training spectra of each class of SOURCE; empty for a network that is told of none."""
+    source: str = UNKNOWN
+    """What it takes spectra to come from: a version of FEFF, `average`, or `unknown`."""
     decisions: Decisions | None = None
     """How its outputs become answers; None where that was never fitted: then the most likely class, and no interval."""
 
@@ -67,19 +74,54 @@ class Blueprint:
         dataset: str,
         hides: bool = False,
     ) -> Blueprint:
-        """Of a model before training; `dataset` is the fingerprint of what it is trained on."""
+        """Of a model before training; `dataset` is the fingerprint of what it is trained on.
+
+        Raises RunError where it is to be told of sources and no training spectrum has one.
+        """
+        sources = train.labels[SOURCE.name].counts if model.sources else ()
+        if model.sources and not sum(sources):
+            raise RunError(
+                f"sources: none of the {train.count} training spectra says which FEFF calculated it; `spt-jax prepare` "
+                "them again, from sources that say so"
+            )
+        names = [task.name for task in tasks] + ([SOURCE.name] if model.sources else [])
         return cls(
             model=model,
             grid=grid,
             absorbers=tuple(sorted(train.absorbers)),
             tasks=tasks,
-            classes={task.name: descriptor(task.name).classes for task in tasks if task.kind == "class"},
+            classes={name: descriptor(name).classes for name in names if descriptor(name).kind == "class"},
             spectrum_mean=tuple(train.mean.tolist()),
             spectrum_std=tuple(train.std.tolist()),
             dataset=dataset,
             execution=execution,
             hides=hides,
+            sources=tuple(map(int, sources)),
         )
+
+    def weights_of(self, source: int | str) -> np.ndarray:
+        """(1 + classes,) of `model.sources.Sources`, for a version of FEFF, 9 or "9"; "unknown"; or "average", of those that
+        it was trained on, as often as it saw them.
+
+        Raises RunError for one that it never saw, and for a network that is told of none.
+        """
+        if not self.sources:
+            raise RunError(f"source {source}: this model was not told of sources; it answers the same for all of them")
+        counts, known = np.array(self.sources, float), dict(zip(map(str, SOURCE.classes), self.sources, strict=True))
+        match str(source):
+            case "unknown":
+                chosen = np.zeros_like(counts)
+            case "average":
+                chosen = counts / counts.sum()
+            case version if known.get(version):
+                chosen = np.array([name == version for name in known], float)
+            case _:
+                seen = ", ".join(name for name, count in known.items() if count)
+                raise RunError(
+                    f"source {source}: this model was trained on spectra of FEFF {seen}; give one of these, {AVERAGE} or "
+                    f"{UNKNOWN}"
+                )
+        return np.append(1 - chosen.sum(), chosen).astype(np.float32)
 
     def to_json(self) -> dict:
         """What is only of shells stands there where there is one."""
@@ -93,7 +135,7 @@ class Blueprint:
     @classmethod
     def from_json(cls, document: dict) -> Blueprint:
         """Raises KeyError for a field that is missing, and ValueError where the descriptor table has changed since."""
-        document = {"hides": False, **document}  # which every model before it was
+        document = {"hides": False, "sources": (), "source": UNKNOWN, **document}  # which every model before it was
         found = {each.name: document[each.name] for each in fields(cls)}
         classes = {name: tuple(values) for name, values in found["classes"].items()}
         for name, values in classes.items():
@@ -107,23 +149,31 @@ class Blueprint:
             "execution": ExecutionConfig(**found["execution"]),
             "decisions": found["decisions"] and Decisions.from_json(found["decisions"]),
         }
-        tuples = ("absorbers", "spectrum_mean", "spectrum_std", "learnt")
+        tuples = ("absorbers", "spectrum_mean", "spectrum_std", "learnt", "sources")
         return cls(**{**found, **made, **{name: tuple(found[name]) for name in tuples}})
 
-    def build(self, key: jax.Array, covariance: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-        """(graph, parameters, constants) of a fresh model. covariance: (L, L) of the training spectra."""
-        return jax.jit(self._initialiser(covariance))(key)
+    def build(
+        self, key: jax.Array, covariance: np.ndarray, elements: ElementStatistics
+    ) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        """(graph, parameters, constants) of a fresh model. covariance: (L, L) of the training spectra; elements: those
+        of each, for a model that standardises by them."""
+        return jax.jit(self._initialiser(covariance, elements))(key)
 
-    def build_many(self, seeds: jax.Array, covariance: np.ndarray) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    def build_many(
+        self, seeds: jax.Array, covariance: np.ndarray, elements: ElementStatistics
+    ) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same for each of (M,) seeds, every array with the members in front."""
-        init = self._initialiser(covariance)
+        init = self._initialiser(covariance, elements)
         return jax.jit(jax.vmap(lambda seed: init(jax.random.key(seed))))(seeds)
 
     def abstract(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same with shapes instead of arrays."""
-        return jax.eval_shape(self._initialiser(np.eye(self.grid.points)), jax.random.key(0))
+        points = self.grid.points
+        return jax.eval_shape(self._initialiser(np.eye(points), ElementStatistics.none(points)), jax.random.key(0))
 
-    def _initialiser(self, covariance: np.ndarray) -> Callable[[jax.Array], tuple[nnx.GraphDef, nnx.State, nnx.State]]:
+    def _initialiser(
+        self, covariance: np.ndarray, elements: ElementStatistics
+    ) -> Callable[[jax.Array], tuple[nnx.GraphDef, nnx.State, nnx.State]]:
         # An exported model is read where flax may be missing, and needs no fresh one.
         from flax import nnx
 
@@ -132,9 +182,11 @@ class Blueprint:
         network, heads = network_class(self.model), head_specs(self.tasks)
         heads += (HeadSpec(SPECTRUM, 2 * self.grid.points),) if self.hides else ()
         energy, mean = self.grid.relative(), np.array(self.spectrum_mean)
+        alone = elements.shrunk(mean, np.sqrt(np.diag(covariance))) if self.model.standardise == "element" else None
 
         def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-            model = network(self.model, heads, energy, mean, covariance, self.execution, rngs=nnx.Rngs(params=key))
+            given = energy, mean, covariance, self.execution, alone
+            model = network(self.model, heads, *given, rngs=nnx.Rngs(params=key))
             return nnx.split(model, nnx.Param, ...)
 
         return init

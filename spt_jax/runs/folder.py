@@ -64,7 +64,7 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
     history = found.pop(CHANGES, [])
     # A setting that came after the folder was made had its default then.
     for part, own in (("objective", config.objective), ("model", config.model)):
-        found[part] = {**json.loads(json.dumps(defaults_of(type(own)))), **found.get(part, {})}
+        found[part] = _completed(found.get(part, {}), json.loads(json.dumps(defaults_of(type(own)))))
     if found.get("main_score") != wanted["main_score"]:
         raise RunError(
             f"{out} holds a run whose best model an older version chose by macro-F1; it is chosen by weighted F1 now, so "
@@ -87,6 +87,14 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
     history.append({"after_epoch": epoch, "from": {name: was for name, (was, _) in differing.items()}})
     write_atomic(path, json.dumps({**wanted, CHANGES: history}, indent=1) + "\n")
     return [f"{name} was {was} and is {now}" for name, (was, now) in differing.items()]
+
+
+def _completed(found: dict, defaults: dict) -> dict:
+    """With the defaults of what it lacks, also inside."""
+    inside = {
+        name: _completed(found[name], own) for name, own in defaults.items() if isinstance(own, dict) and name in found
+    }
+    return {**defaults, **found, **inside}
 
 
 def read_config(out: Path) -> dict:

@@ -60,10 +60,10 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def with_temperature(probabilities: np.ndarray, t: float | np.ndarray) -> np.ndarray:
-    """(N, C) softmax of the logits over `t` (Guo et al. 2017). The most likely class stays."""
+    """(N, C) softmax of the logits over `t` (Guo et al. 2017). The most likely class stays, and so does what is impossible."""
     # Not by scipy's softmax, which takes longer to begin than one spectrum may.
     logits = _logits(probabilities) / t
-    likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+    likely = np.exp(logits - logits.max(axis=1, keepdims=True)) * (probabilities > 0)
     return likely / likely.sum(axis=1, keepdims=True)
 
 

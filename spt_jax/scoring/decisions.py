@@ -114,14 +114,20 @@ class Decisions(Sureness):
         return found
 
     def classes(self, answers: Answers) -> dict[str, np.ndarray]:
-        """(..., C) probabilities as the model gives them -> (...) class indices, of each class descriptor answered."""
-        return {
-            name: decide(found, np.array(self.prior[name]), self.power[name])
-            if name in self.power
-            else found.argmax(axis=-1)
-            for name, found in answers.items()
-            if descriptor(name).kind == "class"
-        }
+        """(..., C) probabilities as the model gives them -> (...) class indices, of each class descriptor answered.
+
+        Of the neighbours no more are oxygens than there are: OCN is decided among the classes that CN leaves.
+        """
+        found = {name: self._class(name, own) for name, own in answers.items() if descriptor(name).kind == "class"}
+        if found.keys() >= {"CN", "OCN"}:
+            neighbours = np.take(descriptor("CN").classes, found["CN"])[..., None]
+            found["OCN"] = self._class("OCN", answers["OCN"] * (np.array(descriptor("OCN").classes) <= neighbours))
+        return found
+
+    def _class(self, name: str, found: np.ndarray) -> np.ndarray:
+        if name in self.power:
+            return decide(found, np.array(self.prior[name]), self.power[name])
+        return found.argmax(axis=-1)
 
     def decided(self, answers: Answers) -> Answers:
         """The same answers with class indices in the place of probabilities; values stay."""
@@ -175,6 +181,13 @@ class Decisions(Sureness):
         prior = {name: tuple(each) for name, each in document["prior"].items()}
         of_element = {symbol: Sureness(**own) for symbol, own in document.get("of_element", {}).items()}
         return cls(**{**document, "prior": prior, "of_element": of_element})
+
+
+def lacks_oxygens(decided: Answers) -> np.ndarray:
+    """(N,) whether fewer than two oxygens are decided among the first neighbours: then there is no O-O distance."""
+    if "OCN" not in decided:
+        return np.zeros(len(next(iter(decided.values()))), bool)
+    return np.take(descriptor("OCN").classes, decided["OCN"]) < 2
 
 
 def _fit_sureness(

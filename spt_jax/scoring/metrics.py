@@ -99,4 +99,4 @@ def score_answers(answers: Answers, batch: Batch, decisions: Decisions | None = 
 
 def score_outputs(outputs: dict[str, np.ndarray], batch: Batch, tasks: tuple[Task, ...]) -> dict[str, dict]:
     """The same of a network's head outputs."""
-    return score_answers(answers_of(outputs, tasks), batch)
+    return score_answers(answers_of(outputs, tasks, batch.atomic_number), batch)

@@ -120,10 +120,11 @@ def assemble(
         config = replace(config, model=replace(config.model, gaps=True))
     blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset, objective.hides)
     if seeds:
-        graph, params, constants = blueprint.build_many(jnp.array(seeds), train.covariance)
+        graph, params, constants = blueprint.build_many(jnp.array(seeds), train.covariance, train.elements)
         one, constants = (jax.tree.map(lambda x: x[0], tree) for tree in (params, constants))
     else:
-        graph, params, constants = blueprint.build(jax.random.key(config.train.seed), train.covariance)
+        key = jax.random.key(config.train.seed)
+        graph, params, constants = blueprint.build(key, train.covariance, train.elements)
         one = params
     flat = Flat(one, len(objective.names), int(np.lcm(MULTIPLE, layout.devices)))
     schedule = make_schedule(config.train, steps_per_epoch)

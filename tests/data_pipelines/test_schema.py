@@ -9,7 +9,11 @@ from data_pipelines.schema import (
     REFERENCE_ENERGY_EV,
     SHELL_NAMES,
     SITE_KINDS,
+    SOURCE,
+    SOURCE_COLUMN,
     SYMBOLS,
+    WIDTHS,
+    WORDS,
     Batch,
     EnergyGrid,
     column_of,
@@ -17,6 +21,7 @@ from data_pipelines.schema import (
     encode_labels,
     shell_labels,
     site_kind,
+    source_of,
     words_of,
 )
 
@@ -72,7 +77,7 @@ def test_sets_of_elements_round_trip(rng):
     """Any set, the empty one and that of all elements among them, through the labels of a batch."""
     sets = [set(), set(range(1, len(SYMBOLS))), *(set(rng.choice(np.arange(1, 101), n).tolist()) for n in range(1, 30))]
     labels = np.full((len(sets), LABELS), np.nan, np.float32)
-    labels[:, column_of("NN2") :] = [words_of(each) for each in sets]
+    labels[:, column_of("NN2") :][:, :WORDS] = [words_of(each) for each in sets]
     batch = Batch(np.zeros((len(sets), 4)), np.full(len(sets), 29), *encode_labels(labels))
     known, present = shell_labels(batch, "NN2")
     assert known.all() and [set(row.nonzero()[0].tolist()) for row in present] == sets
@@ -80,6 +85,28 @@ def test_sets_of_elements_round_trip(rng):
     for number in (0, 101):
         with pytest.raises(ValueError, match=f"no element {number}"):
             words_of({8, number})
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_source_of_a_row_is_its_class_and_0_where_none_is_known(rng, width):
+    """Also of labels as older datasets have them, which know none."""
+    versions = np.append(rng.choice(SOURCE.classes, 50), [np.nan, *SOURCE.classes])
+    labels = np.full((len(versions), LABELS), np.nan, np.float32)
+    labels[:, SOURCE_COLUMN] = versions
+    encoded, mask = encode_labels(labels[:, :width])
+    assert mask.shape[1] == LABELS
+    found = source_of(Batch(np.zeros((len(versions), 4)), np.full(len(versions), 29, np.int32), encoded, mask))
+    known = [0 if np.isnan(each) else 1 + SOURCE.classes.index(each) for each in versions]
+    assert found.dtype == np.int32 and found.tolist() == (known if width == LABELS else [0] * len(versions))
+    narrow = Batch(np.zeros((2, 4)), np.full(2, 29, np.int32), encoded[:2, : WIDTHS[0]], mask[:2, : WIDTHS[0]])
+    assert source_of(narrow).tolist() == [0, 0]
+
+
+def test_a_source_that_is_none_of_the_classes_is_refused():
+    labels = np.full((3, LABELS), np.nan, np.float32)
+    labels[1, SOURCE_COLUMN] = 5
+    with pytest.raises(ValueError, match="source label 5"):
+        encode_labels(labels)
 
 
 @pytest.mark.parametrize("d", [d for d in DESCRIPTORS if d.kind == "class"], ids=lambda d: d.name)

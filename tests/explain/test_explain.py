@@ -1,6 +1,7 @@
 """Explanations say what the network does: on fresh and planted networks, and through the command."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +9,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.loading import Dataset, Split
 from data_pipelines.errors import DatasetError, RunError, SpectrumError
 from data_pipelines.library import LIBRARY
 from data_pipelines.schema import NAMES, Batch, EnergyGrid, descriptor
 from spt_jax.cli import main
 from spt_jax.config import ExecutionConfig, ModelConfig
-from spt_jax.explain import ablation, edges, explanation, physics
+from spt_jax.explain import ablation, explanation
 from spt_jax.explain.attribution import TOLERANCE, Explainer, Question, evenly_received, received
+from spt_jax.explain.page import as_html
+from spt_jax.explain.physics import CLAIMS, findings
 from spt_jax.inference.load import load_run
 from spt_jax.inference.predict import Model
 from spt_jax.runs.blueprint import Blueprint
@@ -53,7 +57,8 @@ def make(rng, folding="taps", **fields) -> Model:
         spectrum_std=tuple(STD),
         dataset="",
     )
-    network = nnx.merge(*blueprint.build(jax.random.key(int(rng.integers(1000))), np.outer(STD, STD)))
+    key, elements = jax.random.key(int(rng.integers(1000))), ElementStatistics.none(LENGTH)
+    network = nnx.merge(*blueprint.build(key, np.outer(STD, STD), elements))
     # As after training: fresh positions are so small that the first steps from the mean spectrum are the whole change.
     network.position[...] *= 50
     return Model(blueprint, network)
@@ -184,65 +189,6 @@ def test_losses_are_of_what_was_taken_out(rng):
     np.testing.assert_allclose(np.delete(lost["MBL"], 1), 0)
 
 
-def edged(energy: np.ndarray, at: np.ndarray, pre: np.ndarray) -> np.ndarray:
-    """Spectra with an edge at `at` eV and a pre-edge peak at 6 eV of height `pre`."""
-    step = 0.5 + np.arctan((energy - at[:, None]) / 0.5) / np.pi
-    return step + pre[:, None] * np.exp(-((energy - 6.0) ** 2) / 0.5)
-
-
-def sites(rng) -> tuple[np.ndarray, Split]:
-    """120 sites on a full grid: the edge follows OS by 1 eV a charge, the pre-edge is that of CN 4 or 6."""
-    energy, columns = EnergyGrid().relative(), np.zeros((120, len(NAMES)), np.float32)
-    state, number = rng.integers(1, 4, 120), rng.choice([4, 6], 120)
-    columns[:, NAMES.index("OS")] = np.searchsorted(descriptor("OS").classes, state)
-    columns[:, NAMES.index("CN")] = np.searchsorted(descriptor("CN").classes, number)
-    spectra = edged(energy, 13.0 + state, np.where(number == 4, 0.1, 0.0)).astype(np.float32)
-    batch = Batch(spectra, np.full(120, 29), columns, np.ones(columns.shape, bool))
-    names = tuple(f"site {i}" for i in range(120))
-    return energy, Split(names, names, ("Cu K",) * 120, batch)
-
-
-def test_the_physics_of_planted_readers_is_told_apart(rng):
-    energy, split = sites(rng)
-    peak = int(np.argmin(np.abs(energy - 6)))
-
-    def reader(where: int, sign: float):
-        """CN from the height at one energy above or below the mean there; OS from the position of the edge."""
-
-        def answer(spectrum: np.ndarray, _) -> dict[str, np.ndarray]:
-            middle = np.median(np.unique(np.round(split.batch.spectrum[:, where], 4)))
-            cn, os = np.zeros((len(spectrum), 11)), np.zeros((len(spectrum), 13))
-            cn[:, 3], cn[:, 5] = spectrum[:, where] > middle, spectrum[:, where] <= middle
-            state = 2 + sign * (np.array([edges.edge(energy, mu) for mu in spectrum]) - 15)
-            os[:, 6], os[:, 7] = 3 - state, state - 2  # classes +2 and +3: the expectation is the state
-            return {"CN": cn, "OS": os}
-
-        return answer
-
-    at_peak, flat = (np.arange(144) == peak) * np.ones((4, 1)), np.ones((4, 144))
-    mean = split.batch.spectrum.mean(axis=0)
-    true = physics.coordination(reader(peak, 1), split, energy, mean, at_peak)
-    assert true.confirmed and true.accuracy == 1 and true.loss > 0.3 and true.far == 0
-    false = physics.coordination(reader(120, 1), split, energy, mean, flat)
-    assert not false.confirmed and "NOT confirmed" in false.line() and false.share == pytest.approx(false.even)
-
-    at_edge = (np.abs(energy - 15) < 1) * np.ones((4, 1))
-    rising = physics.oxidation(reader(peak, 1), split, energy, at_edge, np.arange(4))
-    assert rising.confirmed and rising.slope == pytest.approx(1, abs=0.01) and rising.share == 1
-    np.testing.assert_allclose(sorted(rising.edges.values()), [14, 15, 16], atol=0.05)
-    assert rising.label_slope == pytest.approx(1, abs=0.02)
-    falling = physics.oxidation(reader(peak, -1), split, energy, at_edge, np.arange(4))
-    assert not falling.confirmed and falling.slope == pytest.approx(-1, abs=0.01)
-
-
-def test_standard_error_counts_materials_not_sites(rng):
-    values = rng.normal(size=200)
-    alone = physics.standard_error(values, tuple(map(str, range(200))))
-    assert alone == pytest.approx(values.std() / np.sqrt(200))
-    doubled = physics.standard_error(np.repeat(values, 4), tuple(np.repeat(np.arange(200).astype(str), 4)))
-    assert doubled == pytest.approx(alone)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder with a network that was never trained."""
@@ -250,7 +196,7 @@ def run(tmp_path_factory):
     train = dataset.statistics("train")
     tasks, execution = make_tasks(("OS", "CN", "MBL"), train), ExecutionConfig(folding="taps")
     blueprint = Blueprint.of(ModelConfig(**SMALL), execution, dataset.grid, tasks, train, dataset.fingerprint)
-    _, params, constants = blueprint.build(jax.random.key(0), train.covariance)
+    _, params, constants = blueprint.build(jax.random.key(0), train.covariance, train.elements)
     out.mkdir()
     checkpoints = Checkpoints(out)
     checkpoints.save_model(0, {"params": params, "constants": constants}, blueprint.to_json())
@@ -263,20 +209,69 @@ def test_the_command_writes_page_and_numbers(run, capsys):
     main(["explain", str(run), "--data", str(LIBRARY), "--sites", "2"])
     lines = capsys.readouterr().out.splitlines()
     page, document = (run / "explain.html").read_text(), json.loads((run / "explain.json").read_text())
-    assert lines[0].startswith("CN 4 against 6") and lines[1].startswith("OS") and lines[-1] == f"{run}/explain.html"
+    asked = document["physics"]["findings"]
+    assert len(lines) == len(asked) + len(CLAIMS) + 1 and lines[-1] == f"{run}/explain.html"
     assert document["absorber"] == "Fe K" and document["sites"] == 18  # the most frequent of the test split
     assert page.count("<svg") >= 3 * len(document["descriptors"])
-    top = Page(page).text.split("Physics check")[0]
+    top, below = Page(page).text.split("Three questions whose answers are known")
     # A verdict alone says nothing: the claim and the number stand beside it.
-    for check, claim in zip(document["checks"], ("tells CN 4 from CN 6", "raises the predicted OS"), strict=True):
-        verdict = {None: "not asked", True: "confirmed", False: "not confirmed"}[check["confirmed"]]
-        assert f"{claim} {verdict}" in top
-        assert (check["line"] if check["confirmed"] is None else f"± {check['error']:.3f}") in top
-    assert [check["line"] for check in document["checks"]] == lines[:2]
+    for claim in CLAIMS:
+        own = next(e for e in asked if e["question"] == claim.name and e["absorber"] == "Fe K")
+        data, model = own["data"], own["model"]
+        assert f"{claim.text} data: {data['verdict']}" in top
+        assert "not learnt" in top if claim.descriptor == "OCN" else f"{model['sites']:,} sites" in top
+        assert data["effect"] is None or f"± {data['error']:.3f}" in top
+    assert {line.split()[0] for line in lines[1:-1] if line.startswith("  ")} == {
+        e["absorber"].split()[0] for e in asked
+    }
+    assert "Cannot be asked" not in below
     for found in document["descriptors"].values():
         for group in found["groups"]:
             assert len(group["mean"]) == len(group["attribution_per_ev"]) == 144
             assert np.sum(group["shares"]) == pytest.approx(1, abs=1e-4)
+
+
+def labelled(rng, size: int = 30) -> Split:
+    spectra, numbers = some(rng, size)
+    labels, mask = np.zeros((size, len(NAMES)), np.float32), np.zeros((size, len(NAMES)), bool)
+    labels[:, CN.column], mask[:, CN.column] = rng.integers(3, 6, size), True
+    labels[:, MBL.column], mask[:, MBL.column] = rng.uniform(1.8, 2.2, size), True
+    names = tuple(map(str, range(size)))
+    return Split(names, names, ("Cu K",) * size, Batch(spectra, numbers, labels, mask))
+
+
+def page_of(model: Model, split: Split) -> Page:
+    found = explanation.explain(model, split, 3, lambda *_: None)
+    asked = findings(model.answers, {"CN"}, split, split, ENERGY)
+    document = {
+        "run": "run",
+        "split": "test",
+        "absorber": "Cu K",
+        "physics": {"data_split": "train", "findings": asked},
+    }
+    document = json.loads(json.dumps({**document, **found}, allow_nan=False))
+    return Page(as_html(document))
+
+
+def test_what_a_network_has_not_is_said_and_the_rest_is_shown(rng):
+    split = labelled(rng)
+    bare = make(rng, bands=0, attention="none")
+    peer = Model(bare.blueprint, lambda spectrum, number: bare.network(spectrum, number))
+    text = page_of(bare, split).text
+    assert text.count("Cannot be asked") == 2 and "no attention" in text and "no bands" in text
+    assert "Completeness" in text and "complete" in text
+    text = page_of(peer, split).text
+    assert text.count("Cannot be asked") == 1 and "Completeness" not in text and "Without an energy" in text
+    unlabelled = split.batch._replace(mask=np.zeros_like(split.batch.mask))
+    assert "Cannot be asked: no class" in page_of(peer, replace(split, batch=unlabelled)).text
+
+
+def test_spectra_that_end_early_are_explained(rng):
+    split = labelled(rng)
+    split.batch.spectrum[:20, -4:] = np.nan
+    split.batch.spectrum[5, -6:] = np.nan
+    text = page_of(make(rng, gaps=True), split).text
+    assert "nan" not in text.lower() and "Cannot be asked" not in text
 
 
 def test_what_cannot_be_explained_gets_one_line(run, tmp_path, capsys):
@@ -296,8 +291,7 @@ def test_what_cannot_be_explained_gets_one_line(run, tmp_path, capsys):
     assert "split" in fails(str(run), "--split", "elsewhere")
     model, dataset = load_run(run), Dataset(LIBRARY)
     export(model.blueprint, model.network, tmp_path / "model.spt", platforms=("cpu",))
-    assert "does not show its inner parts" in fails(str(tmp_path / "model.spt"), "--out", str(tmp_path / "e.html"))
-    assert not (tmp_path / "e.html").exists()
+    assert "name it, for instance --out" in fails(str(tmp_path / "model.spt"))
     with pytest.raises(RunError, match="inner parts"):
         Explainer(Model(model.blueprint, lambda spectrum, number: {}))
     dataset.examples = {**dataset.examples, "validation": 0}

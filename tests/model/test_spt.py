@@ -150,7 +150,7 @@ def test_fusion_without_a_query_weighs_by_strength_or_not_at_all(rng, fusion, fo
     if fusion == "mean":
         np.testing.assert_allclose(inside.shares, 1 / 3, rtol=1e-5)
         return
-    h = model._embed(model.band_input(spectra)) + model.position[...][:, None] + model.element(numbers)
+    h = model._embed(model.band_input(spectra, numbers)) + model.position[...][:, None] + model.element(numbers)
     strength = np.asarray(band_strength(model.band_norms[0](h), 6))
     chosen = np.take_along_axis(strength, np.asarray(outputs["bands"])[:, 0] - 1, axis=1)
     weight = np.exp(chosen - chosen.max(axis=1, keepdims=True))

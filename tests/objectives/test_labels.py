@@ -9,6 +9,7 @@ from data_pipelines.schema import (
     DESCRIPTORS,
     LABELS,
     SHELL_NAMES,
+    SOURCE_COLUMN,
     SYMBOLS,
     Batch,
     EnergyGrid,
@@ -128,7 +129,7 @@ def shells(rng) -> Batch:
     present[:, 0, 8], present[:, :, 92] = True, False
     words = [[words_of(np.flatnonzero(each[1:]) + 1) for each in row] for row in present]
     labels = np.full((400, LABELS), np.nan, np.float32)
-    labels[:, len(NAMES) :] = np.reshape(words, (400, -1))
+    labels[:, len(NAMES) : SOURCE_COLUMN] = np.reshape(words, (400, -1))
     labels[rng.random(400) < 0.1] = np.nan
     return Batch(np.zeros((400, 20), np.float32), np.full(400, 29, np.int32), *encode_labels(labels))
 

@@ -133,7 +133,7 @@ def test_both_at_once_have_the_losses_of_each(library, rng):
     assert joint.names == ("CN", "MBL", MU, SLOPE) and [task.name for task in joint.tasks] == ["CN", "MBL"]
     keys = keys_of(rng, len(library.spectrum))
 
-    def network(spectrum, atomic_number, keys):
+    def network(spectrum, atomic_number, keys, source=None):
         count, length = spectrum.shape
         said = {"CN": jnp.zeros((count, 11)), "MBL": jnp.zeros(count), SPECTRUM: jnp.zeros((count, 2 * length))}
         return said

@@ -123,9 +123,9 @@ def test_halving_keeps_the_mean_of_pairs_and_an_odd_end(rng):
 
 def test_each_energy_reaches_its_own_token_alone(rng):
     tokens = Tokens(10, 4, 6, uniform_around_zero(1.0), rngs=nnx.Rngs(0))
-    signal, number = jnp.asarray(rng.normal(size=(1, 10)), jnp.float32), jnp.array([29])
-    changed = tokens(signal.at[0, 9].add(1.0), number) - tokens(signal, number)
-    assert tokens(signal, number).shape == (1, 5, 6)
+    signal, site = jnp.asarray(rng.normal(size=(1, 10)), jnp.float32), tokens.element(jnp.array([29]))
+    changed = tokens(signal.at[0, 9].add(1.0), site) - tokens(signal, site)
+    assert tokens(signal, site).shape == (1, 5, 6)
     np.testing.assert_allclose(changed[0, 4], tokens.weight[...][2, 1], atol=1e-5)
     assert not np.abs(changed[0, :4]).any()
 

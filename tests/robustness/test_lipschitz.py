@@ -9,9 +9,9 @@ TASKS = (Task("CN", 1, 11, 0.0, 1.0, 1.0, 1.0), Task("MBL", 8, 0, 2.0, 0.1, 1.0,
 def test_sampled_ratios_are_below_the_norm_and_reach_it_in_few_dimensions(rng):
     direction = rng.normal(size=2)
 
-    def predictor(spectrum, _):
+    def predictor(spectrum, numbers):
         outputs = {"MBL": spectrum.astype(np.float64) @ direction, "CN": np.zeros((len(spectrum), 11))}
-        return answers_of(outputs, TASKS)
+        return answers_of(outputs, TASKS, numbers)
 
     found = sampled(predictor, rng.normal(size=(6, 2)) / 10, np.full(6, 29), TASKS, directions=200)
     assert (found["MBL"] <= np.linalg.norm(direction) * 1.001).all()

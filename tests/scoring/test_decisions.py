@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, descriptor
 from spt_jax.scoring.decide import class_priors, decide
-from spt_jax.scoring.decisions import MOST, Decisions
+from spt_jax.scoring.decisions import MOST, Decisions, lacks_oxygens
 from spt_jax.scoring.metrics import score_answers
 
 
@@ -98,6 +98,17 @@ def test_json_gives_back_the_same_bits(rng):
     assert again == found and asdict(again) == asdict(found) and again.coverage == 0.8
 
 
+def test_no_more_oxygens_than_neighbours_and_no_distance_between_fewer_than_two(rng):
+    answers, *_ = made(rng, 300, 100)
+    classes = Decisions().classes(answers)
+    neighbours, oxygens = (np.take(descriptor(name).classes, classes[name]) for name in ("CN", "OCN"))
+    likeliest = np.take(descriptor("OCN").classes, answers["OCN"].argmax(axis=1))
+    assert (oxygens <= neighbours).all() and (likeliest > neighbours).any()
+    np.testing.assert_array_equal(oxygens[likeliest <= neighbours], likeliest[likeliest <= neighbours])
+    np.testing.assert_array_equal(lacks_oxygens(Decisions().decided(answers)), oxygens < 2)
+    assert not lacks_oxygens({"CN": classes["CN"]}).any()
+
+
 def test_classes_follow_the_fitted_power_and_scores_follow_the_classes(rng):
     answers, batch, _ = made(rng, 300, 100)
     priors = class_priors(batch)
@@ -112,7 +123,8 @@ def test_classes_follow_the_fitted_power_and_scores_follow_the_classes(rng):
 
     plain, decided = score_answers(answers, batch), score_answers(answers, batch, rule)
     assert decided["CN"] != plain["CN"]
-    assert {n: s for n, s in decided.items() if n != "CN"} == {n: s for n, s in plain.items() if n != "CN"}
+    others = decided.keys() - {"CN", "OCN"}  # which hangs on CN
+    assert {n: decided[n] for n in others} == {n: plain[n] for n in others}
 
 
 def test_of_many_rows_whole_materials_are_drawn_and_always_the_same(rng):

@@ -233,8 +233,9 @@ def test_other_files_grids_and_junk_are_refused(library, tmp_path, copy):
         ({"spectrum": np.full(144, np.nan, np.float32)}, "spectrum is not finite"),
         ({"labels": np.full(9, 200, np.float32)}, "200 is no OS"),
         ({"labels": np.append(np.full(9, np.nan), np.full(10, 0.5)).astype(np.float32)}, r"\[0.5, .* is no NN1"),
+        ({"labels": np.append(np.full(19, np.nan), 5).astype(np.float32)}, "5 is no source"),
     ],
-    ids=["element", "edge", "nan", "label", "set"],
+    ids=["element", "edge", "nan", "label", "set", "source"],
 )
 def test_a_record_that_training_would_mistake_is_named(library, tmp_path, change, words, rng):
     examples = as_examples(library, "validation")

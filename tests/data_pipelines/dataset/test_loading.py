@@ -13,7 +13,7 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import DatasetError
 from data_pipelines.feff.output import read_xmu
 from data_pipelines.labels.descriptors import Surroundings, describe
-from data_pipelines.schema import LABELS, SYMBOLS, encode_labels
+from data_pipelines.schema import LABELS, SOURCE_COLUMN, SYMBOLS, encode_labels
 from data_pipelines.spectra.grid import to_grid
 
 
@@ -83,7 +83,9 @@ def test_splits_hold_what_was_ingested(built, dataset):
             assert (split.materials[row], split.absorbers[row]) == (material, f"{element} K")
             assert SYMBOLS[split.batch.atomic_number[row]] == element
             np.testing.assert_array_equal(split.batch.spectrum[row], to_grid(run.energy, run.mu, built.grid, element))
-            labels, mask = encode_labels(describe(Surroundings(structure), index)[0][None])
+            labels = describe(Surroundings(structure), index)[0]
+            labels[SOURCE_COLUMN] = 10
+            labels, mask = encode_labels(labels[None])
             np.testing.assert_array_equal(split.batch.mask[row], mask[0])
             np.testing.assert_allclose(split.batch.labels[row], labels[0], atol=1e-4)
     assert len(set(seen)) == len(seen) == built.card["records"]["kept"]

@@ -15,7 +15,7 @@ from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.dataset.verify import verify
 from data_pipelines.errors import DatasetError
 from data_pipelines.library import LIBRARY
-from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, Batch, encode_labels, shell_labels
+from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SOURCE, Batch, encode_labels, shell_labels
 
 POINTS = 20
 
@@ -199,7 +199,8 @@ def test_adding_to_a_dataset_without_statistics_gives_them_to_all(built, tmp_pat
 @pytest.mark.parametrize("damage", ["missing", "damaged", "cut short"])
 def test_missing_or_damaged_statistics_are_named(built, tmp_path, damage, rng):
     shutil.copytree(built.out, tmp_path / "copy")
-    path = next((tmp_path / "copy" / "statistics").iterdir())
+    part = next(source["part"] for source in built.card["sources"] if source["splits"]["train"])
+    path = tmp_path / "copy" / "statistics" / f"{part}.npz"
     whole, data = Dataset(built.out).statistics("train"), bytearray(path.read_bytes())
     path.unlink()
     if damage == "cut short":
@@ -260,10 +261,13 @@ def test_a_part_from_before_there_were_shells(tmp_path, rng):
     old = Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels))
     found = Statistics.of(old, split.absorbers)
     np.testing.assert_array_equal(old.labels[:, : len(DESCRIPTORS)], split.batch.labels[:, : len(DESCRIPTORS)])
-    assert [found.labels[name].count for name in SHELL_NAMES] == [0, 0]
+    assert [found.labels[name].count for name in (*SHELL_NAMES, SOURCE.name)] == [0, 0, 0]
     statistics.write(tmp_path / "set.npz", {"train": found})
     with np.load(tmp_path / "set.npz") as file:
-        np.savez(tmp_path / "old.npz", **{name: file[name] for name in file if not name.endswith(SHELL_NAMES)})
+        np.savez(
+            tmp_path / "old.npz",
+            **{name: file[name] for name in file if not name.endswith((*SHELL_NAMES, SOURCE.name))},
+        )
     assert statistics.read(tmp_path / "old.npz", "train").agrees(found)
     both = Statistics.merge([found, Dataset(LIBRARY).statistics("train")])
     assert (both.count, both.labels["NN2"].count) == (660, 330)

@@ -78,7 +78,7 @@ def test_every_block_of_a_cif_counts(runs, tmp_path):
     (tmp_path / "three.cif").write_text("data_about\n_journal_name_full 'no structure here'\n" + "\n".join(blocks))
     found = list(read_file(tmp_path / "three.cif"))
     assert [f.structure.formula for f in found if isinstance(f, Parent)] == ["Co1 O1", "Ni1 O1"]
-    assert [(f.reason, f.detail[:6]) for f in found if not isinstance(f, Parent)] == [("unreadable", "1 of 3")]
+    assert [(f.reason, f.detail[:6]) for f in found if not isinstance(f, Parent)] == [("unreadable", "2 of 3")]
 
 
 def test_decorations_are_gone_and_hands_are_right(runs):
