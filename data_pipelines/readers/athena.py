@@ -18,7 +18,7 @@ from data_pipelines.readers.measured import Measured
 from data_pipelines.readers.text import LARGEST_BYTES, decoded
 
 _WORD = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|(=>|[][(){},])|([-+\w.:]+))", re.DOTALL)
-_ARRAY = re.compile(r"^@(args|x|y|i0|signal|stddev)\s*=\s*\(", re.MULTILINE)
+_ARRAY = re.compile(r"^@(args|x|y)\s*=\s*\(", re.MULTILINE)
 # Record types that are mu over energy; all else is refused by its name.
 _MU = re.compile(r".*(mu|xanes)\(e\)|xmu(\.?dat)?|xanes|norm|merge|")
 
@@ -126,7 +126,11 @@ def _perl_groups(text: str, name: str) -> list[tuple[dict, dict[str, np.ndarray]
         piece = re.split(r"^\[record\]", piece, maxsplit=1, flags=re.MULTILINE)[0]
         found: dict[str, list] = {}
         for start in _ARRAY.finditer(piece):
-            found[start[1]] = _perl_list(piece, start.end(), name)
+            if start[1] == "args":
+                found["args"] = _perl_list(piece, start.end(), name)
+            else:
+                numbers = piece[start.end() :].partition(")")[0]
+                found[start[1]] = [number.strip(" '\n") for number in numbers.split(",")] if numbers.strip() else []
         args = found.get("args", [])
         keys = {str(key): value for key, value in zip(args[::2], args[1::2], strict=False)}
         groups.append(({"group": group, **keys}, {each: _array(found.get(each, []), name) for each in ("x", "y")}))

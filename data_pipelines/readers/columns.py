@@ -16,7 +16,7 @@ from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.beamlines import preset_of, recognised
 from data_pipelines.readers.formula import evaluate, listing
 from data_pipelines.readers.header import Stated
-from data_pipelines.readers.measured import Channel, Measured, Reading
+from data_pipelines.readers.measured import Channel, Measured, ReadAs
 from data_pipelines.readers.names import line_of, role_of
 from data_pipelines.readers.text import Table
 
@@ -39,11 +39,11 @@ _ALIASES = {
 }
 
 
-def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measured:
+def measured(table: Table, says: Stated, read_as: ReadAs, name: str) -> Measured:
     """The spectrum in a table. Raises SpectrumError, with the columns named, where it is not clear which it is."""
     values, names = table.values, list(says.names)
     # A scan that was stopped leaves rows without a number in them.
-    given, note = _given(reading, table, names, values)
+    given, note = _given(read_as, table, names, values)
     notes = [*table.notes, *note]
     if "energy" not in given and "angle" not in given:
         given |= _energy_column(names, values, says, name)
@@ -58,16 +58,16 @@ def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measure
         notes.append("energies given in keV, read as eV")
     if "mu" in given:
         mu = evaluate(given["mu"], values, names)
-        channel = reading.channel or _channel_of(given["mu"])
+        channel = read_as.channel or _channel_of(given["mu"])
         return Measured(energy, mu, columns=f"{told} mu={given['mu']}", channel=channel, notes=tuple(notes))
-    element = reading.element or says.element
-    offered = _offered(given, names, element)
-    if reading.channel:
-        offered = [each for each in offered if each.channel == reading.channel]
+    element = read_as.element or says.element
+    offered = _offered(given, says, element)
+    if read_as.channel:
+        offered = [each for each in offered if each.channel == read_as.channel]
     elif any(each.channel != "reference" for each in offered):
         offered = [each for each in offered if each.channel != "reference"]
     if not offered:
-        wanted = f"no {reading.channel} channel" if reading.channel else "it is not clear which columns are mu"
+        wanted = f"no {read_as.channel} channel" if read_as.channel else "it is not clear which columns are mu"
         raise SpectrumError("columns", f"{name}: {wanted} in {listing(names)}; {HELP}")
     chosen, mu, why = _best(energy, offered, values, names)
     lines = sorted({symbol for each in names if (symbol := line_of(each))})
@@ -78,7 +78,10 @@ def measured(table: Table, says: Stated, reading: Reading, name: str) -> Measure
     if why:
         notes.append(why)
     if len(names) > 2:
-        notes.append(f"{chosen.channel or 'mu'} taken, {chosen.formula}")
+        ready = any(names[column] == chosen.formula for column in says.normalised if column < len(names))
+        notes.append(
+            f"{chosen.channel or 'mu'} taken, {chosen.formula}{', divided by i0 in the file' if ready else ''}"
+        )
     if several:
         notes.append(f"{several} not looked at: --element says whose")
     written = f"{told} mu={chosen.formula}"
@@ -90,11 +93,11 @@ class _Offer(NamedTuple):
     formula: str
 
 
-def _given(reading: Reading, table: Table, names: list[str], values: np.ndarray) -> tuple[dict[str, str], list[str]]:
+def _given(read_as: ReadAs, table: Table, names: list[str], values: np.ndarray) -> tuple[dict[str, str], list[str]]:
     """Roles and formulas that the user or a preset gives, and what is to be told of it."""
-    if reading.columns:
-        return parse(reading.columns), []
-    preset = reading.beamline or recognised(table.header)
+    if read_as.columns:
+        return parse(read_as.columns), []
+    preset = read_as.beamline or recognised(table.header)
     if not preset:
         return {}, []
     ways = preset_of(preset).columns
@@ -104,7 +107,7 @@ def _given(reading: Reading, table: Table, names: list[str], values: np.ndarray)
             for formula in given.values():
                 evaluate(formula, values[:1], names)
         except SpectrumError:
-            if reading.beamline and number + 1 == len(ways):
+            if read_as.beamline and number + 1 == len(ways):
                 raise
             continue
         return given, [f"columns as of the beamline preset {preset}"]
@@ -167,8 +170,9 @@ def _from_angle(angle: np.ndarray, spacing: float | None, name: str) -> tuple[np
     return energy, f"energies computed from angles and the lattice spacing, {spacing:g} Å"
 
 
-def _offered(given: dict[str, str], names: list[str], element: str | None) -> list[_Offer]:
+def _offered(given: dict[str, str], says: Stated, element: str | None) -> list[_Offer]:
     """The ways to mu that the columns offer, the surest first."""
+    names = list(says.names)
     roles = [role_of(each) for each in names]
     own = {role: formula for role, formula in given.items() if role not in ("energy", "angle")}
     found: dict[str, list[int]] = defaultdict(list)
@@ -186,9 +190,9 @@ def _offered(given: dict[str, str], names: list[str], element: str | None) -> li
     if i0 and trans:
         offers.append(_Offer("transmission", f"ln({i0}/{trans})"))
     fluorescence = own.get("ifluor", "") if own else _summed(found["ifluor"], names, element)
-    mu_fluor = fluorescence and re.match(r"'?mu", fluorescence, re.IGNORECASE)
-    if fluorescence and (i0 or mu_fluor):
-        offers.append(_Offer("fluorescence", f"{fluorescence}/{i0}" if not mu_fluor else fluorescence))
+    ready = fluorescence.strip("'") in {names[column] for column in says.normalised if column < len(names)}
+    if fluorescence and (i0 or ready):
+        offers.append(_Offer("fluorescence", fluorescence if ready else f"{fluorescence}/{i0}"))
     if refer:
         if re.match(r"'?x?mu", refer, re.IGNORECASE):
             offers.append(_Offer("reference", refer))

@@ -20,7 +20,11 @@ GLITCH, FAR = 0.3, 1.0
 def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = False) -> Measured:
     """Ascending energies in eV, each once. shift: eV, added to them. Raises SpectrumError for what cannot be known."""
     energy, mu, notes = np.asarray(found.energy, float), np.asarray(found.mu, float), list(found.notes)
-    usable = np.isfinite(energy) & np.isfinite(mu) & ((energy != 0) | (np.nanmin(energy, initial=0) < 0))
+    usable = np.isfinite(energy) & np.isfinite(mu)
+    # A scan that was stopped has zeros in the rest of its rows.
+    others = energy[usable & (energy != 0)]
+    if len(others) and others.min() > 0.3 * others.max():
+        usable &= energy != 0
     if not usable.any():
         raise SpectrumError("not finite", f"{name}: no row holds an energy and a mu")
     if not usable.all():
@@ -28,11 +32,13 @@ def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = F
         energy, mu = energy[usable], mu[usable]
     edge = REFERENCE_ENERGY_EV.get((found.element or "", found.edge or "K"))
     low, high = float(energy.min()), float(energy.max())
-    if low * 1000 < edge < high * 1000 if edge else low > 0.04 and high < min(KEV_BELOW, 2 * low):
+    if high < 2 * low and (low * 1000 - 20 < edge < high * 1000 if edge else low > 0.04 and high < KEV_BELOW):
         energy = energy * 1000
         notes.append("energies given in keV, read as eV")
     elif np.array_equal(energy, np.arange(len(energy)) + energy[0]) and energy[0] in (0, 1) and len(energy) > 20:
         raise SpectrumError("not energies", f"{name}: the first column counts 0, 1, 2, ...: pixels or points, no eV")
+    elif 0 <= low < 4 and 6 < high < 30 and _oscillates(mu):
+        raise SpectrumError("chi(k)", f"{name} looks like oscillations over k to {high:g}, not like mu over energy")
     energy, mu, order = _in_order(energy, mu, name)
     notes += order
     if shift:
@@ -47,6 +53,10 @@ def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = F
     energy, mu, told = _deglitched(energy, mu, deglitch)
     notes += [*told, *_background(energy, mu, edge)]
     return found._replace(energy=energy, mu=mu, shift=found.shift + shift, notes=tuple(notes))
+
+
+def _oscillates(mu: np.ndarray) -> bool:
+    return abs(float(mu.mean())) < 0.3 * float(mu.std()) and int((np.diff(np.sign(mu)) != 0).sum()) >= 6
 
 
 def _background(energy: np.ndarray, mu: np.ndarray, edge: float | None) -> list[str]:

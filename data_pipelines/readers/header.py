@@ -20,19 +20,25 @@ _ELEMENT = ("element.symbol", "element", "scanparameters.element", "element symb
 _EDGE = ("element.edge", "edge", "scanparameters.edge", "absorption edge", "element edge")
 _SPACING = ("mono.d_spacing", "mono.dspacing", "mono.d", "d_spacing", "d-spacing")
 _UNIT = re.compile(r"[\[(]\s*(\w+)\s*[\])]")
+# As MEX2 of the Australian Synchrotron describes what it wrote.
+_NORMALISED = re.compile(r"describe\.column\.(\d+)\s*:.*normali[sz]ed by i0", re.IGNORECASE)
 # Each way to part a line of names, from the surest on.
 _PARTED = (r"\t+", r"\s{2,}", r"\s*[,;]\s*", r"\s+")
 
 
 @dataclass(frozen=True)
 class Stated:
-    """names: of C columns, "" where none is stated. units: of them, "" too. spacing: of the monochromator, Angstrom."""
+    """names: of C columns, "" where none is stated. units: of them, "" too. spacing: of the monochromator, Angstrom.
+
+    normalised: numbers, from 0, of the columns that are said to be divided by i0 already.
+    """
 
     names: tuple[str, ...]
     units: tuple[str, ...]
     element: str | None
     edge: str | None
     spacing: float | None
+    normalised: frozenset[int] = frozenset()
 
 
 def stated(header: Sequence[str], columns: int) -> Stated:
@@ -57,6 +63,7 @@ def stated(header: Sequence[str], columns: int) -> Stated:
         element_of(element),
         edge_of(edge) or (edge_of(element) if len(element.split()) > 1 else None),
         float(number[0]) if number and 0.5 < float(number[0]) < 20 else None,
+        frozenset(int(found[1]) - 1 for line in lines if (found := _NORMALISED.match(line))),
     )
 
 

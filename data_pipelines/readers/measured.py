@@ -31,7 +31,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadAs:
     """What the user says of a file; it goes before what the file says. None and "" leave it to the file.
 
     columns: "energy=1 mu=ln(i0/i1)", or roles, "energy=2 i0=4 i1=5"; a column by its number or its name.

@@ -1,12 +1,11 @@
 """Spectrum files that people hold -> `Measured`: FEFF's xmu.dat, columns of text, XDI, SPEC, EMSA, Athena, NeXus.
 
-What a file is, is told from its content. What the user says (`Reading`) goes before what the file says, and that before
+What a file is, is told from its content. What the user says (`ReadAs`) goes before what the file says, and that before
 what can be seen in the numbers; what was assumed or put right is in the notes.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from data_pipelines.errors import SpectrumError
@@ -14,20 +13,20 @@ from data_pipelines.feff.output import COLUMNS, parse_xmu
 from data_pipelines.readers import athena, columns, formats
 from data_pipelines.readers.cures import put_right
 from data_pipelines.readers.header import Stated, edge_of, element_of, stated
-from data_pipelines.readers.measured import Measured, Reading
+from data_pipelines.readers.measured import Measured, ReadAs
 from data_pipelines.readers.text import LARGEST_BYTES, Table, decoded, lines_of, table_of
 
-__all__ = ["Measured", "Reading", "read_spectra", "read_spectrum"]
+__all__ = ["Measured", "ReadAs", "read_spectra", "read_spectrum"]
 
 Record = tuple[str, Measured | SpectrumError]
 
 
-def read_spectrum(path: Path | str, reading: Reading | None = None) -> Measured:
+def read_spectrum(path: Path | str, read_as: ReadAs | None = None) -> Measured:
     """Read a file of one spectrum; `project.prj#name` is one of several in a file.
 
     Raises SpectrumError naming the file and what is wrong with it.
     """
-    records = read_spectra(path, reading)
+    records = read_spectra(path, read_as)
     if len(records) > 1:
         names = ", ".join(name.partition("#")[2] for name, _ in records)
         raise SpectrumError("no such group", f"{path} holds {names}; name one as {records[0][0]}")
@@ -37,19 +36,19 @@ def read_spectrum(path: Path | str, reading: Reading | None = None) -> Measured:
     return found
 
 
-def read_spectra(path: Path | str, reading: Reading | None = None) -> list[Record]:
+def read_spectra(path: Path | str, read_as: ReadAs | None = None) -> list[Record]:
     """All spectra of a file, each with its name, FILE or FILE#RECORD, or with the reason why it is none.
 
     Raises SpectrumError for a file that cannot be read at all.
     """
-    reading = reading or Reading()
+    read_as = read_as or ReadAs()
     file, wanted = _parted(path)
     records: list[Record] = []
-    for label, found in _records(file, reading):
+    for label, found in _records(file, read_as):
         name = f"{file}#{label}" if label else str(file)
         if isinstance(found, Measured):
             try:
-                found = _finished(found, name, reading)
+                found = _finished(found, name, read_as)
             except SpectrumError as error:
                 found = error
         records.append((name, found))
@@ -74,7 +73,7 @@ def _parted(path: Path | str) -> tuple[Path, str]:
     return Path(name), wanted
 
 
-def _records(file: Path, reading: Reading) -> list[Record]:
+def _records(file: Path, read_as: ReadAs) -> list[Record]:
     """As they stand in the file; a single one has no name of its own."""
     name = str(file)
     if file.stat().st_size > LARGEST_BYTES:
@@ -83,7 +82,7 @@ def _records(file: Path, reading: Reading) -> list[Record]:
     if content.startswith(b"\x89HDF\r\n\x1a\n"):
         from data_pipelines.readers import nexus
 
-        return _chosen(nexus.tables(file), name, reading)
+        return _chosen(nexus.tables(file), name, read_as)
     if athena.is_project(content):
         records = athena.records(content, name)
         return records if len(records) > 1 else [("", records[0][1])]
@@ -103,41 +102,41 @@ def _records(file: Path, reading: Reading) -> list[Record]:
         tables = [("", *formats.msa(lines, name))]
     elif formats.is_9809(lines):
         tables = [("", *formats.photon_factory(lines, name))]
-    elif any(re.match(r"#S\s+\d+", line) for line in lines) and any(line.startswith("#L ") for line in lines):
+    elif any(line.startswith("#S ") for line in lines) and any(line.startswith("#L ") for line in lines):
         tables = formats.spec_scans(lines, name)
         tables = tables if len(tables) != 1 else [("", *tables[0][1:])]
     else:
         table = table_of(lines, name)
         tables = [("", table, stated(table.header, table.values.shape[1]))]
-    return _chosen(tables, name, reading)
+    return _chosen(tables, name, read_as)
 
 
-def _chosen(tables: list[tuple[str, Table, Stated]], name: str, reading: Reading) -> list[Record]:
+def _chosen(tables: list[tuple[str, Table, Stated]], name: str, read_as: ReadAs) -> list[Record]:
     """The spectrum in each table."""
     records: list[Record] = []
     for label, table, says in tables:
         try:
-            found = columns.measured(table, says, reading, f"{name}#{label}" if label else name)
+            found = columns.measured(table, says, read_as, f"{name}#{label}" if label else name)
             records.append((label, found._replace(element=says.element, edge=says.edge)))
         except SpectrumError as error:
             records.append((label, error))
     return records or [("", SpectrumError("empty", f"{name} holds no numbers"))]
 
 
-def _finished(found: Measured, name: str, reading: Reading) -> Measured:
+def _finished(found: Measured, name: str, read_as: ReadAs) -> Measured:
     """With what the user says of it, and its energies put right."""
     notes = []
     element, edge = found.element, found.edge
-    if reading.element:
-        element = element_of(reading.element)
+    if read_as.element:
+        element = element_of(read_as.element)
         if element is None:
-            raise SpectrumError("unknown element", f"{reading.element!r}; give a symbol as Ni, or its number as 28")
+            raise SpectrumError("unknown element", f"{read_as.element!r}; give a symbol as Ni, or its number as 28")
         if found.element and found.element != element:
             notes.append(f"read as {element}, as asked for; the file says {found.element}")
-    if reading.edge:
-        edge = edge_of(reading.edge) or reading.edge
+    if read_as.edge:
+        edge = edge_of(read_as.edge) or read_as.edge
         if found.edge and found.edge != edge:
             notes.append(f"read as the {edge} edge, as asked for; the file says {found.edge}")
-    calculated = found.calculated if reading.calculated is None else reading.calculated
+    calculated = found.calculated if read_as.calculated is None else read_as.calculated
     found = found._replace(element=element, edge=edge, notes=(*found.notes, *notes), calculated=calculated)
-    return put_right(found, name, reading.shift, reading.deglitch)
+    return put_right(found, name, read_as.shift, read_as.deglitch)

@@ -15,9 +15,12 @@ from data_pipelines.errors import SpectrumError
 
 # Some hundred times the largest scan: a file beyond is no spectrum.
 LARGEST_BYTES = 50_000_000
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eEdD][-+]?\d+)?")
+# Control characters but blanks, and control-Z, with which DOS ends a text.
+_STRANGE = re.compile(r"[\x00-\x08\x0e-\x19\x1b-\x1f]")
 _COMMENT = ("#", ";", "%", "!", '"', "//", "*", "'")
+_FIRST = frozenset("+-.0123456789nNiI")
 # Rows of numbers that may stand above a table of as many columns without being part of it.
 _HEADINGS = 5
 _BOMS = (
@@ -54,9 +57,7 @@ def decoded(content: bytes, name: str) -> str:
         text = content.decode(encoding or "utf-8")
     except UnicodeDecodeError:
         text = "\0" if encoding else content.decode("latin-1")
-    # DOS ends a text with control-Z.
-    strange = sum(ord(sign) < 32 and sign not in "\t\n\r\f\v\x1a" for sign in text[:10_000])
-    if strange > 0.01 * len(text[:10_000]):
+    if len(_STRANGE.findall(text[:10_000])) > 0.01 * len(text[:10_000]):
         raise SpectrumError("unreadable", f"{name} is not a text file")
     return text
 
@@ -125,7 +126,9 @@ def _count(count: int, what: str) -> str:
 def _separator(lines: list[str]) -> tuple[str, bool]:
     """The regular expression that parts numbers, and whether a comma is their decimal sign."""
     rows = [line for line in lines if re.match(r"\s*[-+.]?\d", line) and not re.search(r"[A-CF-Za-cf-z]{2}", line)]
-    rows = rows[len(rows) // 2 :][:200]
+    rows = rows[len(rows) // 2 :][:50]
+    if not any("," in row for row in rows):
+        return r"[\s,;]+", False
     for separator in (r";", r"\t+", r"\s+"):
         parted = [re.split(rf"\s*{separator}\s*", re.sub(r",(?=\s)", " ", line.strip()).rstrip(";")) for line in rows]
         words = [word for row in parted for word in row]
@@ -137,17 +140,23 @@ def _separator(lines: list[str]) -> tuple[str, bool]:
 
 def _row(line: str, separator: str, comma: bool) -> list[float] | None:
     """Numbers of a line; None for a comment, an empty line and words."""
-    text = line.split("#")[0].strip().strip(",;")
+    text = line.partition("#")[0].strip().strip(",;")
+    if not text or text[0] not in _FIRST:
+        return None
     if comma:
         text = re.sub(r",(?=\s)", " ", text)
-    if not text or text.startswith(_COMMENT) or not any(sign.isdigit() for sign in text):
-        return None
-    words = re.split(rf"\s*{separator}\s*" if separator == ";" else separator, text)
-    if comma:
+        words = re.split(rf"\s*{separator}\s*" if separator == ";" else separator, text)
         words = [word.replace(",", ".") for word in words]
-    if not all(NUMBER.fullmatch(word) for word in words):
-        return None
-    return [float(word.lower().replace("d", "e") if word[-1:].isdigit() else word) for word in words]
+    else:
+        words = text.replace(",", " ").replace(";", " ").split()
+    try:
+        row = [float(word) for word in words]
+    except ValueError:
+        # Fortran writes 1.5D+03.
+        if not all(NUMBER.fullmatch(word) for word in words):
+            return None
+        return [float(word.lower().replace("d", "e")) for word in words]
+    return None if "_" in text else row
 
 
 def _headings(first: np.ndarray) -> int:

@@ -47,7 +47,7 @@ def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
             "energy not monotonic", f"energies do not rise after point {int(np.argmax(np.diff(energy) <= 0)) + 1}"
         )
     low, high = grid_energy[0], grid_energy[-1]
-    if energy[0] * 1000 < high and energy[-1] * 1000 > low and energy[-1] < low / 100:
+    if energy[0] * 1000 < high and energy[-1] * 1000 > low and energy[-1] < 2 * energy[0]:
         raise SpectrumError(
             "energy in keV", f"energies end at {energy[-1]:g}; give them in eV (this edge lies near {low:.0f} eV)"
         )

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from data_pipelines.errors import SpectrumError
-from data_pipelines.schema import SYMBOLS, EnergyGrid
+from data_pipelines.schema import REFERENCE_ENERGY_EV, SYMBOLS, EnergyGrid
 
 # Largest distance of two energies, in eV: near the edge, NEAR eV from the beginning of the grid, and behind that. FEFF
 # has 0.9 at most, measured references 1 and 2.
@@ -25,6 +25,8 @@ GLITCH_POINTS = 3
 # 0.011 of FeN measured, 0.012 and more of FEFF. Noise of the points, up to so much, is not counted: an edge of little
 # structure in more noise looks like an arctangent, but has a rise that no sine and no cubic has.
 FINE_STRUCTURE = 0.008
+# From krypton on lifetimes of 3 eV and more leave less: 0.007 of Ag K measured.
+BROAD, BROAD_STRUCTURE = SYMBOLS.index("Kr"), 0.002
 NOISE = {"an arctangent": 0.02, "a tanh": 0.02, "a sine": 0.1, "a cubic": 0.1}
 # By so much more than seen on the grid points scatter: interpolation smooths them.
 SMOOTHED = 1.2
@@ -56,6 +58,16 @@ def check_points(energy: np.ndarray, grid_energy: np.ndarray) -> None:
                 f"{points} on the grid, {inside[at]:.1f} and {inside[at + 1]:.1f} eV follow each other; "
                 f"there must be one every {limit:g} eV",
             )
+
+
+def k_edges_near(energy: np.ndarray, mu: np.ndarray) -> list[str]:
+    """Elements whose K edge lies where (N,) mu rises steepest over ascending energies in eV."""
+    if len(energy) < 10 or energy.shape != mu.shape or not (np.diff(energy) > 0).all() or not np.isfinite(mu).all():
+        return []
+    even = np.linspace(energy[0], energy[-1], 5000)
+    rise = np.gradient(np.convolve(np.interp(even, energy, mu), np.ones(5) / 5, mode="valid"))
+    at = even[2 + int(rise.argmax())]
+    return [element for (element, edge), e0 in REFERENCE_ENERGY_EV.items() if edge == "K" and -5 < at - e0 < 25]
 
 
 def standing_alone(energy: np.ndarray, mu: np.ndarray, limit: float) -> np.ndarray:
@@ -128,9 +140,9 @@ def shapes(mu: np.ndarray, grid: EnergyGrid, elements: Sequence[str]) -> list[Sp
     noise = 1.4826 * np.median(np.abs(np.diff(mu, 2, axis=1)), axis=1) / np.sqrt(6)
     for row in np.flatnonzero(noise > NOISY).tolist():
         found[row] = found[row] or SpectrumError("noise", f"points scatter by {noise[row]:.2f} edge steps")
-    limits = {
-        kind: np.sqrt(FINE_STRUCTURE**2 + np.minimum(SMOOTHED * noise, most) ** 2) for kind, most in NOISE.items()
-    }
+    broad = np.array([SYMBOLS.index(element) >= BROAD for element in elements])
+    fine = np.where(broad, BROAD_STRUCTURE, FINE_STRUCTURE)
+    limits = {kind: np.sqrt(fine**2 + np.minimum(SMOOTHED * noise, most) ** 2) for kind, most in NOISE.items()}
     for start in range(0, len(mu), 256):
         rows = slice(start, start + 256)
         for kind, (left, best) in _left(mu[rows], grid).items():

@@ -133,7 +133,8 @@ class Predict:
         from spt_jax.zoo.shelf import is_model
 
         first = Path(self.model)
-        spectra = first.is_file() or (first.is_dir() and not self.files and not self.data)
+        record = Path(self.model.rpartition("#")[0])
+        spectra = first.is_file() or record.is_file() or (first.is_dir() and not self.files and not self.data)
         if self.model and spectra and not is_model(self.model):
             return "", (first, *self.files)
         return self.model, self.files
@@ -174,7 +175,7 @@ class Predict:
         print(f"{self.out}: {done.rows:,} spectra{silent}, {self.out.stat().st_size / 1e6:.1f} MB")
 
     def _predict_files(self) -> None:
-        from data_pipelines.readers.measured import Reading
+        from data_pipelines.readers.measured import ReadAs
         from spt_jax.inference.measured import Calibration
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
@@ -192,11 +193,11 @@ class Predict:
         with Bars() as report:
             told = report if shown else None
             calculated = None if self.taken == "auto" else self.taken == "theory"
-            reading = Reading(
+            read_as = ReadAs(
                 None, None, self.channel, self.columns, self.beamline, self.shift, self.deglitch, calculated
             )
             calibration = Calibration.of(name)
-            each = predict_files(model, files, self.element, self.edge, reading, calibration, self.foil)
+            each = predict_files(model, files, self.element, self.edge, read_as, calibration, self.foil)
             predictions = _watched(each, len(files), bad, absorbers, told)
             if self.format == "table":
                 _print_tables(predictions, model.decisions.coverage)
@@ -210,7 +211,7 @@ class Predict:
         if bad:
             # A file may hold several spectra.
             count = len(bad) + len(absorbers)
-            what = f"{count} files" if count == len(files) else f"{count} spectra in {len(files)} files"
+            what = f"{count} files" if count == len(files) else f"{count} spectra"
             raise UserError(bad[0] if count == 1 else f"{len(bad)} of {what} could not be read")
 
 

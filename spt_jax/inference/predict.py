@@ -13,7 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from data_pipelines.errors import CheckpointError, CountedError, DatasetError, SpectrumError, UserError
+from data_pipelines.errors import CheckpointError, DatasetError, SpectrumError, UserError
 from data_pipelines.readers.spectrum import Measured
 from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
@@ -21,6 +21,7 @@ from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
 from spt_jax.inference.measured import Corrected, means, widened
+from spt_jax.inference.said import provenance, told, whose
 from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions, lacks_oxygens
@@ -169,25 +170,28 @@ class Model:
         usable: list[int] = []
         given: list[tuple[np.ndarray, np.ndarray, str, str]] = []
         for name, spectrum in spectra:
+            views = spectrum.views() if isinstance(spectrum, Corrected) else [spectrum]
+            own = views[0]
             try:
-                if isinstance(spectrum, UserError):
-                    raise spectrum
-                views = spectrum.views() if isinstance(spectrum, Corrected) else [spectrum]
-                absorber = self.absorber(views[0].element, views[0].edge or "K")
+                if isinstance(own, UserError):
+                    raise own
+                if own.element is None and len(self.blueprint.absorbers) > 1:
+                    raise SpectrumError("element not given", whose(own, self.blueprint.absorbers))
+                absorber = self.absorber(own.element, own.edge or "K")
             except UserError as error:
-                found.append(Prediction(name, error=_told(name, error), **_provenance(spectrum)))
+                found.append(Prediction(name, error=told(name, error), **provenance(own)))
                 continue
             element, edge = absorber.split()
             usable += [len(found)] * len(views)
-            given += [(view.energy, view.mu, element, edge) for view in views]
-            found.append(Prediction(name, absorber, **_provenance(views[0])))
+            given += [(view.energy, view.mu, element, edge) for view in views if not isinstance(view, UserError)]
+            found.append(Prediction(name, absorber, **provenance(own)))
         rows: dict[int, list[np.ndarray]] = {}
         for i, row in zip(usable, all_to_grid(given, self.blueprint.grid), strict=True):
             if isinstance(row, np.ndarray):
                 rows.setdefault(i, []).append(row)
             elif i not in rows:  # the most likely energies come first
                 rows[i] = []
-                found[i] = replace(found[i], error=_told(found[i].name, row))
+                found[i] = replace(found[i], error=told(found[i].name, row))
         rows = {i: own for i, own in rows.items() if not found[i].error}
         if rows:
             said = self._values(list(rows.values()), [found[i].absorber for i in rows])
@@ -262,11 +266,13 @@ def elements_of(likely: np.ndarray) -> Value:
 
 
 def symbol_of(element: Element) -> str:
-    """ "Ni" of "Ni", "ni", " NI" or 28; raises SpectrumError for what is no element.
+    """ "Ni" of "Ni", "ni", " NI", 28 or "28"; raises SpectrumError for what is no element.
 
     >>> symbol_of("ni"), symbol_of(28)
     ('Ni', 'Ni')
     """
+    if isinstance(element, str) and element.strip().isdecimal():
+        element = int(element)
     if isinstance(element, str):
         symbol = element.strip().capitalize()
         if symbol and symbol in SYMBOLS:
@@ -274,21 +280,6 @@ def symbol_of(element: Element) -> str:
     elif 0 < element < len(SYMBOLS) and element == int(element):
         return SYMBOLS[int(element)]
     raise SpectrumError("unknown element", f"{element!r}; give a symbol as Ni, or an atomic number as 28")
-
-
-def _provenance(spectrum: Measured | Corrected | UserError) -> dict[str, Any]:
-    if isinstance(spectrum, UserError):
-        return {}
-    if isinstance(spectrum, Corrected):
-        spectrum = spectrum.spectrum
-    return {name: getattr(spectrum, name) for name in ("channel", "shift", "columns", "notes")}
-
-
-def _told(name: str, error: UserError) -> str:
-    """What is wrong, with the name of the spectrum in it."""
-    if name in str(error):
-        return str(error)
-    return f"{error.reason}: {name}: {error.detail}" if isinstance(error, CountedError) else f"{name}: {error}"
 
 
 def _unpickled(content: bytes) -> Model:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from data_pipelines.errors import SpectrumError, UserError
-from data_pipelines.readers.measured import Measured, Reading
+from data_pipelines.readers.measured import Measured, ReadAs
 from data_pipelines.readers.spectrum import read_spectra
 from spt_jax.inference.measured import Calibration, Corrected, correct
 from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, Value, load, symbol_of
@@ -25,7 +25,7 @@ def predict(
     data: str | Path | Sequence[str | Path],
     element: Element | None = None,
     edge: str | None = None,
-    reading: Reading | None = None,
+    read_as: ReadAs | None = None,
 ) -> list[Prediction]: ...
 
 
@@ -49,7 +49,7 @@ def predict(
     data: Any,
     element: Element | None = None,
     edge: str | None = None,
-    reading: Reading | None = None,
+    read_as: ReadAs | None = None,
 ) -> Any:
     """What a model, or the one in a run folder or exported file, says of `data`:
 
@@ -61,7 +61,7 @@ def predict(
                    high (ends of the interval of a value), and error
 
     element: "Ni", "ni" or 28; of files it goes before what they say, and is not needed where they or a model of one
-    element say it. edge: K where nobody says it. reading: what else is said of files in place of themselves, as channel
+    element say it. edge: K where nobody says it. read_as: what else is said of files in place of themselves, as channel
     and columns. One spectrum that does not fit raises SpectrumError; of many it costs its own row, whose `error` says
     why.
     """
@@ -75,7 +75,7 @@ def predict(
     if len(data) == 2 and not isinstance(data[0], (str, Path)):
         energy, mu = data
         return model.predict(energy, mu, element=element, edge=edge or "K")
-    return list(predict_files(model, files_of(data), element, edge, reading))
+    return list(predict_files(model, files_of(data), element, edge, read_as))
 
 
 def predict_files(
@@ -83,7 +83,7 @@ def predict_files(
     files: Sequence[Path],
     element: Element | None = None,
     edge: str | None = None,
-    reading: Reading | None = None,
+    read_as: ReadAs | None = None,
     calibration: Calibration | None = None,
     foil: float | None = None,
 ) -> Iterator[Prediction]:
@@ -94,13 +94,13 @@ def predict_files(
 
     Files are read some dozens at a time, as the predictions are asked for: however many there are, memory is not.
     """
-    reading = reading or Reading()
+    read_as = read_as or ReadAs()
     if element is not None:
-        reading = replace(reading, element=symbol_of(element))
-    reading = replace(reading, edge=edge or reading.edge)
+        read_as = replace(read_as, element=symbol_of(element))
+    read_as = replace(read_as, edge=edge or read_as.edge)
     waiting: list[tuple[str, Measured | Corrected | UserError]] = []
     for file in files:
-        waiting += [(name, _corrected(model, found, calibration, foil)) for name, found in _read(file, reading)]
+        waiting += [(name, _corrected(model, found, calibration, foil)) for name, found in _read(file, read_as)]
         if len(waiting) >= CHUNK:
             yield from model.predict_each(waiting)
             waiting = []
@@ -118,9 +118,9 @@ def files_of(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _read(file: Path, reading: Reading) -> Sequence[tuple[str, Measured | UserError]]:
+def _read(file: Path, read_as: ReadAs) -> Sequence[tuple[str, Measured | UserError]]:
     try:
-        return read_spectra(file, reading)
+        return read_spectra(file, read_as)
     except UserError as error:
         return [(str(file), error)]
     except OSError as error:
@@ -132,6 +132,8 @@ def _corrected(
 ) -> Measured | Corrected | UserError:
     if calibration is None or isinstance(found, UserError) or found.calculated:
         return found
+    if found.element is None and len(model.blueprint.absorbers) > 1:
+        return found  # and is asked whose it is
     try:
         element, edge = model.absorber(found.element, found.edge or "K").split()
         return correct(found._replace(element=element, edge=edge), calibration, foil)

@@ -182,3 +182,32 @@ def test_names_show_what_they_are(model):
     assert all(getattr(spt_jax, name) for name in spt_jax.__all__)
     with pytest.raises(AttributeError, match="no attribute 'guess'"):
         spt_jax.guess  # noqa: B018
+
+
+def test_how_a_file_was_read_is_said_and_can_be_overruled(file, tmp_path, example, capsys):
+    def predicted(*arguments):
+        capsys.readouterr()
+        main(["predict", str(file), *arguments])
+        return capsys.readouterr().out
+
+    rows = [f"{e / 1000:.7f}  1  {np.exp(-m):.9f}  {m:.9f}" for e, m in zip(example.energy, example.mu, strict=True)]
+    scan = ["#N 4", "#L energy  i0  itrans  ifluor", *rows[::-1]]
+    path = tmp_path / "co.spec"
+    path.write_text("\n".join(["#S 1 up", *scan, "", "#S 2 again", *scan]))
+    first, second = json.loads(predicted(str(path), "--element", "Co", "--format", "json"))
+    assert [each["file"] for each in (first, second)] == [f"{path}#1", f"{path}#2"] and not first["shift"]
+    assert first["columns"].startswith("energy=energy mu=") and first["channel"] in ("transmission", "fluorescence")
+    assert {"energies given in keV, read as eV", "energies descend in the file: turned round"} <= set(first["notes"])
+    alone = predicted(str(path) + "#2", "--element", "27", "--channel", "fluorescence", "--shift", "0.25")
+    assert "fluorescence taken, ifluor/i0" in alone and "moved by +0.25 eV" in alone
+    table = predicted(str(path), "--columns", "energy=1 mu=ln(2/3)", "--element", "Co", "--format", "csv")
+    found = list(csv.DictReader(io.StringIO(table)))
+    assert {row["columns"] for row in found} == {"energy=energy mu=ln(2/3)"} and "keV" in found[0]["notes"]
+    for wrong, why in (
+        (["--beamline", "p66"], "no beamline 'p66'; there are"),
+        (["--columns", "energy"], "is not as"),
+        (["--channel", "reference"], "2 of 2 spectra could not be read"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["predict", str(file), str(path), "--element", "Co", *wrong])
+        assert why in capsys.readouterr().err

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from data_pipelines.errors import SpectrumError
-from data_pipelines.readers.spectrum import Reading, read_spectra, read_spectrum
+from data_pipelines.readers.spectrum import ReadAs, read_spectra, read_spectrum
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.spectra.grid import to_grid
 
@@ -52,7 +52,7 @@ def test_every_case_of_a_spectrum_is_here(cases):
 def test_a_case_ends_as_its_manifest_says(cases, name):
     element, outcome = OUTCOMES[name]
     try:
-        found = read_spectrum(cases / name, Reading(element=element))
+        found = read_spectrum(cases / name, ReadAs(element=element))
         if (found.element, found.edge or "K") != ("S", "K"):
             to_grid(found.energy, found.mu, GRID, found.element, found.edge or "K")
     except SpectrumError as error:
@@ -63,7 +63,7 @@ def test_a_case_ends_as_its_manifest_says(cases, name):
 
 def test_what_was_done_is_said(cases):
     def notes(name, **said):
-        return "; ".join(read_spectrum(cases / name, Reading(**said)).notes)
+        return "; ".join(read_spectrum(cases / name, ReadAs(**said)).notes)
 
     assert "left out 1 row of numbers above the table" in notes("number_title_year.txt")
     assert "3 steps back in energy, by 0.15 eV at most: sorted" in notes("jitter_anatase.txt")
@@ -71,9 +71,10 @@ def test_what_was_done_is_said(cases):
     assert "too thick" in notes("xdi_thick_both.xdi") or "transmission 0" in notes("xdi_thick_both.xdi")
     assert "FY_c/Io" in notes("latin1_lucia.dat")
     assert "falls as E^" in notes("eels_background.msa", element="O")
+    assert "fluorescence taken, ifluor, divided by i0 in the file" in notes("xdi_element_nan.xdi")
     assert "519 of 520 rows" in notes("xdi_d_spacing_unit.xdi")
     assert "left out 1 point far off the others, at 7150.8 eV" in notes("glitch_up.txt", deglitch=True)
-    found = read_spectrum(cases / "glitch_up.txt", Reading(element="Fe", deglitch=True))
+    found = read_spectrum(cases / "glitch_up.txt", ReadAs(element="Fe", deglitch=True))
     assert to_grid(found.energy, found.mu, GRID, "Fe").max() < 2
 
 
@@ -94,11 +95,11 @@ def test_a_project_is_read_whole_with_its_shifts_and_its_words(cases):
 
 
 def test_the_user_goes_before_the_file(cases):
-    found = read_spectrum(cases / "xdi_thick_both.xdi", Reading("27", "L3", "transmission", shift=2.5))
+    found = read_spectrum(cases / "xdi_thick_both.xdi", ReadAs("27", "L3", "transmission", shift=2.5))
     assert (found.element, found.edge, found.channel, found.shift) == ("Co", "L3", "transmission", 2.5)
     assert found.energy[0] == pytest.approx(6914.2671) and found.columns == "energy=energy mu=ln(i0/itrans)"
     assert any("the file says Fe" in note for note in found.notes)
-    own = read_spectrum(cases / "xdi_thick_both.xdi", Reading(columns="energy=1 mu=ln(i0/3)"))
-    assert (own.mu == read_spectrum(cases / "xdi_thick_both.xdi", Reading(channel="transmission")).mu).all()
-    absolute = read_spectrum(cases / "fdmnes_relative.txt", Reading(shift=7112))
+    own = read_spectrum(cases / "xdi_thick_both.xdi", ReadAs(columns="energy=1 mu=ln(i0/3)"))
+    assert (own.mu == read_spectrum(cases / "xdi_thick_both.xdi", ReadAs(channel="transmission")).mu).all()
+    absolute = read_spectrum(cases / "fdmnes_relative.txt", ReadAs(shift=7112))
     assert absolute.energy[0] == 7082

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.library import EXAMPLE
-from data_pipelines.readers.spectrum import Reading, read_spectra, read_spectrum
+from data_pipelines.readers.spectrum import ReadAs, read_spectra, read_spectrum
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.spectra.grid import to_grid
 
@@ -34,7 +34,7 @@ def write_xdi(path, energy, mu):
 
 def refused(path, **said) -> str:
     with pytest.raises(SpectrumError) as error:
-        read_spectrum(path, Reading(**said))
+        read_spectrum(path, ReadAs(**said))
     assert path.name in str(error.value) and "\n" not in str(error.value)
     return error.value.reason
 
@@ -75,7 +75,7 @@ def test_microprobe_scans_in_latin_1(tmp_path, shared):
         archive.extractall(tmp_path, filter="data")
     outcomes = {}
     for path in sorted(tmp_path.rglob("*.dat")):
-        found = read_spectrum(path, Reading(element="Fe"))
+        found = read_spectrum(path, ReadAs(element="Fe"))
         try:
             to_grid(found.energy, found.mu, EnergyGrid(0.5, 0.5, 144, 66), "Fe")
             outcomes[path.name] = found.channel
@@ -185,7 +185,7 @@ def test_energies_are_put_right_and_it_is_said(tmp_path, example, rng):
 def test_what_cannot_be_known_is_refused(tmp_path, example):
     energy, mu = example.energy, example.mu
     assert refused(write(tmp_path / "a.txt", energy - 7720, mu)) == "relative energies"
-    assert read_spectrum(tmp_path / "a.txt", Reading(shift=7720)).energy[0] == pytest.approx(energy[0], abs=1e-3)
+    assert read_spectrum(tmp_path / "a.txt", ReadAs(shift=7720)).energy[0] == pytest.approx(energy[0], abs=1e-3)
     assert refused(write(tmp_path / "b.txt", np.arange(100), np.ones(100))) == "not energies"
     assert refused(write(tmp_path / "c.txt", np.tile(energy, 2), np.tile(mu, 2))) == "several scans"
     assert refused(write(tmp_path / "d.txt", energy, mu * np.nan)) == "not finite"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import SpectrumError
-from data_pipelines.readers.spectrum import Reading, read_spectrum
+from data_pipelines.readers.spectrum import ReadAs, read_spectrum
 from data_pipelines.readers.text import decoded, lines_of, table_of
 
 
@@ -68,4 +68,4 @@ def test_what_is_no_text_is_refused(rng, tmp_path):
             decoded(content, "a.bin") and table_of(lines_of(decoded(content, "a.bin")), "a.bin")
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04" + rng.bytes(100))
     with pytest.raises(SpectrumError, match="unpack it first"):
-        read_spectrum(tmp_path / "a.zip", Reading())
+        read_spectrum(tmp_path / "a.zip", ReadAs())
