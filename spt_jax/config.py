@@ -133,6 +133,11 @@ class LabelsConfig:
     """Standard deviation of a random shift of the energy axis, eV."""
     amplitude: Amount = 0.005
     """Standard deviation of a random factor on the edge step."""
+    broadening: Amount = 0.0
+    """Largest sigma of a Gaussian broadening 20 eV above the start of the grid, eV, and four times the largest at it; each
+    spectrum draws its own. For measured spectra."""
+    background: Amount = 0.0
+    """Standard deviation of each end of a straight background, edge steps. For measured spectra."""
     cut: Share = 0.0
     """Share of spectra that lose their end from a random energy on, where the grid does not require it."""
     mixup: Amount = 0.0

@@ -52,6 +52,12 @@ def dense() -> Config:
     return Config(ModelConfig(bands=0, attention="none"), LabelsConfig(energy_shift=0.25), TrainConfig(batch_size=128))
 
 
+def measured() -> Config:
+    """dense for measured spectra: taught on blurred ones, with a background, whose energies are not known to 1 eV."""
+    seen = LabelsConfig(energy_shift=1.0, broadening=4.0, background=0.03, noise=0.01, mixup=0.4)
+    return replace(dense(), objective=seen)
+
+
 def inception() -> Config:
     """The ancestor's convolution (TimesNet: kernels 1 to 11 merged into one), the harder case for throughput."""
     return Config(ModelConfig(width=64, kernel=11))
@@ -82,4 +88,4 @@ PRESETS: dict[str, Callable[[], Config]] = {
 }
 """Of SPT."""
 
-ALL_PRESETS = {**PRESETS, **{make.__name__: make for make in (mlp, cnn, ft_transformer, amformer)}}
+ALL_PRESETS = {**PRESETS, **{make.__name__: make for make in (measured, mlp, cnn, ft_transformer, amformer)}}

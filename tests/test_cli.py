@@ -73,7 +73,7 @@ def test_two_columns_and_python_agree_with_xmu(trained, tmp_path, capsys):
     path = tmp_path / "Spektrum Ö.txt"
     np.savetxt(path, np.column_stack([found.energy, 3.7 * found.mu]), header="energy mu")
     capsys.readouterr()
-    main(["predict", str(trained), str(EXAMPLE), str(path), "--element", "Co", "--format", "json"])
+    main(["predict", str(trained), str(EXAMPLE), str(path), "--element", "Co", "--as", "theory", "--format", "json"])
     first, second = json.loads(capsys.readouterr().out)
     values = spt_jax.load(trained).predict(found.energy, found.mu, element="Co")
     for name, value in values.items():

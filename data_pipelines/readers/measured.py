@@ -15,7 +15,7 @@ class Measured(NamedTuple):
 
     element, edge: as the file or the user states them; None where nobody does. channel: transmission, fluorescence or
     reference; "" where the file holds mu and does not say of what. shift: eV that were added to the energies of the
-    file. columns: which of its columns were taken, as `--columns` would say it. notes: what was put right or assumed, a
+    file. calculated: by FEFF, so on the scale of a model's own spectra. columns: which of its columns were taken, as `--columns` would say it. notes: what was put right or assumed, a
     sentence each.
     """
 
@@ -27,6 +27,7 @@ class Measured(NamedTuple):
     shift: float = 0.0
     columns: str = ""
     notes: tuple[str, ...] = ()
+    calculated: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ReadAs:
 
     columns: "energy=1 mu=ln(i0/i1)", or roles, "energy=2 i0=4 i1=5"; a column by its number or its name.
     beamline: name of `beamlines.PRESETS`. shift: eV to add to the energies, after what the file itself adds.
-    deglitch: leave out points that stand alone above or below their neighbours.
+    calculated: whether a program calculated it; None leaves it to the file. deglitch: leave out points that stand alone above or below their neighbours.
     """
 
     element: str | None = None
@@ -45,3 +46,4 @@ class ReadAs:
     beamline: str = ""
     shift: float = 0.0
     deglitch: bool = False
+    calculated: bool | None = None

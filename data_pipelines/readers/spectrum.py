@@ -95,7 +95,9 @@ def _records(file: Path, read_as: ReadAs) -> list[Record]:
     head = lines[:200]
     if any(COLUMNS.search(line) for line in head):
         run = parse_xmu(text, name)
-        return [("", Measured(run.energy, run.mu, run.element, run.edge, columns="energy=omega mu=mu"))]
+        return [
+            ("", Measured(run.energy, run.mu, run.element, run.edge, columns="energy=omega mu=mu", calculated=True))
+        ]
     if formats.is_msa(lines):
         tables = [("", *formats.msa(lines, name))]
     elif formats.is_9809(lines):
@@ -135,5 +137,6 @@ def _finished(found: Measured, name: str, read_as: ReadAs) -> Measured:
         edge = edge_of(read_as.edge) or read_as.edge
         if found.edge and found.edge != edge:
             notes.append(f"read as the {edge} edge, as asked for; the file says {found.edge}")
-    found = found._replace(element=element, edge=edge, notes=(*found.notes, *notes))
+    calculated = found.calculated if read_as.calculated is None else read_as.calculated
+    found = found._replace(element=element, edge=edge, notes=(*found.notes, *notes), calculated=calculated)
     return put_right(found, name, read_as.shift, read_as.deglitch)

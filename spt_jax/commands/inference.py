@@ -89,6 +89,11 @@ class Predict:
     """eV to add to the energies."""
     deglitch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Leave out points that stand alone, far off their neighbours; told which."""
+    taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
+    """Whether spectra are measured ones, which are normalised and moved to the energies of calculated ones, with a note, or
+    are taken as they are; auto takes FEFF's xmu.dat as theory, and all others as measured."""
+    foil: float | None = None
+    """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off."""
     format: Literal["table", "json", "csv"] = "table"
     """How to print the result."""
     data: Path | None = None
@@ -171,6 +176,7 @@ class Predict:
 
     def _predict_files(self) -> None:
         from data_pipelines.readers.measured import ReadAs
+        from spt_jax.inference.measured import Calibration
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
         from spt_jax.inference.spectra import files_of, predict_files
@@ -186,8 +192,12 @@ class Predict:
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
         with Bars() as report:
             told = report if shown else None
-            read_as = ReadAs(None, None, self.channel, self.columns, self.beamline, self.shift, self.deglitch)
-            each = predict_files(model, files, self.element, self.edge, read_as)
+            calculated = None if self.taken == "auto" else self.taken == "theory"
+            read_as = ReadAs(
+                None, None, self.channel, self.columns, self.beamline, self.shift, self.deglitch, calculated
+            )
+            calibration = Calibration.of(name)
+            each = predict_files(model, files, self.element, self.edge, read_as, calibration, self.foil)
             predictions = _watched(each, len(files), bad, absorbers, told)
             if self.format == "table":
                 _print_tables(predictions, model.decisions.coverage)

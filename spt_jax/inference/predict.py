@@ -20,6 +20,7 @@ from data_pipelines.spectra.grid import all_to_grid, to_grid
 from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
+from spt_jax.inference.measured import Corrected, means, widened
 from spt_jax.inference.said import provenance, told, whose
 from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
@@ -157,37 +158,44 @@ class Model:
         if mu.ndim == 2:
             symbol, edge = absorber.split()
             return self.predict_each((f"row {i}", Measured(energy, row, symbol, edge)) for i, row in enumerate(mu))
-        [values] = self._values(self.to_grid(energy, mu, absorber)[None], [absorber])
+        [values] = self._values([[self.to_grid(energy, mu, absorber)]], [absorber])
         return values
 
-    def predict_each(self, spectra: Iterable[tuple[str, Measured | UserError]]) -> list[Prediction]:
-        """A Prediction for each named spectrum, in order; one that is an error, or cannot be used, has the error."""
+    def predict_each(self, spectra: Iterable[tuple[str, Measured | Corrected | UserError]]) -> list[Prediction]:
+        """A Prediction for each named spectrum, in order; one that is an error, or cannot be used, has the error.
+
+        One that was corrected is answered with the mean over its likely energies.
+        """
         found: list[Prediction] = []
         usable: list[int] = []
         given: list[tuple[np.ndarray, np.ndarray, str, str]] = []
         for name, spectrum in spectra:
+            views = spectrum.views() if isinstance(spectrum, Corrected) else [spectrum]
+            own = views[0]
             try:
-                if isinstance(spectrum, UserError):
-                    raise spectrum
-                if spectrum.element is None and len(self.blueprint.absorbers) > 1:
-                    raise SpectrumError("element not given", whose(spectrum, self.blueprint.absorbers))
-                absorber = self.absorber(spectrum.element, spectrum.edge or "K")
+                if isinstance(own, UserError):
+                    raise own
+                if own.element is None and len(self.blueprint.absorbers) > 1:
+                    raise SpectrumError("element not given", whose(own, self.blueprint.absorbers))
+                absorber = self.absorber(own.element, own.edge or "K")
             except UserError as error:
-                found.append(Prediction(name, error=told(name, error), **provenance(spectrum)))
+                found.append(Prediction(name, error=told(name, error), **provenance(own)))
                 continue
             element, edge = absorber.split()
-            usable.append(len(found))
-            given.append((spectrum.energy, spectrum.mu, element, edge))
-            found.append(Prediction(name, absorber, **provenance(spectrum)))
-        rows = []
+            usable += [len(found)] * len(views)
+            given += [(view.energy, view.mu, element, edge) for view in views if not isinstance(view, UserError)]
+            found.append(Prediction(name, absorber, **provenance(own)))
+        rows: dict[int, list[np.ndarray]] = {}
         for i, row in zip(usable, all_to_grid(given, self.blueprint.grid), strict=True):
-            if isinstance(row, SpectrumError):
+            if isinstance(row, np.ndarray):
+                rows.setdefault(i, []).append(row)
+            elif i not in rows:  # the most likely energies come first
+                rows[i] = []
                 found[i] = replace(found[i], error=told(found[i].name, row))
-            else:
-                rows.append((i, row))
+        rows = {i: own for i, own in rows.items() if not found[i].error}
         if rows:
-            said = self._values(np.stack([row for _, row in rows]), [found[i].absorber for i, _ in rows])
-            for (i, _), values in zip(rows, said, strict=True):
+            said = self._values(list(rows.values()), [found[i].absorber for i in rows])
+            for i, values in zip(rows, said, strict=True):
                 found[i] = replace(found[i], values=values)
         return found
 
@@ -217,13 +225,17 @@ class Model:
         if grid != self.blueprint.grid:
             raise DatasetError(f"{name} has a grid {grid}; the model was trained on one {self.blueprint.grid}")
 
-    def _values(self, spectrum: np.ndarray, absorbers: list[str]) -> list[dict[str, Value]]:
-        """(N, L) spectra on the grid and their N absorbers -> what is said of each."""
+    def _values(self, views: list[list[np.ndarray]], absorbers: list[str]) -> list[dict[str, Value]]:
+        """(L,) views on the grid of each of N spectra, and their absorbers -> what is said of each."""
         elements = [absorber.split()[0] for absorber in absorbers]
         numbers = np.array([SYMBOLS.index(element) for element in elements])
-        answers = self.answers(spectrum, numbers)
+        count = [len(own) for own in views]
+        each = self.answers(np.stack([view for own in views for view in own]), np.repeat(numbers, count))
+        answers = {name: means(own, count) for name, own in each.items()}
         decided, likely = self.decisions.decided(answers), self.decisions.probabilities(answers, numbers)
         intervals = self.decisions.intervals(answers, numbers)
+        if max(count) > 1:
+            intervals = {name: widened(name, own, each[name], count) for name, own in intervals.items()}
 
         def value(d: Descriptor, row: int) -> Value:
             if d.kind == "class":

@@ -12,6 +12,7 @@ import numpy as np
 from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.readers.measured import Measured, ReadAs
 from data_pipelines.readers.spectrum import read_spectra
+from spt_jax.inference.measured import Calibration, Corrected, correct
 from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, Value, load, symbol_of
 
 if TYPE_CHECKING:
@@ -83,8 +84,13 @@ def predict_files(
     element: Element | None = None,
     edge: str | None = None,
     read_as: ReadAs | None = None,
+    calibration: Calibration | None = None,
+    foil: float | None = None,
 ) -> Iterator[Prediction]:
     """A Prediction for each spectrum in each file, in order; `element` and `edge` go before what a file says.
+
+    calibration: of measured spectra, which are brought to the scale of calculated ones; foil: E0 that their monochromator
+    gives to a metal foil, eV. Without a calibration every spectrum is taken as it is.
 
     Files are read some dozens at a time, as the predictions are asked for: however many there are, memory is not.
     """
@@ -92,9 +98,9 @@ def predict_files(
     if element is not None:
         read_as = replace(read_as, element=symbol_of(element))
     read_as = replace(read_as, edge=edge or read_as.edge)
-    waiting: list[tuple[str, Measured | UserError]] = []
+    waiting: list[tuple[str, Measured | Corrected | UserError]] = []
     for file in files:
-        waiting += _read(file, read_as)
+        waiting += [(name, _corrected(model, found, calibration, foil)) for name, found in _read(file, read_as)]
         if len(waiting) >= CHUNK:
             yield from model.predict_each(waiting)
             waiting = []
@@ -119,6 +125,20 @@ def _read(file: Path, read_as: ReadAs) -> Sequence[tuple[str, Measured | UserErr
         return [(str(file), error)]
     except OSError as error:
         return [(str(file), SpectrumError("unreadable", f"{file}: {error.strerror or error}"))]
+
+
+def _corrected(
+    model: Model, found: Measured | UserError, calibration: Calibration | None, foil: float | None
+) -> Measured | Corrected | UserError:
+    if calibration is None or isinstance(found, UserError) or found.calculated:
+        return found
+    if found.element is None and len(model.blueprint.absorbers) > 1:
+        return found  # and is asked whose it is
+    try:
+        element, edge = model.absorber(found.element, found.edge or "K").split()
+        return correct(found._replace(element=element, edge=edge), calibration, foil)
+    except UserError as error:
+        return error
 
 
 def _predict_frame(model: Model, data: DataFrame, element: Element | None, edge: str) -> DataFrame:

@@ -11,21 +11,54 @@ from scipy.stats import beta
 from data_pipelines.schema import Batch, EnergyGrid
 from spt_jax.config import LabelsConfig, MaskedConfig
 
+# How far above the start of the grid calculated spectra are too sharp by all of `broadening`.
+BLURRED_EV = 20.0
+
 
 def augment(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig | MaskedConfig, grid: EnergyGrid) -> jax.Array:
     """(B, L) spectra with an energy shift, an edge-step error and detector noise; keys: (B,)."""
 
     def one(key: jax.Array, mu: jax.Array) -> jax.Array:
         shift_key, scale_key, sigma_key, noise_key = jax.random.split(key, 4)
-        # mu(E - s) to first order: s stays below the grid step. At the last known energy there is no slope.
         shift = config.energy_shift * jax.random.truncated_normal(shift_key, -2, 2)
-        slope = jnp.gradient(mu) / grid.step
-        slope = jnp.where(jnp.isfinite(slope), slope, 0) if grid.gaps else slope
         scale = 1 + config.amplitude * jax.random.normal(scale_key)
         sigma = config.noise * jax.random.uniform(sigma_key)
-        return (mu - shift * slope) * scale + sigma * jax.random.normal(noise_key, mu.shape)
+        return moved(mu, shift, config.energy_shift, grid) * scale + sigma * jax.random.normal(noise_key, mu.shape)
 
     return jax.vmap(one)(keys, spectrum)
+
+
+def moved(mu: jax.Array, shift: jax.Array, usual: float, grid: EnergyGrid) -> jax.Array:
+    """(L,) mu(E - shift); usual: the size of shifts. What comes in at an end has the value of that end."""
+    if usual > grid.step:
+        energy = jnp.asarray(grid.relative(), mu.dtype)
+        return jnp.where(jnp.isfinite(mu), jnp.interp(energy - shift, energy, held(mu)), jnp.nan)
+    # To first order. At the last known energy there is no slope.
+    slope = jnp.gradient(mu) / grid.step
+    return mu - shift * (jnp.where(jnp.isfinite(slope), slope, 0) if grid.gaps else slope)
+
+
+def held(mu: jax.Array) -> jax.Array:
+    """(L,) with the last known value behind it."""
+    known = jnp.isfinite(mu)
+    return jnp.where(known, mu, mu[jnp.count_nonzero(known) - 1])
+
+
+def blur(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig, grid: EnergyGrid) -> jax.Array:
+    """(B, L) spectra as a sample and an instrument blur them, on a straight background; keys: (B,).
+
+    Calculated fine structure is too strong, the more so the higher above the edge: no thermal motion, one electron. So the
+    sigma of `config.broadening` is reached BLURRED_EV above the start of the grid, and a quarter of it is all there.
+    """
+    draws = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 2)))(keys)
+    far = broaden(draws[:, 0], jax.vmap(held)(spectrum), config.broadening, grid.step)
+    near = broaden(draws[:, 0], jax.vmap(held)(spectrum), config.broadening / 4, grid.step)
+    energy = grid.relative() - grid.start
+    share = np.clip(energy / BLURRED_EV, 0, 1).astype(np.float32)
+    ends = config.background * jax.vmap(lambda key: jax.random.normal(key, (2, 1)))(draws[:, 1])
+    way = (energy / energy[-1]).astype(np.float32)
+    background = (1 - way) * ends[:, 0] + way * ends[:, 1]
+    return jnp.where(jnp.isfinite(spectrum), share * far + (1 - share) * near + background, jnp.nan)
 
 
 def cut_short(keys: jax.Array, spectrum: jax.Array, share: float, common: int) -> jax.Array:

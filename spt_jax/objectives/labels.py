@@ -14,7 +14,7 @@ from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import RunError
 from data_pipelines.schema import SHELL_NAMES, WORD_BITS, WORDS, Batch, EnergyGrid, source_of
 from spt_jax.config import LabelsConfig
-from spt_jax.objectives.augment import augment, cut_short, mix_share
+from spt_jax.objectives.augment import augment, blur, cut_short, mix_share
 from spt_jax.objectives.distil import Teacher
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.metrics import main_score, score_outputs
@@ -82,7 +82,10 @@ class Labels:
         mixing, augmenting, _ = _split(keys)
         other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
         share = mix_share(mixing, batch, other, self.config.mixup)
-        spectrum = augment(augmenting, batch.spectrum, self.config, self.grid)
+        spectrum = batch.spectrum
+        if self.config.broadening or self.config.background:
+            spectrum = blur(augmenting, spectrum, self.config, self.grid)
+        spectrum = augment(augmenting, spectrum, self.config, self.grid)
         if self.config.cut:
             spectrum = cut_short(augmenting, spectrum, self.config.cut, self.grid.common)
         mixture = share[:, None] * spectrum + (1 - share[:, None]) * jnp.roll(spectrum, 1, axis=0)

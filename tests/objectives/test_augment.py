@@ -7,7 +7,7 @@ import pytest
 
 from data_pipelines.schema import Batch, EnergyGrid
 from spt_jax.config import LabelsConfig
-from spt_jax.objectives.augment import augment, cut_short, mix_share
+from spt_jax.objectives.augment import BLURRED_EV, augment, blur, cut_short, mix_share
 
 GRID = EnergyGrid(points=60, required=40)
 ENERGY = GRID.step * np.arange(60)
@@ -41,6 +41,43 @@ def test_a_shift_moves_a_line_by_its_size_and_no_further_than_two_sigma(rng):
     assert np.abs(shift).max() <= 0.6 + 1e-4
     # A normal distribution cut at two sigma has 0.88 of it.
     assert shift.std() == pytest.approx(0.88 * 0.3, rel=0.1) and shift.mean() == pytest.approx(0, abs=0.03)
+
+
+def test_a_shift_of_more_than_a_step_moves_a_curve_as_it_is(rng):
+    """To first order, an edge as sharp as this one would overshoot by a half."""
+    edge = np.where(ENERGY > 12, np.nan, 0) + 1 / (1 + np.exp((5 - ENERGY) / 0.4))
+    moved = copies(rng, edge, 500, energy_shift=1.5)
+    known = np.isfinite(edge)
+    assert (np.isfinite(moved) == known).all()
+    assert moved[:, known].min() > -1e-6 and moved[:, known].max() < 1 + 1e-6
+    shift = np.array([np.interp(0.5, row[known], ENERGY[known]) for row in moved]) - 5
+    assert np.abs(shift).max() < 3.1 and shift.std() == pytest.approx(0.88 * 1.5, rel=0.1)
+
+
+def blurred(rng, spectrum: np.ndarray, count: int, **settings) -> np.ndarray:
+    rows = jnp.broadcast_to(jnp.asarray(spectrum, jnp.float32), (count, len(spectrum)))
+    return np.asarray(blur(keys_of(rng, count), rows, LabelsConfig(**settings), GRID))
+
+
+def test_fine_structure_is_blurred_the_more_the_higher_above_the_edge(rng):
+    """Of a wave of period P a Gaussian leaves exp(-2 (pi sigma / P)^2); as much as the largest sigma at most is lost."""
+    period, largest = 8.0, 2.0
+    out = blurred(rng, np.cos(2 * np.pi * ENERGY / period), 2000, broadening=largest)
+    there = [int((BLURRED_EV + 4 * period / 8) / GRID.step), int(period / GRID.step)]
+    kept = np.abs(out[:, there])
+    least = np.exp(-2 * (np.pi * largest / period) ** 2)
+    assert kept[:, 0].min() == pytest.approx(least, abs=0.05) and kept[:, 0].max() > 0.98
+    assert kept[:, 1].min() > kept[:, 0].min() + 0.2
+
+
+def test_a_background_is_a_line_of_which_both_ends_are_drawn_and_what_is_unknown_stays_so(rng):
+    spectrum = np.where(np.arange(60) < 45, 1.0, np.nan)
+    out = blurred(rng, spectrum, 4000, background=0.03) - 1
+    assert np.isnan(out[:, 45:]).all() and np.isfinite(out[:, :45]).all()
+    assert out[:, 0].std() == pytest.approx(0.03, rel=0.1)
+    np.testing.assert_allclose(np.diff(out[:, :45], n=2, axis=1), 0, atol=1e-5)
+    last = out[:, 0] + (out[:, 44] - out[:, 0]) / 44 * 59
+    assert last.std() == pytest.approx(0.03, rel=0.1) and abs(np.corrcoef(out[:, 0], last)[0, 1]) < 0.06
 
 
 def test_the_edge_step_is_scaled_as_a_whole(rng):
