@@ -63,7 +63,7 @@ def test_the_first_inflection_of_a_foil_and_the_steepest_are_two_things():
 
 def test_xraylarch_finds_the_same(shared):
     """At the same E0 to rounding, and of E0 itself: within half an eV in nine of ten measured spectra."""
-    larch = pytest.importorskip("larch.xafs", reason="xraylarch is not installed (extra beamline)")
+    larch = pytest.importorskip("larch.xafs", reason="xraylarch is not installed (extra test)")
     from larch import Group
 
     experiment = shared("experiment")
