@@ -28,8 +28,12 @@ from data_pipelines.readers.sources import SourceTask
 from data_pipelines.run_tree import CODE, INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER
 from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, SOURCE_COLUMN, EnergyGrid, site_kind
 from data_pipelines.spectra.grid import all_to_grid
+from data_pipelines.spectra.shape import resolved
 from data_pipelines.spectra.spikes import check_spikes
 from data_pipelines.structures.distances import check_apart, pairs, site_key
+
+# What else is said of a spectrum with a spike.
+SPIKY = ("implausible edge step", "glitch")
 
 
 @dataclass
@@ -83,7 +87,7 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     for member, site in zip(task.members, sites, strict=True):
         spectrum = next(spectra) if isinstance(site, Site) else site
         # A spike among the highest points makes the edge step implausible, and says more.
-        if isinstance(site, Site) and getattr(spectrum, "reason", "implausible edge step") == "implausible edge step":
+        if isinstance(site, Site) and getattr(spectrum, "reason", SPIKY[0]) in SPIKY:
             spectrum = _try(partial(_without_spikes, spectrum), site)
         labels = _try(label, site) if isinstance(spectrum, np.ndarray) else spectrum
         if isinstance(labels, SpectrumError):
@@ -97,7 +101,7 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
 
 
 def _without_spikes(spectrum: np.ndarray | SpectrumError, site: Site) -> np.ndarray | SpectrumError:
-    check_spikes(site.mu, site.id)
+    check_spikes(site.mu, site.id, resolved(site.energy, site.element, site.edge))
     return spectrum
 
 

@@ -21,6 +21,8 @@ NEAR, NEAR_GAP, GAP = 20.0, 3.0, 8.0
 # they have 0.1 and 3.7 at most. FEFF's O K has 1.9 and 7.5, its Li K, which nothing broadens, 25.
 LIMITS = (("Ti", 0.5, 5.0), ("O", 4.0, 12.0), ("H", np.inf, 100.0))
 GLITCH_POINTS = 3
+# Before this element lines up to LINES eV above the reference energy may be narrower than two steps of more than FINE eV.
+BROADENED, FINE, LINES = SYMBOLS.index("Ti"), 0.3, 40.0
 # What is left of a spectrum, in edge steps (root mean square), when the best of a kind of curve and a line are taken off:
 # 0.011 of FeN measured, 0.012 and more of FEFF. Noise of the points, up to so much, is not counted: an edge of little
 # structure in more noise looks like an arctangent, but has a rise that no sine and no cubic has.
@@ -91,10 +93,21 @@ def standing_alone(energy: np.ndarray, mu: np.ndarray, limit: float) -> np.ndarr
     return alone
 
 
+def resolved(energy: np.ndarray, element: str, edge: str = "K") -> np.ndarray:
+    """(N,) bool: is a point one of several on whatever line may be there? Lines of light elements are narrower than the
+    steps of many a grid, and one point of these is no glitch."""
+    e0 = REFERENCE_ENERGY_EV.get((element, edge))
+    if e0 is None or SYMBOLS.index(element) >= BROADENED or len(energy) < 2:
+        return np.ones(len(energy), bool)
+    steps = np.diff(energy)
+    widest = np.maximum(np.append(steps, steps[-1]), np.insert(steps, 0, steps[0]))
+    return (widest <= FINE) | (energy > e0 + LINES)
+
+
 def check_glitches(energy: np.ndarray, mu: np.ndarray, element: str, grid_energy: np.ndarray) -> None:
     """Raise SpectrumError where (N,) mu, of unit edge step, has a point that no edge of this element can have."""
     alone = standing_alone(energy, mu, _limits(element)[0])
-    alone &= (energy >= grid_energy[0]) & (energy <= grid_energy[-1])
+    alone &= (energy >= grid_energy[0]) & (energy <= grid_energy[-1]) & resolved(energy, element)
     if alone.any():
         at = int(np.argmax(np.where(alone, np.abs(mu), 0)))
         raise SpectrumError(

@@ -13,13 +13,18 @@ FARTHEST = 2.5
 FLAT = 0.05
 
 
-def check_spikes(mu: np.ndarray, what: object) -> None:
-    """Raises SpectrumError where one or two points of (N,) mu, on energies close enough to resolve it, stand out."""
+def check_spikes(mu: np.ndarray, what: object, judged: np.ndarray | None = None) -> None:
+    """Raises SpectrumError where one or two points of (N,) mu, on energies close enough to resolve it, stand out.
+
+    judged: (N,) bool, points that may be found to; all where not given.
+    """
     step = post_edge(mu).mean()
     if len(mu) < 8 or not (np.isfinite(mu).all() and step > 0):
         return
     for width in (1, 2):
         far = _standing_out(mu / step, width)
+        if judged is not None:
+            far = np.where(judged[: len(far)], far, 0)
         worst = int(np.argmax(far))
         if far[worst] > FARTHEST:
             points = f"point {worst + 1}" if width == 1 else f"points {worst + 1} and {worst + 2}"

@@ -92,7 +92,7 @@ class Predict:
     taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
     """Whether spectra are measured ones, which are normalised and moved to the energies of calculated ones, with a note, or
     are taken as they are; auto takes FEFF's xmu.dat as theory, and all others as measured."""
-    foil: float | None = None
+    foil: Annotated[float | None, Range(above=0)] = None
     """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off."""
     format: Literal["table", "json", "csv"] = "table"
     """How to print the result."""

@@ -11,7 +11,7 @@ from flax import nnx
 from data_pipelines.errors import RunError
 from data_pipelines.schema import SYMBOLS, EnergyGrid
 from spt_jax.model.heads import HeadSpec
-from spt_jax.model.spt import SPT
+from spt_jax.model.spt import ELEMENTS, SPT
 from spt_jax.model.standardise import LEAST_STD
 from spt_jax.runs.blueprint import network_class
 from tests.model.test_gaps import LENGTH, SMALL, with_gaps
@@ -33,9 +33,9 @@ def make(rng, config):
 
 
 def rows_of(rng, count: int) -> tuple[jax.Array, jax.Array]:
-    """Of any elements, with gaps."""
+    """Of any elements that networks know, with gaps."""
     spectra = with_gaps(rng, rng.normal(size=(count, LENGTH)).cumsum(axis=1))
-    return jnp.asarray(spectra, jnp.float32), jnp.asarray(rng.integers(1, len(SYMBOLS), count), jnp.int32)
+    return jnp.asarray(spectra, jnp.float32), jnp.asarray(rng.integers(1, ELEMENTS, count), jnp.int32)
 
 
 @each_network
@@ -68,7 +68,7 @@ def test_a_row_is_answered_alone_as_among_other_elements(rng, config):
         alone = answer(model, rows[row : row + 1], numbers[row : row + 1])
         for head in ("CN", "NNRS"):
             scale = float(np.abs(together[head]).max())
-            np.testing.assert_allclose(alone[head][0], together[head][row], atol=1e-5 * max(scale, 1))
+            np.testing.assert_allclose(alone[head][0], together[head][row], atol=1e-4 * max(scale, 1))
 
 
 def test_another_band_input_is_refused(rng):
