@@ -13,10 +13,11 @@ from data_pipelines.library import LIBRARY
 from spt_jax.reports.trivial import trivial_answers
 from spt_jax.runs.folder import read_log
 from spt_jax.scoring.metrics import main_score, score_answers
+from spt_jax.scoring.names import COMMON
 from tests.pages import Page
 
-# Of the mean over descriptors of weighted F1 and R2 on 75 spectra; this run is ahead by 0.22, as the whole quickstart is.
-MARGIN = 0.12
+# Of the mean of weighted F1 and R2 on 75 spectra, of descriptors with ten labels there; this run is ahead by 0.27.
+MARGIN = 0.2
 
 
 # Half as long as the command trains, else the same; what is printed at each of two runs.
@@ -50,8 +51,9 @@ def test_it_beats_the_trivial_answer_by_the_stated_margin(done):
     train, test = (Dataset(LIBRARY).split(name).batch for name in ("train", "test"))
     trivial = score_answers(trivial_answers(train, test), test)
     found = json.loads((out / "metrics.json").read_text())["descriptors"]
-    ahead = [main_score(scores) - main_score(trivial[name]) for name, scores in found.items()]
-    assert len(ahead) == 9 and np.mean(ahead) > MARGIN, ahead
+    judged = {name: scores for name, scores in found.items() if scores["n"] >= COMMON}
+    ahead = {name: main_score(scores) - main_score(trivial[name]) for name, scores in judged.items()}
+    assert found.keys() - ahead.keys() == {"NNOSM"} and np.mean(list(ahead.values())) > MARGIN, ahead
 
 
 def test_the_loss_falls_below_what_a_constant_guess_costs(done):
