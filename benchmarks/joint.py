@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.pretraining import JUDGED, LABELS
 from data_pipelines.dataset.data import Data, Split, take
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.resplit import Resplit
 from data_pipelines.dataset.splits import SPLITS
-from data_pipelines.schema import NAMES
 from spt_jax.config import Config
 from spt_jax.inference.predict import load
 from spt_jax.presets import ALL_PRESETS
@@ -28,8 +28,6 @@ from spt_jax.tasks import Answers
 from spt_jax.training.assemble import FEWEST
 from spt_jax.training.loop import train
 
-SIX = ("Ti", "V", "Cr", "Co", "Ni", "Cu")
-LEARNT = tuple(name for name in NAMES if name != "NNOSM")  # which only oxygen has
 SMALL = 1500
 
 
@@ -56,7 +54,7 @@ def _first(split: Split, points: int) -> Split:
 
 def settings(preset: str, data: Data, seed: int) -> Config:
     config = ALL_PRESETS[preset]()
-    objective = replace(config.objective, descriptors=LEARNT, cut=0.25 if data.grid.gaps else 0.0)
+    objective = replace(config.objective, descriptors=LABELS.descriptors, cut=0.25 if data.grid.gaps else 0.0)
     schedule = replace(config.train, seed=seed, patience=0)
     if data.count("train") < SMALL:
         schedule = replace(schedule, batch_size=schedule.batch_size // 2, epochs=2 * schedule.epochs)
@@ -82,7 +80,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--preset", default="mlp", choices=ALL_PRESETS)
-    parser.add_argument("--elements", nargs="+", default=SIX)
+    parser.add_argument("--elements", nargs="+", default=JUDGED)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--split", default="test", choices=SPLITS)
     options = parser.parse_args()
