@@ -116,6 +116,11 @@ def test_wrong_element_edge_and_files_get_one_line(trained, tmp_path, capsys):
     assert "no FILE" in fails(capsys, "predict", str(trained))
 
 
+def test_a_single_name_that_is_nothing_is_told(tmp_path, capsys):
+    assert "missing.dat: no such file, nor a model" in fails(capsys, "predict", str(tmp_path / "missing.dat"))
+    assert "no FILE given" in fails(capsys, "predict", "spt-k")
+
+
 def test_wrong_runs_and_datasets_get_one_line(trained, tmp_path, capsys):
     assert "spt-jax train" in fails(capsys, "predict", str(tmp_path), str(EXAMPLE))
     assert "spt-jax prepare" in fails(capsys, "evaluate", str(trained), "--data", str(tmp_path))

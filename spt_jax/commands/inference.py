@@ -180,10 +180,13 @@ class Predict:
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
         from spt_jax.inference.spectra import files_of, predict_files
+        from spt_jax.zoo.shelf import is_model
 
         name, given = self._named
         if not given:
-            raise UserError("no FILE given; name xmu.dat or two-column text files, or a folder of them")
+            if name and not is_model(name):
+                raise UserError(f"{name}: no such file, nor a model of that name")
+            raise UserError("no FILE given; name spectrum files (docs/files.md), or a folder of them")
         files = files_of(given)
         model = load(name, self.compiled, self.source)
         bad: list[str] = []
