@@ -1,0 +1,98 @@
+"""One picture of a series: its spectra, the fractions of references, and every quantity along it."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, OTHERS, RC, STEPS
+from spt_jax.series.output import changes
+from spt_jax.series.series import EDGE, Quantity, Series
+
+COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.35
+
+
+@matplotlib.rc_context(RC)
+def as_figure(series: Series, kind: str) -> bytes:
+    """The picture as a file of this kind, svg or png, the same bytes every time."""
+    count = 2 + len(series.quantities)
+    rows = -(-count // COLUMNS)
+    figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT), layout="constrained")
+    panels = list(figure.subplots(rows, COLUMNS).flat)
+    _spectra(panels[0], series)
+    _fractions(panels[1], series)
+    for axes, quantity in zip(panels[2:], series.quantities, strict=False):
+        _quantity(axes, quantity, series)
+    for axes in panels[count:]:
+        axes.axis("off")
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {})
+    return file.getvalue()
+
+
+def _spectra(axes: Axes, series: Series) -> None:
+    """From the first, dark, to the last."""
+    compared, place = series.compared, series.axis.place
+    energy = compared.energy - compared.e0
+    colours = matplotlib.colormaps["viridis"](0.9 * (place - place[0]) / (place[-1] - place[0]))
+    for mu, colour in zip(compared.mu, colours, strict=False):
+        axes.plot(energy, mu, color=colour, linewidth=0.9)
+    for mu in compared.mu[len(place) :]:
+        axes.plot(energy, mu, color=INK, linewidth=0.7, linestyle=":")
+    dark, light = (series.axis.said(float(each)) for each in (place[0], place[-1]))
+    dots = "" if series.ends else "\ndotted: references"
+    axes.text(0.98, 0.05, f"dark: {dark}\nlight: {light}{dots}", transform=axes.transAxes, ha="right", fontsize=7.5)
+    _named(axes, f"{series.absorber}, {len(place)} spectra", f"eV from {compared.e0:.1f} eV", "μ / edge step")
+
+
+def _fractions(axes: Axes, series: Series) -> None:
+    place, fits = series.axis.place, series.fits
+    for i, (name, colour) in enumerate(zip(series.names, (BLUE, ORANGE, *OTHERS) * len(series.names), strict=False)):
+        fractions = np.array([(fit.fractions[i], fit.errors[i]) for fit in fits])
+        axes.errorbar(place, *fractions.T, fmt=_mark(series), color=colour, markersize=3.5, elinewidth=0.8, label=name)
+    axes.plot(place, [fit.total for fit in fits], color=GREY, linewidth=1, label="sum", zorder=1)
+    axes.legend(frameon=False, fontsize=7.5, labelspacing=0.2, handlelength=1)
+    axes.set_ylim(-0.05, max(1.1, *(fit.total + 0.1 for fit in fits)))
+    kind = "shares of the two ends" if series.ends else "fractions of references"
+    _named(axes, f"{kind}; {series.components.by_indicator} species", series.axis.label, "fraction")
+
+
+def _quantity(axes: Axes, quantity: Quantity, series: Series) -> None:
+    place, known = series.axis.place, quantity.known
+    x, mean = place[known], quantity.mean[known]
+    if np.isfinite(quantity.low[known]).any():
+        if len(np.unique(x)) == len(x):
+            axes.fill_between(x, quantity.low[known], quantity.high[known], color=BLUE, alpha=0.18, linewidth=0)
+        else:
+            axes.vlines(x, quantity.low[known], quantity.high[known], color=BLUE, alpha=0.25, linewidth=2.5)
+    axes.plot(x, mean, _mark(series), color=BLUE, markersize=3.5, linewidth=0.8)
+    for part in quantity.parts if len(quantity.parts) > 1 else ():
+        ends = x[[part.start, part.stop - 1]]
+        axes.plot(ends, part.level + part.slope * ends, color=ORANGE, linewidth=2.2, alpha=0.9, zorder=3)
+    if known.any() and not np.isfinite(quantity.low[known]).any() and np.ptp(mean) < 0.2:
+        axes.set_ylim(mean.mean() - 0.15, mean.mean() + 0.15)
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
+    axes.ticklabel_format(axis="y", useOffset=False)
+    told = ""
+    if quantity.trend:
+        told = f"ρ {quantity.trend.rho:+.2f}, p {quantity.trend.p:.2g}"
+        told += f", change at {changes(quantity, series.axis)}" if len(quantity.parts) > 1 else ""
+    name = "energy of half the edge step" if quantity.name == EDGE else quantity.name
+    _named(axes, f"{name}: {told}" if told else name, series.axis.label, quantity.unit or quantity.name)
+
+
+def _mark(series: Series) -> str:
+    """Points that stand above each other are not joined."""
+    return "o-" if len(np.unique(series.axis.place)) == len(series.axis.place) else "o"
+
+
+def _named(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=8, loc="left", color=INK)
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=7.5)
