@@ -43,19 +43,19 @@ class Combination(NamedTuple):
     fit: np.ndarray
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What makes the fractions doubtful, a sentence each."""
-        told = []
+    def doubts(self) -> dict[str, str]:
+        """What makes the fractions doubtful: a short name, and a sentence."""
+        told = {}
         if self.condition > COLLINEAR:
-            told.append(
+            told["references are collinear"] = (
                 f"references are collinear (condition number {self.condition:.0f}): fractions may be exchanged among them"
             )
         if abs(self.shift) > OFF_EV and self.shift_gain > OFF_SHARE:
-            told.append(
-                f"seems to lie {self.shift:+.2f} eV off the references, which would explain {100 * self.shift_gain:.0f} % "
-                "of what the fit leaves: one energy scale?"
+            told["energies seem to be off those of the references"] = (
+                f"seems to lie {self.shift:+.2f} eV off the references, which would explain {100 * self.shift_gain:.0f} % of "
+                "what the fit leaves: is it one energy scale?"
             )
-        return tuple(told)
+        return told
 
 
 def combination(energy: np.ndarray, mu: np.ndarray, references: np.ndarray) -> Combination:

@@ -18,7 +18,7 @@ NORMAL_MEDIAN = 0.6745
 class Components(NamedTuple):
     """(K,) `singular` values, largest first. left: (K - 1,) root mean square, in edge steps, of what 1, 2, ... components
     leave. indicator: (K - 1,) Malinowski's function of the same. by_indicator: where that is smallest. noise: of one
-    point, edge steps. by_noise: how many singular values are above those of such noise alone.
+    point, edge steps. of_noise: the largest singular value that such noise alone has. by_noise: how many are above it.
     """
 
     singular: np.ndarray
@@ -26,6 +26,7 @@ class Components(NamedTuple):
     indicator: np.ndarray
     by_indicator: int
     noise: float
+    of_noise: float
     by_noise: int
 
     def __str__(self) -> str:
@@ -45,14 +46,15 @@ def components(mu: np.ndarray) -> Components:
     indicator = np.sqrt(rest / (rows * free)) / free**2
     noise = point_noise(mu)
     # The largest singular value of noise alone (Bai and Yin 1993), where species have left nothing else.
-    edge = noise * (np.sqrt(rows) + np.sqrt(columns))
+    of_noise = float(noise * (np.sqrt(rows) + np.sqrt(columns)))
     return Components(
         singular,
         np.sqrt(rest / mu.size),
         indicator,
         int(np.argmin(indicator)) + 1,
         noise,
-        max(int((singular > edge).sum()), 1),
+        of_noise,
+        max(int((singular > of_noise).sum()), 1),
     )
 
 

@@ -2,81 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from data_pipelines.errors import SpectrumError
-from data_pipelines.spectra.normalise import FLAT_FROM_EV, Normalised, normalise
+from data_pipelines.spectra.normalise import FLAT_FROM_EV, LINE_POINTS, edge_energy, normalise
 
 # From where to where spectra are compared, eV from the edge energy, as far as all of them go.
 FROM_EV, TO_EV = -20.0, 60.0
 # What all of them must have, eV from the edge energy.
 LEAST_FROM_EV, LEAST_TO_EV = -5.0, 15.0
+# The upper part of the common range whose mean is the edge step of spectra that are too short for a polynomial.
+UPPER = 0.4
 
 
 class Together(NamedTuple):
-    """(L,) energy in eV and (N, L) mu in edge steps. each: how each was normalised. e0: median of the edge energies, eV.
-    flat: were the post-edge curves bent to 1? half: (N,) energies in eV where mu crosses half the edge step.
+    """(L,) energy in eV and (N, L) mu in edge steps. e0, step: (N,) edge energies in eV, and edge steps in the units of the
+    files. middle: median of e0. flat: were they normalised as the field does it, and the post-edge curves bent to 1? half:
+    (N,) energies in eV where mu crosses half the edge step.
     """
 
     energy: np.ndarray
     mu: np.ndarray
-    each: tuple[Normalised, ...]
-    e0: float
+    e0: np.ndarray
+    step: np.ndarray
+    middle: float
     flat: bool
     half: np.ndarray
 
     def __str__(self) -> str:
-        low, high = self.energy[0] - self.e0, self.energy[-1] - self.e0
-        how = "flattened" if self.flat else "not flattened, because not all reach 100 eV above the edge"
-        return (
-            f"compared from {low:.0f} to {high:.0f} eV about E0 {self.e0:.1f} eV at {len(self.energy)} energies, {how}"
-        )
+        low, high = self.energy[[0, -1]] - self.middle
+        how = "flattened"
+        if not self.flat:
+            how = f"{high - UPPER * (high - low):.0f} to {high:.0f} eV set to 1 in the mean: not all reach {FLAT_FROM_EV:.0f} eV"
+        return f"compared from {low:.0f} to {high:.0f} eV about E0 {self.middle:.1f} eV at {len(self.energy)} energies, {how}"
 
 
 def together(spectra: Sequence[tuple[str, np.ndarray, np.ndarray]], count: int | None = None) -> Together:
     """Named (N,) ascending energies in eV and mu of any scale -> Together. count: of so many, from the first, the edge
     energies are those that matter; of all where not given.
 
-    All are flattened or none is. Energies are those of the spectrum that has the fewest, so that none is made of more than
-    was measured. Raises SpectrumError, with its name, for one that cannot be normalised, and where they hardly overlap.
+    Where all reach 100 eV above the edge, they are normalised each by its own polynomials, and flattened. Else a
+    polynomial would follow the fine structure of each otherwise: then the first three of the common energies are set to 0,
+    and the mean over the upper 40 % of them to 1. Energies are those of the spectrum that has the fewest, so that none is
+    made of more than was measured. Raises SpectrumError, with its name, for a spectrum without an edge, and where they
+    hardly overlap.
     """
-    each = []
+    edges = []
     for name, energy, mu in spectra:
-        try:
-            each.append(normalise(energy, mu))
-        except SpectrumError as error:
-            raise SpectrumError(error.reason, f"{name}: {error.detail}") from None
-    e0 = float(np.median([one.e0 for one in each[:count]]))
+        with _told(name):
+            edges.append(edge_energy(energy, mu))
+    e0 = np.array(edges)
+    middle = float(np.median(e0[:count]))
+    grid = _common(spectra, middle)
+    flat = all(energy[-1] - own >= FLAT_FROM_EV for (_, energy, _), own in zip(spectra, e0, strict=True))
+    rows, step = [], []
+    for (name, energy, mu), own in zip(spectra, e0, strict=True):
+        if flat:
+            with _told(name):
+                found = normalise(energy, mu, own)
+            rows.append(PchipInterpolator(energy, found.flat)(grid))
+            step.append(found.step)
+        else:
+            row = PchipInterpolator(energy, mu)(grid)
+            row = row - row[:LINE_POINTS].mean()
+            upper = grid >= grid[-1] - UPPER * (grid[-1] - grid[0])
+            height = float(np.trapezoid(row[upper], grid[upper]) / np.ptp(grid[upper]))
+            if not height > 0:
+                raise SpectrumError("no edge step", f"{name}: mu above the edge lies {height:.3g} from its pre-edge")
+            rows.append(row / height)
+            step.append(height)
+    half = np.array([_half(grid, row, own) for row, own in zip(rows, e0, strict=True)])
+    return Together(grid, np.stack(rows), e0, np.array(step), middle, flat, half)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Whose error it is."""
+    try:
+        yield
+    except SpectrumError as error:
+        raise SpectrumError(error.reason, f"{name}: {error.detail}") from None
+
+
+def _common(spectra: Sequence[tuple[str, np.ndarray, np.ndarray]], e0: float) -> np.ndarray:
+    """The energies of the spectrum with the fewest, where all have some."""
     low = max(e0 + FROM_EV, *(energy[0] for _, energy, _ in spectra))
     high = min(e0 + TO_EV, *(energy[-1] for _, energy, _ in spectra))
     if low > e0 + LEAST_FROM_EV or high < e0 + LEAST_TO_EV:
-        ends = [max(spectra, key=lambda one: one[1][0])[0], min(spectra, key=lambda one: one[1][-1])[0]]
+        last, first = max(spectra, key=lambda one: one[1][0])[0], min(spectra, key=lambda one: one[1][-1])[0]
         raise SpectrumError(
             "no common range",
             f"spectra share {low - e0:.0f} to {high - e0:.0f} eV about the edge, {LEAST_FROM_EV:.0f} to {LEAST_TO_EV:.0f} "
-            f"eV are needed; {ends[0]} begins last, {ends[1]} ends first",
+            f"eV are needed; {last} begins last, {first} ends first",
         )
-    inside = [energy[(energy >= low) & (energy <= high)] for _, energy, _ in spectra]
-    grid = min(inside, key=len)
-    flat = all(one.above[1] >= FLAT_FROM_EV for one in each)
-    levels = [one.flat if flat else one.norm for one in each]
-    mu = np.stack(
-        [PchipInterpolator(energy, level)(grid) for (_, energy, _), level in zip(spectra, levels, strict=True)]
-    )
-    half = np.array([_half(energy, one) for (_, energy, _), one in zip(spectra, each, strict=True)])
-    return Together(grid, mu, tuple(each), e0, flat, half)
+    return min((energy[(energy >= low) & (energy <= high)] for _, energy, _ in spectra), key=len)
 
 
-def _half(energy: np.ndarray, found: Normalised) -> float:
+def _half(energy: np.ndarray, mu: np.ndarray, e0: float) -> float:
     """Energy where mu last crosses half the edge step before its maximum: a peak before the edge is none of it."""
-    top = int(np.argmax(np.where(energy < found.e0 + TO_EV, found.norm, -np.inf)))
-    below = np.flatnonzero(found.norm[:top] < 0.5)
+    below = np.flatnonzero(mu[: int(np.argmax(mu))] < 0.5)
     if not len(below):
-        return found.e0
+        return e0
     at = int(below[-1])
-    low, high = found.norm[at : at + 2]
+    low, high = mu[at : at + 2]
     return float(energy[at] + (0.5 - low) / (high - low) * (energy[at + 1] - energy[at]))

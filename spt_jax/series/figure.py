@@ -15,18 +15,22 @@ from spt_jax.series.output import changes
 from spt_jax.series.series import EDGE, Quantity, Series
 
 COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.35
+MOST_SINGULAR = 12
+# What is drawn of a class spans so many classes at least: what hardly moves is to look so.
+LEAST_SPAN = 1.0
 
 
 @matplotlib.rc_context(RC)
 def as_figure(series: Series, kind: str) -> bytes:
     """The picture as a file of this kind, svg or png, the same bytes every time."""
-    count = 2 + len(series.quantities)
+    count = 3 + len(series.quantities)
     rows = -(-count // COLUMNS)
     figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT), layout="constrained")
     panels = list(figure.subplots(rows, COLUMNS).flat)
     _spectra(panels[0], series)
     _fractions(panels[1], series)
-    for axes, quantity in zip(panels[2:], series.quantities, strict=False):
+    _species(panels[2], series)
+    for axes, quantity in zip(panels[3:], series.quantities, strict=False):
         _quantity(axes, quantity, series)
     for axes in panels[count:]:
         axes.axis("off")
@@ -38,8 +42,8 @@ def as_figure(series: Series, kind: str) -> bytes:
 def _spectra(axes: Axes, series: Series) -> None:
     """From the first, dark, to the last."""
     compared, place = series.compared, series.axis.place
-    energy = compared.energy - compared.e0
-    colours = matplotlib.colormaps["viridis"](0.9 * (place - place[0]) / (place[-1] - place[0]))
+    energy = compared.energy - compared.middle
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(place)))
     for mu, colour in zip(compared.mu, colours, strict=False):
         axes.plot(energy, mu, color=colour, linewidth=0.9)
     for mu in compared.mu[len(place) :]:
@@ -47,19 +51,32 @@ def _spectra(axes: Axes, series: Series) -> None:
     dark, light = (series.axis.said(float(each)) for each in (place[0], place[-1]))
     dots = "" if series.ends else "\ndotted: references"
     axes.text(0.98, 0.05, f"dark: {dark}\nlight: {light}{dots}", transform=axes.transAxes, ha="right", fontsize=7.5)
-    _named(axes, f"{series.absorber}, {len(place)} spectra", f"eV from {compared.e0:.1f} eV", "μ / edge step")
+    _named(axes, f"{series.absorber}, {len(place)} spectra", f"eV from {compared.middle:.1f} eV", "μ / edge step")
 
 
 def _fractions(axes: Axes, series: Series) -> None:
     place, fits = series.axis.place, series.fits
     for i, (name, colour) in enumerate(zip(series.names, (BLUE, ORANGE, *OTHERS) * len(series.names), strict=False)):
         fractions = np.array([(fit.fractions[i], fit.errors[i]) for fit in fits])
-        axes.errorbar(place, *fractions.T, fmt=_mark(series), color=colour, markersize=3.5, elinewidth=0.8, label=name)
-    axes.plot(place, [fit.total for fit in fits], color=GREY, linewidth=1, label="sum", zorder=1)
-    axes.legend(frameon=False, fontsize=7.5, labelspacing=0.2, handlelength=1)
+        style = {"color": colour, "markersize": 3.5, "linewidth": 0.8, "elinewidth": 0.8}
+        axes.errorbar(place, *fractions.T, fmt=_mark(series), label=name, **style)
+    totals = [fit.total for fit in fits]
+    axes.plot(place, totals, _mark(series), color=GREY, markersize=2.5, linewidth=0.8, label="sum", zorder=1)
+    axes.legend(framealpha=0.7, edgecolor="none", fontsize=7.5, labelspacing=0.2, handlelength=1)
     axes.set_ylim(-0.05, max(1.1, *(fit.total + 0.1 for fit in fits)))
-    kind = "shares of the two ends" if series.ends else "fractions of references"
-    _named(axes, f"{kind}; {series.components.by_indicator} species", series.axis.label, "fraction")
+    kind = "fractions of the two ends" if series.ends else "fractions of references"
+    _named(axes, kind, series.axis.label, "fraction")
+
+
+def _species(axes: Axes, series: Series) -> None:
+    found = series.components
+    number = np.arange(1, 1 + min(len(found.singular), MOST_SINGULAR))
+    axes.semilogy(number, found.singular[: len(number)], "o-", color=BLUE, markersize=3.5, linewidth=0.8)
+    axes.axhline(found.of_noise, color=GREY, linewidth=1)
+    axes.text(number[-1], found.of_noise, "noise", va="bottom", ha="right", fontsize=7.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    told = f"species: {found.by_indicator} by indicator function, {found.by_noise} above noise"
+    _named(axes, told, "component", "singular value")
 
 
 def _quantity(axes: Axes, quantity: Quantity, series: Series) -> None:
@@ -74,8 +91,9 @@ def _quantity(axes: Axes, quantity: Quantity, series: Series) -> None:
     for part in quantity.parts if len(quantity.parts) > 1 else ():
         ends = x[[part.start, part.stop - 1]]
         axes.plot(ends, part.level + part.slope * ends, color=ORANGE, linewidth=2.2, alpha=0.9, zorder=3)
-    if known.any() and not np.isfinite(quantity.low[known]).any() and np.ptp(mean) < 0.2:
-        axes.set_ylim(mean.mean() - 0.15, mean.mean() + 0.15)
+    low, high = axes.get_ylim()
+    if not quantity.unit and high - low < LEAST_SPAN:
+        axes.set_ylim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
     axes.ticklabel_format(axis="y", useOffset=False)
     told = ""

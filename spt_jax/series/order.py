@@ -53,8 +53,14 @@ class Axis:
     label: str
     place: np.ndarray
 
+    @property
+    def unit(self) -> str:
+        """Of a place."""
+        return self.label.partition("(")[2].rstrip(")") or self.label
+
     def said(self, place: float) -> str:
-        return f"{place:g}" if self.order == "name" else f"{self.label.split(' (')[0]} {place:.4g}"
+        """A place with its unit, as a name."""
+        return f"{place:.4g} {self.unit}" if "(" in self.label else f"{self.unit} {place:.4g}"
 
 
 def natural(name: str) -> tuple[object, ...]:

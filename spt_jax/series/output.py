@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from data_pipelines.spectra.combination import COLLINEAR
 from spt_jax.series.order import Axis
 from spt_jax.series.series import Quantity, Series
 
@@ -27,7 +27,7 @@ def as_csv(series: Series) -> str:
     for i, prediction in enumerate(series.predictions):
         row: dict[str, object] = {"file": prediction.name, "absorber": prediction.absorber}
         row[series.axis.label] = f"{place[i]:.10g}"
-        row |= {"E0": f"{compared.each[i].e0:.2f}", "edge_step": f"{compared.each[i].step:.6g}"}
+        row |= {"E0": f"{compared.e0[i]:.2f}", "edge_step": f"{compared.step[i]:.6g}"}
         for each in series.quantities:
             row[each.name] = _number(each.value[i])
             if (value := prediction.values.get(each.name)) and value.probabilities:
@@ -67,20 +67,21 @@ def _chances(chances: dict) -> str:
 def as_table(series: Series) -> Table:
     """Every quantity: at both ends, its trend, and where it changes."""
     axis = series.axis
-    unit = axis.label.partition("(")[2].rstrip(")") or ("spectrum" if axis.order == "name" else axis.order)
     head = f"{series.absorber}, {len(series.predictions)} spectra along {axis.label}"
     table = Table(title=head, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
-    for column in ("first", "last", "rho", "p", f"slope per {unit} (95 %)", "changes at"):
+    for column in ("first", "last", "rho", "p", f"slope / {axis.unit}", "95 %", "changes at"):
         table.add_column(column, justify="right")
     for each in series.quantities:
         known = each.mean[each.known]
+        ends = [_short(known[i]) for i in (0, -1)] if len(known) else ["-", "-"]
         if each.trend is None:
-            table.add_row(each.name, *("-" if not len(known) else _short(known[i]) for i in (0, -1)))
+            table.add_row(each.name, *ends)
             continue
-        slope = f"{each.trend.slope:.2g} ({each.trend.low:.2g} to {each.trend.high:.2g})"
-        trend = f"{each.trend.rho:+.2f}", f"{each.trend.p:.4f}", slope
-        table.add_row(each.name, _short(known[0]), _short(known[-1]), *trend, changes(each, axis))
+        own = each.trend
+        limits = f"{own.low:.2g} to {own.high:.2g}"
+        told = (f"{own.rho:+.2f}", f"{own.p:.4f}", f"{own.slope:.2g}", limits, changes(each, axis))
+        table.add_row(each.name, *ends, *told)
     return table
 
 
@@ -95,18 +96,29 @@ def changes(quantity: Quantity, axis: Axis) -> str:
 
 def lines(series: Series) -> Iterator[str]:
     """What else is found, a sentence each."""
+    asked = sum(each.trend is not None for each in series.quantities)
+    yield (
+        f"p: share of all orders of these spectra with as large a rho; {asked} are asked at once, so count what is below "
+        f"{0.05 / asked:.4f}"
+    )
     yield f"species: {series.components}"
+    if series.components.by_indicator > max(len(series.predictions) / 2, 2):
+        yield "  nearly as many as spectra: no mixtures of a few species, or energies and steps that drift"
     yield str(series.compared)
     fits = series.fits
     kind = "the two ends of the series, as no references are given" if series.ends else "the references"
-    yield f"fractions of {kind}, first and last spectrum; not negative, not forced to a sum of 1:"
+    yield f"fractions of {kind}, in the first, middle and last spectrum; not negative, not forced to a sum of 1:"
     for i, name in enumerate(series.names):
-        told = [f"{fit.fractions[i]:.3f} ± {fit.errors[i]:.3f}" for fit in (fits[0], fits[-1])]
-        yield f"  {name}: {told[0]}, {told[1]}"
+        told = (f"{fit.fractions[i]:.3f} ± {fit.errors[i]:.3f}" for fit in (fits[0], fits[len(fits) // 2], fits[-1]))
+        yield f"  {name}: {', '.join(told)}"
     sums, factors = [fit.total for fit in fits], [fit.r_factor for fit in fits]
-    yield f"  sum {min(sums):.3f} to {max(sums):.3f}; R-factor {min(factors):.1e} to {max(factors):.1e}"
-    if fits[0].condition > COLLINEAR:
-        yield f"  references are collinear (condition number {fits[0].condition:.0f}): fractions may be exchanged among them"
+    yield (
+        f"  sum {min(sums):.3f} to {max(sums):.3f}; R-factor {min(factors):.1e} to {max(factors):.1e}; condition number of "
+        f"the references {fits[0].condition:.0f}"
+    )
+    doubtful = Counter(kind for fit in fits for kind in fit.doubts)
+    for kind, count in doubtful.items():
+        yield f"  {kind} in {count} of {len(fits)} spectra: see the notes in the CSV file"
     if series.split:
         yield (
             f"OS is split between two neighbouring states in {series.split} of {len(series.predictions)} spectra: two sites, a "

@@ -14,7 +14,7 @@ from data_pipelines.readers.spectrum import read_spectra
 from data_pipelines.schema import descriptor
 from data_pipelines.spectra.combination import Combination, combination
 from data_pipelines.spectra.components import Components, components
-from data_pipelines.spectra.normalise import normalise
+from data_pipelines.spectra.normalise import edge_energy
 from data_pipelines.spectra.together import Together, together
 from spt_jax.inference.measured import Calibration
 from spt_jax.inference.predict import Model, Prediction, Value
@@ -127,7 +127,7 @@ def follow(
         try:
             if isinstance(where, UserError):
                 raise where
-            normalise(spectra[name].energy, spectra[name].mu)
+            edge_energy(spectra[name].energy, spectra[name].mu)
             place[name] = where
         except UserError as error:
             left_out.append((name, told(name, error)))
@@ -151,7 +151,7 @@ def follow(
     predictions = tuple(found[name] for name in ordered)
     mixed = [_split(each) for each in predictions]
     notes = tuple(
-        tuple(filter(None, (place[each.name].note, *each.notes, doubt, *fit.notes)))
+        tuple(filter(None, (place[each.name].note, *each.notes, doubt, *fit.doubts.values())))
         for each, doubt, fit in zip(predictions, mixed, fits, strict=True)
     )
     return Series(
