@@ -58,12 +58,21 @@ class Combination(NamedTuple):
         return told
 
 
-def combination(energy: np.ndarray, mu: np.ndarray, references: np.ndarray) -> Combination:
+def combination(
+    energy: np.ndarray,
+    mu: np.ndarray,
+    references: np.ndarray,
+    doubt: float = 0.0,
+    reference_doubt: np.ndarray | float = 0.0,
+) -> Combination:
     """(N,) energy in eV, (N,) normalised mu and (R, N) normalised references on the same energies -> Combination.
+
+    doubt, reference_doubt: standard errors of the edge steps of mu and of the (R,) references, as shares of them.
 
     Errors are of the least squares: s^2 (A^T A)^-1 over the references that take part, s^2 the squared residual over the
     degrees of freedom, times (1 + r) / (1 - r) for residuals whose neighbours are correlated by r. That of a fraction of
-    0 is what it would be if the reference took part. They know nothing of wrong references, energies or normalisation.
+    0 is what it would be if the reference took part. A wrong edge step scales fractions: its doubt times the fraction is
+    added in squares. Errors know nothing of missing references and wrong energies.
     Raises SpectrumError where there are fewer energies than twice the references.
     """
     columns = references.T
@@ -81,13 +90,15 @@ def combination(energy: np.ndarray, mu: np.ndarray, references: np.ndarray) -> C
         covariance = variance * np.linalg.pinv(columns[:, own].T @ columns[:, own])
         errors[each] = np.sqrt(covariance[np.flatnonzero(own) == each, np.flatnonzero(own) == each][0])
     together = variance * np.linalg.pinv(columns[:, taking].T @ columns[:, taking])
+    of_steps = (fractions * reference_doubt) ** 2
+    total = fractions.sum()
     scaled = columns / np.linalg.norm(columns, axis=0)
     shift, gain = _shift(energy, columns[:, taking], fit, left)
     return Combination(
         fractions,
-        errors,
-        float(fractions.sum()),
-        float(np.sqrt(together.sum())),
+        np.sqrt(errors**2 + of_steps + (fractions * doubt) ** 2),
+        float(total),
+        float(np.sqrt(together.sum() + of_steps.sum() + (total * doubt) ** 2)),
         float(left @ left / (mu @ mu)),
         float(np.sqrt(left @ left / count)),
         float(np.linalg.cond(scaled)),

@@ -45,8 +45,8 @@ def components(mu: np.ndarray) -> Components:
     free = columns - np.arange(1, columns)
     indicator = np.sqrt(rest / (rows * free)) / free**2
     noise = point_noise(mu)
-    # The largest singular value of noise alone (Bai and Yin 1993), where species have left nothing else.
-    of_noise = float(noise * (np.sqrt(rows) + np.sqrt(columns)))
+    # The largest singular value of noise alone (Bai and Yin 1993), and a tenth for how well the noise is known.
+    of_noise = float(1.1 * noise * (np.sqrt(rows) + np.sqrt(columns)))
     return Components(
         singular,
         np.sqrt(rest / mu.size),

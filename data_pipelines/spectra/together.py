@@ -22,7 +22,8 @@ UPPER = 0.4
 
 class Together(NamedTuple):
     """(L,) energy in eV and (N, L) mu in edge steps. e0, step: (N,) edge energies in eV, and edge steps in the units of the
-    files. middle: median of e0. flat: were they normalised as the field does it, and the post-edge curves bent to 1? half:
+    files. doubt: (N,) standard error of each edge step, as a share of it: by how much mu scatters about 1 where it is set to
+    1, of long spectra over the root of how often it crosses 1. middle: median of e0. flat: were they normalised as the field does it, and the post-edge curves bent to 1? half:
     (N,) energies in eV where mu crosses half the edge step.
     """
 
@@ -30,6 +31,7 @@ class Together(NamedTuple):
     mu: np.ndarray
     e0: np.ndarray
     step: np.ndarray
+    doubt: np.ndarray
     middle: float
     flat: bool
     half: np.ndarray
@@ -46,9 +48,10 @@ def together(spectra: Sequence[tuple[str, np.ndarray, np.ndarray]], count: int |
     """Named (N,) ascending energies in eV and mu of any scale -> Together. count: of so many, from the first, the edge
     energies are those that matter; of all where not given.
 
-    Where all reach 100 eV above the edge, they are normalised each by its own polynomials, and flattened. Else a
-    polynomial would follow the fine structure of each otherwise: then the first three of the common energies are set to 0,
-    and the mean over the upper 40 % of them to 1. Energies are those of the spectrum that has the fewest, so that none is
+    Where all reach 100 eV above the edge, they are normalised as the field does it and flattened, but all about the median
+    edge energy and over the range that they share: so a mixture is normalised as its parts are. Else a polynomial would
+    follow the fine structure: then the first three of the common energies are set to 0, and the mean over the upper 40 % of
+    them to 1. Energies are those of the spectrum that has the fewest, so that none is
     made of more than was measured. Raises SpectrumError, with its name, for a spectrum without an edge, and where they
     hardly overlap.
     """
@@ -59,14 +62,17 @@ def together(spectra: Sequence[tuple[str, np.ndarray, np.ndarray]], count: int |
     e0 = np.array(edges)
     middle = float(np.median(e0[:count]))
     grid = _common(spectra, middle)
-    flat = all(energy[-1] - own >= FLAT_FROM_EV for (_, energy, _), own in zip(spectra, e0, strict=True))
-    rows, step = [], []
-    for (name, energy, mu), own in zip(spectra, e0, strict=True):
+    first, last = max(energy[0] for _, energy, _ in spectra), min(energy[-1] for _, energy, _ in spectra)
+    flat = bool(last - middle >= FLAT_FROM_EV)
+    rows, step, doubt = [], [], []
+    for name, energy, mu in spectra:
         if flat:
+            shared = (energy >= first) & (energy <= last)
             with _told(name):
-                found = normalise(energy, mu, own)
-            rows.append(PchipInterpolator(energy, found.flat)(grid))
+                found = normalise(energy[shared], mu[shared], middle)
+            rows.append(PchipInterpolator(energy[shared], found.flat)(grid))
             step.append(found.step)
+            doubt.append(_doubt(found.flat[energy[shared] >= middle + found.above[0]]))
         else:
             row = PchipInterpolator(energy, mu)(grid)
             row = row - row[:LINE_POINTS].mean()
@@ -76,8 +82,10 @@ def together(spectra: Sequence[tuple[str, np.ndarray, np.ndarray]], count: int |
                 raise SpectrumError("no edge step", f"{name}: mu above the edge lies {height:.3g} from its pre-edge")
             rows.append(row / height)
             step.append(height)
+            # The range holds about one oscillation, which does not average out.
+            doubt.append(float(np.sqrt(np.mean((row[upper] / height - 1) ** 2))))
     half = np.array([_half(grid, row, own) for row, own in zip(rows, e0, strict=True)])
-    return Together(grid, np.stack(rows), e0, np.array(step), middle, flat, half)
+    return Together(grid, np.stack(rows), e0, np.array(step), np.array(doubt), middle, flat, half)
 
 
 @contextmanager
@@ -101,6 +109,12 @@ def _common(spectra: Sequence[tuple[str, np.ndarray, np.ndarray]], e0: float) ->
             f"eV are needed; {last} begins last, {first} ends first",
         )
     return min((energy[(energy >= low) & (energy <= high)] for _, energy, _ in spectra), key=len)
+
+
+def _doubt(level: np.ndarray) -> float:
+    off = level - 1
+    crossings = int((np.diff(np.sign(off)) != 0).sum())
+    return float(np.sqrt(np.mean(off**2) / (crossings + 1)))
 
 
 def _half(energy: np.ndarray, mu: np.ndarray, e0: float) -> float:

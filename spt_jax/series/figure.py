@@ -25,7 +25,10 @@ def as_figure(series: Series, kind: str) -> bytes:
     """The picture as a file of this kind, svg or png, the same bytes every time."""
     count = 3 + len(series.quantities)
     rows = -(-count // COLUMNS)
-    figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT), layout="constrained")
+    width, height = COLUMNS * WIDTH, rows * HEIGHT
+    figure = Figure(figsize=(width, height))
+    # Fixed margins, in inches: finding a layout would double the time.
+    figure.subplots_adjust(0.55 / width, 0.4 / height, 1 - 0.1 / width, 1 - 0.22 / height, 0.26, 0.42)
     panels = list(figure.subplots(rows, COLUMNS).flat)
     _spectra(panels[0], series)
     _fractions(panels[1], series)
@@ -62,8 +65,10 @@ def _fractions(axes: Axes, series: Series) -> None:
         axes.errorbar(place, *fractions.T, fmt=_mark(series), label=name, **style)
     totals = [fit.total for fit in fits]
     axes.plot(place, totals, _mark(series), color=GREY, markersize=2.5, linewidth=0.8, label="sum", zorder=1)
-    axes.legend(framealpha=0.7, edgecolor="none", fontsize=7.5, labelspacing=0.2, handlelength=1)
-    axes.set_ylim(-0.05, max(1.1, *(fit.total + 0.1 for fit in fits)))
+    # Room for the names above the points.
+    rows = -(-(len(series.names) + 1) // 2)
+    axes.set_ylim(-0.05, max(1.05, *totals) + 0.05 + 0.13 * rows)
+    axes.legend(ncols=2, loc="upper left", frameon=False, fontsize=7.5, labelspacing=0.2, handlelength=1, borderpad=0)
     kind = "fractions of the two ends" if series.ends else "fractions of references"
     _named(axes, kind, series.axis.label, "fraction")
 

@@ -144,10 +144,14 @@ def follow(
     arrays = [(name, spectra[name].energy, spectra[name].mu) for name in ordered]
     compared = together([*arrays, *((name, each.energy, each.mu) for name, each in given)], len(ordered))
     count = len(ordered)
-    names, ends = tuple(name for name, _ in given), compared.mu[count:]
-    if not given:
-        names, ends = _ends(axis, compared.mu)
-    fits = tuple(combination(compared.energy, mu, ends) for mu in compared.mu[:count])
+    if given:
+        names, ends, doubt = tuple(name for name, _ in given), compared.mu[count:], compared.doubt[count:]
+    else:
+        names, ends, doubt = _ends(axis, compared)
+    fits = tuple(
+        combination(compared.energy, mu, ends, own, doubt)
+        for mu, own in zip(compared.mu[:count], compared.doubt, strict=False)
+    )
     predictions = tuple(found[name] for name in ordered)
     mixed = [_split(each) for each in predictions]
     notes = tuple(
@@ -185,16 +189,15 @@ def _read(names: Sequence[str], read_as: ReadAs) -> dict[str, Measured]:
 
 
 def _references(file: Path, read_as: ReadAs) -> list[tuple[str, Measured]]:
+    found = []
     try:
         # Columns, channel and beamline are said of the files of the series.
-        records = read_spectra(file, replace(read_as, columns="", channel=None, beamline=""))
-    except OSError as error:
-        raise UserError(f"reference {file}: {error.strerror or error}") from None
-    found = []
-    for name, each in records:
-        if isinstance(each, UserError):
-            raise UserError(f"reference {name}: {each}")
-        found.append((name.partition("#")[2] or Path(name).stem, each))
+        for name, each in read_spectra(file, replace(read_as, columns="", channel=None, beamline="")):
+            if isinstance(each, UserError):
+                raise each
+            found.append((name.partition("#")[2] or Path(name).stem, each))
+    except (UserError, OSError) as error:
+        raise UserError(f"reference {file}: {getattr(error, 'strerror', None) or error}") from None
     return found
 
 
@@ -209,10 +212,16 @@ def _one_scale(references: Sequence[tuple[str, Measured]], absorber: str, spectr
             raise UserError(f"reference {name} is {own}, the series is {others}: they have not one energy scale")
 
 
-def _ends(axis: Axis, mu: np.ndarray) -> tuple[tuple[str, str], np.ndarray]:
-    first, last = axis.place == axis.place[0], axis.place == axis.place[-1]
-    names = (axis.said(float(axis.place[0])), axis.said(float(axis.place[-1])))
-    return names, np.stack([mu[first].mean(axis=0), mu[last].mean(axis=0)])
+def _ends(axis: Axis, compared: Together) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """The spectra at the first and at the last place, each as their mean: names, mu, and doubt of their edge steps."""
+    ends = [axis.place == place for place in axis.place[[0, -1]]]
+    names = tuple(axis.said(float(place)) for place in axis.place[[0, -1]])
+    # What moves all steps alike, the fine structure where they are measured, is no less in a mean.
+    return (
+        names,
+        np.stack([compared.mu[own].mean(axis=0) for own in ends]),
+        np.array([compared.doubt[own].mean() for own in ends]),
+    )
 
 
 def _split(prediction: Prediction) -> str:
