@@ -16,6 +16,8 @@ from spt_jax.series.series import EDGE, Quantity, Series
 
 COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.35
 MOST_SINGULAR = 12
+# Error bars of fractions beyond this are cut.
+MOST_FRACTION = 1.6
 # What is drawn of a class spans so many classes at least: what hardly moves is to look so.
 LEAST_SPAN = 1.0
 
@@ -67,7 +69,8 @@ def _fractions(axes: Axes, series: Series) -> None:
     axes.plot(place, totals, _mark(series), color=GREY, markersize=2.5, linewidth=0.8, label="sum", zorder=1)
     # Room for the names above the points.
     rows = -(-(len(series.names) + 1) // 2)
-    axes.set_ylim(-0.05, max(1.05, *totals) + 0.05 + 0.13 * rows)
+    tops = [float((fit.fractions + fit.errors).max()) for fit in fits]
+    axes.set_ylim(-0.05, min(max(1.05, *totals, *tops), MOST_FRACTION) + 0.05 + 0.13 * rows)
     axes.legend(ncols=2, loc="upper left", frameon=False, fontsize=7.5, labelspacing=0.2, handlelength=1, borderpad=0)
     kind = "fractions of the two ends" if series.ends else "fractions of references"
     _named(axes, kind, series.axis.label, "fraction")
@@ -78,7 +81,7 @@ def _species(axes: Axes, series: Series) -> None:
     number = np.arange(1, 1 + min(len(found.singular), MOST_SINGULAR))
     axes.semilogy(number, found.singular[: len(number)], "o-", color=BLUE, markersize=3.5, linewidth=0.8)
     axes.axhline(found.of_noise, color=GREY, linewidth=1)
-    axes.text(number[-1], found.of_noise, "noise", va="bottom", ha="right", fontsize=7.5)
+    axes.text(number[0], found.of_noise, "noise", va="bottom", fontsize=7.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     told = f"species: {found.by_indicator} by indicator function, {found.by_noise} above noise"
     _named(axes, told, "component", "singular value")
