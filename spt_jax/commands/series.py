@@ -22,7 +22,7 @@ class Series:
     spectrum that cannot be used, or whose place is not known, costs a line, and exit status 1 at the end.
 
       spt-jax series scans/*.xdi --order time
-      spt-jax series cell/*.dat --element Ni --order voltage --references LiNiO2.xdi NiO.xdi
+      spt-jax series cell/*.dat --order voltage --references LiNiO2.xdi NiO.xdi
       spt-jax series spt-k scans --order x --values x.csv --out composition.png
     """
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, OTHERS, RC, STEPS
 from spt_jax.series.output import changes
-from spt_jax.series.series import EDGE, Quantity, Series
+from spt_jax.series.series import EDGE, Followed, Quantity
 
 COLUMNS, WIDTH, HEIGHT = 3, 3.3, 2.35
 MOST_SINGULAR = 12
@@ -23,7 +23,7 @@ LEAST_SPAN = 1.0
 
 
 @matplotlib.rc_context(RC)
-def as_figure(series: Series, kind: str) -> bytes:
+def as_figure(series: Followed, kind: str) -> bytes:
     """The picture as a file of this kind, svg or png, the same bytes every time."""
     count = 3 + len(series.quantities)
     rows = -(-count // COLUMNS)
@@ -44,7 +44,7 @@ def as_figure(series: Series, kind: str) -> bytes:
     return file.getvalue()
 
 
-def _spectra(axes: Axes, series: Series) -> None:
+def _spectra(axes: Axes, series: Followed) -> None:
     """From the first, dark, to the last."""
     compared, place = series.compared, series.axis.place
     energy = compared.energy - compared.middle
@@ -59,7 +59,7 @@ def _spectra(axes: Axes, series: Series) -> None:
     _named(axes, f"{series.absorber}, {len(place)} spectra", f"eV from {compared.middle:.1f} eV", "μ / edge step")
 
 
-def _fractions(axes: Axes, series: Series) -> None:
+def _fractions(axes: Axes, series: Followed) -> None:
     place, fits = series.axis.place, series.fits
     for i, (name, colour) in enumerate(zip(series.names, (BLUE, ORANGE, *OTHERS) * len(series.names), strict=False)):
         fractions = np.array([(fit.fractions[i], fit.errors[i]) for fit in fits])
@@ -76,7 +76,7 @@ def _fractions(axes: Axes, series: Series) -> None:
     _named(axes, kind, series.axis.label, "fraction")
 
 
-def _species(axes: Axes, series: Series) -> None:
+def _species(axes: Axes, series: Followed) -> None:
     found = series.components
     number = np.arange(1, 1 + min(len(found.singular), MOST_SINGULAR))
     axes.semilogy(number, found.singular[: len(number)], "o-", color=BLUE, markersize=3.5, linewidth=0.8)
@@ -87,7 +87,7 @@ def _species(axes: Axes, series: Series) -> None:
     _named(axes, told, "component", "singular value")
 
 
-def _quantity(axes: Axes, quantity: Quantity, series: Series) -> None:
+def _quantity(axes: Axes, quantity: Quantity, series: Followed) -> None:
     place, known = series.axis.place, quantity.known
     x, mean = place[known], quantity.mean[known]
     if np.isfinite(quantity.low[known]).any():
@@ -112,7 +112,7 @@ def _quantity(axes: Axes, quantity: Quantity, series: Series) -> None:
     _named(axes, f"{name}: {told}" if told else name, series.axis.label, quantity.unit or quantity.name)
 
 
-def _mark(series: Series) -> str:
+def _mark(series: Followed) -> str:
     """Points that stand above each other are not joined."""
     return "o-" if len(np.unique(series.axis.place)) == len(series.axis.place) else "o"
 

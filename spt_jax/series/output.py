@@ -12,10 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from spt_jax.series.order import Axis
-from spt_jax.series.series import Quantity, Series
+from spt_jax.series.series import Followed, Quantity
 
 
-def as_csv(series: Series) -> str:
+def as_csv(series: Followed) -> str:
     """A row for each spectrum in order, then one for each that was left out, with the reason in `error`.
 
     NAME: what the model decides; NAME_mean, _low, _high: as of `Quantity`; NAME_level: what the parts of the series have;
@@ -64,7 +64,7 @@ def _chances(chances: dict) -> str:
     return " ".join(f"{each}:{p:.3f}" for each, p in chances.items() if p >= 0.0005)
 
 
-def as_table(series: Series) -> Table:
+def as_table(series: Followed) -> Table:
     """Every quantity: at both ends, its trend, and where it changes."""
     axis = series.axis
     head = f"{series.absorber}, {len(series.predictions)} spectra along {axis.label}"
@@ -94,7 +94,7 @@ def changes(quantity: Quantity, axis: Axis) -> str:
     return ", ".join(f"{(low + high) / 2:.4g}" for low, high in quantity.changes(axis.place)) or "-"
 
 
-def lines(series: Series) -> Iterator[str]:
+def lines(series: Followed) -> Iterator[str]:
     """What else is found, a sentence each."""
     asked = sum(each.trend is not None for each in series.quantities)
     yield (

@@ -21,7 +21,7 @@ from spt_jax.inference.predict import Model, Prediction, Value
 from spt_jax.inference.said import told
 from spt_jax.inference.spectra import predict_files
 from spt_jax.series.order import Axis, Order, Place, axis_of, natural, places
-from spt_jax.series.trends import Part, Trend, parts, trend
+from spt_jax.series.trends import Stretch, Trend, parts, trend
 
 # Fewer spectra are no series.
 LEAST = 3
@@ -48,7 +48,7 @@ class Quantity:
     low: np.ndarray
     high: np.ndarray
     trend: Trend | None
-    parts: tuple[Part, ...]
+    parts: tuple[Stretch, ...]
 
     @property
     def known(self) -> np.ndarray:
@@ -71,7 +71,7 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Series:
+class Followed:
     """predictions, notes, fits: of N spectra in order. compared: their normalised spectra, then the references. names: of R
     references. ends: are these only the two ends of the series? left_out: why other spectra are not in it, a line each.
     """
@@ -100,7 +100,7 @@ def follow(
     calibration: Calibration | None = None,
     foil: float | None = None,
     report: Report | None = None,
-) -> Series:
+) -> Followed:
     """A series of spectrum files, ordered as asked. values: a table of file,value that says the places. references: files of
     spectra whose shares are fitted; the mean spectra at both ends of the series where none are given. The rest is as of
     `predict_files`.
@@ -158,7 +158,7 @@ def follow(
         tuple(filter(None, (place[each.name].note, *each.notes, doubt, *fit.doubts.values())))
         for each, doubt, fit in zip(predictions, mixed, fits, strict=True)
     )
-    return Series(
+    return Followed(
         absorber,
         axis,
         predictions,
@@ -191,8 +191,9 @@ def _read(names: Sequence[str], read_as: ReadAs) -> dict[str, Measured]:
 def _references(file: Path, read_as: ReadAs) -> list[tuple[str, Measured]]:
     found = []
     try:
-        # Columns, channel and beamline are said of the files of the series.
-        for name, each in read_spectra(file, replace(read_as, columns="", channel=None, beamline="")):
+        # What is said of columns and absorber is said of the files of the series: what a reference states is compared with it.
+        own = replace(read_as, element=None, edge=None, columns="", channel=None, beamline="")
+        for name, each in read_spectra(file, own):
             if isinstance(each, UserError):
                 raise each
             found.append((name.partition("#")[2] or Path(name).stem, each))

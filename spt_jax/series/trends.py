@@ -38,7 +38,7 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class Part:
+class Stretch:
     """The spectra from `start` to before `stop`, and the line there: level + slope x place."""
 
     start: int
@@ -65,7 +65,7 @@ def trend(place: np.ndarray, value: np.ndarray) -> Trend:
     return Trend(rho, p, float(slope), float(low), float(high))
 
 
-def parts(place: np.ndarray, value: np.ndarray) -> list[Part]:
+def parts(place: np.ndarray, value: np.ndarray) -> list[Stretch]:
     """(N,) ascending places and values -> the parts of the series, each a constant or a line, one where nothing changes.
 
     The sum of squared residuals, in variances of the noise, plus PART ln N for each part and SLOPE ln N for each slope is
@@ -95,7 +95,7 @@ def parts(place: np.ndarray, value: np.ndarray) -> list[Part]:
         cost = best[start] + yy / variance + PART * unit - np.maximum(gained, 0)
         at = int(np.argmin(cost))
         best[stop], came[stop], bent[stop] = cost[at], start[at], gained[at] > 0
-    found: list[Part] = []
+    found: list[Stretch] = []
     stop = count
     while stop:
         found.append(_part(place, value, int(came[stop]), int(stop), bool(bent[stop])))
@@ -103,12 +103,12 @@ def parts(place: np.ndarray, value: np.ndarray) -> list[Part]:
     return found[::-1]
 
 
-def _part(place: np.ndarray, value: np.ndarray, start: int, stop: int, bent: bool) -> Part:
+def _part(place: np.ndarray, value: np.ndarray, start: int, stop: int, bent: bool) -> Stretch:
     """The constant or the line through these spectra."""
     x, y = place[start:stop], value[start:stop]
     off = x - x.mean()
     slope = float(off @ y / (off @ off)) if bent else 0.0
-    return Part(start, stop, float(y.mean() - slope * x.mean()), slope)
+    return Stretch(start, stop, float(y.mean() - slope * x.mean()), slope)
 
 
 def _noise(value: np.ndarray) -> float:

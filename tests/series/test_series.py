@@ -90,27 +90,35 @@ def test_one_bad_file_costs_one_line(file, model, scans, tmp_path, capsys, monke
     assert found.axis.place.tolist() == [1, 2, 3, 4] and "scan4" in found.predictions[0].name
 
 
-def test_what_is_no_series_is_refused_in_one_line(file, scans, tmp_path, capsys, monkeypatch):
+def test_what_is_no_series_is_refused_in_one_line(model, file, scans, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    mixed, _ = scans
-    wrong = {
-        "a series is of 3 spectra or more, 2 of 2": [*mixed[:2], *AS_THEORY],
-        "all 3 spectra have one x, 0.5": [*mixed[:3], *AS_THEORY, "--order", "x", "--values", "same.csv"],
+    mixed, theory = scans[0], ReadAs("Co", calculated=True)
+    Path("same.csv").write_text("file,value\n" + "".join(f"{path.name},0.5\n" for path in mixed[:3]))
+    nickel = Path(__file__).parents[1] / "data_pipelines" / "runs" / "NiO_base_Ni0" / "xmu.dat"
+    for why, arguments in {
+        "a series is of 3 spectra or more, 2 of 2": (mixed[:2],),
+        "a series is of 3 spectra or more, 1 of 2 can be used; .*: given more than once": (mixed[:1] * 2,),
+        "all 3 spectra have one x, 0.5": (mixed[:3], "x", Path("same.csv")),
+        "these are of Co K .3., Ni K .1.": ([EXAMPLE, *copies(tmp_path, 2), nickel],),
+        "reference none.txt: no such file": (mixed, "x", None, [Path("none.txt")]),
+        "reference same.csv: empty": (mixed, "x", None, [Path("same.csv")]),
+        "is of Ni K, the series of Co K": (mixed, "x", None, [nickel]),
+    }.items():
+        with pytest.raises(UserError, match=why) as error:
+            follow(model, *arguments, read_as=theory if nickel not in arguments[0] else None)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="is calculated, the series is measured"):
+        follow(model, mixed, "x", None, [EXAMPLE], ReadAs("Co"))
+    for why, arguments in {
         "say which with --order": [*mixed, "--values", "same.csv"],
         "--out is a figure, .svg or .png": [*mixed, "--out", "x.pdf"],
         "no FILE given": [],
-        "reference none.txt": [*mixed, *AS_THEORY, "--references", "none.txt"],
-        "is calculated, the series is measured": [*mixed, "--element", "Co", "--references", EXAMPLE],
-    }
-    Path("same.csv").write_text("file,value\n" + "".join(f"{path.name},0.5\n" for path in mixed[:3]))
-    for why, arguments in wrong.items():
+    }.items():
         capsys.readouterr()
         with pytest.raises(SystemExit):
             main(["series", str(file), *map(str, arguments)])
         said = capsys.readouterr().err
         assert why in said and said.count("\n") == 1, said
-    nickel = Path(__file__).parents[1] / "data_pipelines" / "runs" / "NiO_base_Ni0" / "xmu.dat"
-    assert "these are of Co K (3), Ni K (1)" in fails(capsys, file, EXAMPLE, *copies(tmp_path, 2), nickel)
 
 
 def copies(folder, count):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from spt_jax.series.trends import Part, parts, trend
+from spt_jax.series.trends import Stretch, parts, trend
 
 
 def test_rank_correlation_and_its_p(rng):
@@ -25,9 +25,9 @@ def test_p_is_uniform_without_a_trend(rng):
     assert 0.01 < np.mean(np.array(few) < 0.05) + 0.02 < 0.13
 
 
-def test_changes_are_found_where_they_are(rng):
+def test_changes_are_found_where_they_are():
     x = np.arange(30.0)
-    noise = 0.1 * rng.normal(size=30)
+    noise = 0.1 * np.random.default_rng(1).normal(size=30)
     step = parts(x, np.where(x < 12, 2.0, 3.0) + noise)
     assert len(step) == 2 and abs(step[0].stop - 12) <= 1 and step[1].level == pytest.approx(3, abs=0.15)
     bend = parts(x, np.maximum(x - 14, 0) * 0.2 + noise)
@@ -37,7 +37,7 @@ def test_changes_are_found_where_they_are(rng):
     voltage = np.repeat([3.0, 4.3, 4.8], [4, 4, 5])
     found = parts(voltage, np.where(voltage > 3.5, 3.0, 2.5) + noise[:13] / 5)
     assert [(part.start, part.stop) for part in found] == [(0, 4), (4, 13)]
-    assert parts(x[:7], x[:7]) == [Part(0, 7, 3.0, 0.0)]  # too few to tell
+    assert parts(x[:7], x[:7]) == [Stretch(0, 7, 3.0, 0.0)]  # too few to tell
 
 
 def test_few_series_without_a_change_are_cut():
