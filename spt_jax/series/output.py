@@ -67,7 +67,8 @@ def _chances(chances: dict) -> str:
 def as_table(series: Followed) -> Table:
     """Every quantity: at both ends, its trend, and where it changes."""
     axis = series.axis
-    head = f"{series.absorber}, {len(series.predictions)} spectra along {axis.label}"
+    along = "by name" if axis.order == "name" else f"along {axis.label}"
+    head = f"{series.absorber}, {len(series.predictions)} spectra {along}"
     table = Table(title=head, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
     for column in ("first", "last", "rho", "p", f"slope / {axis.unit}", "95 %", "changes at"):
