@@ -83,7 +83,7 @@ def _species(axes: Axes, series: Followed) -> None:
     axes.axhline(found.of_noise, color=GREY, linewidth=1)
     axes.text(number[0], found.of_noise, "noise", va="bottom", fontsize=7.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    told = f"species: {found.by_indicator} by indicator function, {found.by_noise} above noise"
+    told = f"species: {found.by_indicator} by indicator, {found.by_noise} above noise"
     _named(axes, told, "component", "singular value")
 
 
@@ -104,11 +104,10 @@ def _quantity(axes: Axes, quantity: Quantity, series: Followed) -> None:
         axes.set_ylim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
     axes.ticklabel_format(axis="y", useOffset=False)
-    told = ""
-    if quantity.trend:
-        told = f"ρ {quantity.trend.rho:+.2f}, p {quantity.trend.p:.2g}"
-        told += f", change at {changes(quantity, series.axis)}" if len(quantity.parts) > 1 else ""
-    name = "energy of half the edge step" if quantity.name == EDGE else quantity.name
+    told = f"ρ {quantity.trend.rho:+.2f}, p {quantity.trend.p:.2g}" if quantity.trend else ""
+    if (several := len(quantity.parts) - 1) > 0:
+        told += f", change at {changes(quantity, series.axis)}" if several == 1 else f", {several} changes"
+    name = "half the edge step" if quantity.name == EDGE else quantity.name
     _named(axes, f"{name}: {told}" if told else name, series.axis.label, quantity.unit or quantity.name)
 
 
