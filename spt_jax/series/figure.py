@@ -62,9 +62,9 @@ def _spectra(axes: Axes, series: Followed) -> None:
 def _fractions(axes: Axes, series: Followed) -> None:
     place, fits = series.axis.place, series.fits
     for i, (name, colour) in enumerate(zip(series.names, (BLUE, ORANGE, *OTHERS) * len(series.names), strict=False)):
-        fractions = np.array([(fit.fractions[i], fit.errors[i]) for fit in fits])
-        style = {"color": colour, "markersize": 3.5, "linewidth": 0.8, "elinewidth": 0.8}
-        axes.errorbar(place, *fractions.T, fmt=_mark(series), label=name, **style)
+        own, errors = [fit.fractions[i] for fit in fits], [fit.errors[i] for fit in fits]
+        [line, *_] = axes.errorbar(place, own, errors, fmt=_mark(series), color=colour, markersize=3.5, elinewidth=0.8)
+        line.set(linewidth=0.8, label=name)
     totals = [fit.total for fit in fits]
     axes.plot(place, totals, _mark(series), color=GREY, markersize=2.5, linewidth=0.8, label="sum", zorder=1)
     # Room for the names above the points.

@@ -102,8 +102,8 @@ def axis_of(order: Order, place: np.ndarray) -> Axis:
 
 def _of_table(names: Sequence[str], values: Path) -> dict[str, Place | UserError]:
     try:
-        with open(values, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
+        with open(values, newline="", encoding="utf-8-sig") as opened:
+            rows = list(csv.DictReader(opened, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{values}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not rows or not {"file", "value"} <= set(rows[0]):
@@ -176,12 +176,13 @@ def _date(line: str) -> datetime | None:
     if iso := _ISO.search(line):
         parts = [iso[i] for i in range(1, 7)]
     elif words := _WORDS.search(line):
-        month, day, *clock, year = words.groups()
-        parts = [year, str(_MONTHS[month]), day, *clock]
+        name, date, *clock, in_year = words.groups()
+        parts = [in_year, str(_MONTHS[name]), date, *clock]
     else:
         return None
     try:
-        return datetime(*(int(part or 0) for part in parts), tzinfo=UTC)  # type: ignore[arg-type]
+        year, month, day, hour, minute, second = (int(part or 0) for part in parts)
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 
