@@ -29,6 +29,7 @@ from spt_jax.commands.export import Export
 from spt_jax.commands.feff import Feff
 from spt_jax.commands.inference import Evaluate, Predict
 from spt_jax.commands.screen import STOPPED, answering, errors
+from spt_jax.commands.series import Series
 from spt_jax.commands.structures import Structures
 from spt_jax.commands.study import Study
 from spt_jax.commands.training import Ensemble, Quickstart, Train
@@ -51,6 +52,7 @@ COMMANDS = {
     "ablate": Ablate,
     "explain": Explain,
     "predict": Predict,
+    "series": Series,
     "export": Export,
     "models": Models,
     "pack": Pack,
