@@ -120,6 +120,8 @@ def lines(series: Followed) -> Iterator[str]:
     doubtful = Counter(kind for fit in fits for kind in fit.doubts)
     for kind, count in doubtful.items():
         yield f"  {kind} in {count} of {len(fits)} spectra: see the notes in the CSV file"
+    if unlike := sum(bool(each.warnings) for each in series.predictions):
+        yield f"unlike what this model learnt: {unlike} of {len(series.predictions)} spectra; do not rely on their answers"
     if series.split:
         yield (
             f"OS is split between two neighbouring states in {series.split} of {len(series.predictions)} spectra: two sites, a "

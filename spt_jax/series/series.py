@@ -17,7 +17,8 @@ from data_pipelines.spectra.components import Components, components
 from data_pipelines.spectra.normalise import edge_energy
 from data_pipelines.spectra.together import Together, together
 from spt_jax.inference.measured import Calibration
-from spt_jax.inference.predict import Model, Prediction, Value
+from spt_jax.inference.predict import Model
+from spt_jax.inference.prediction import Prediction, Value
 from spt_jax.inference.said import told
 from spt_jax.inference.spectra import predict_files
 from spt_jax.series.order import Axis, Order, Place, axis_of, natural, places
@@ -155,7 +156,7 @@ def follow(
     predictions = tuple(found[name] for name in ordered)
     mixed = [_split(each) for each in predictions]
     notes = tuple(
-        tuple(filter(None, (place[each.name].note, *each.notes, doubt, *fit.doubts.values())))
+        tuple(filter(None, (*each.warnings, place[each.name].note, *each.notes, doubt, *fit.doubts.values())))
         for each, doubt, fit in zip(predictions, mixed, fits, strict=True)
     )
     return Followed(
