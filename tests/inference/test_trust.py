@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pickle
 import warnings
 
 import numpy as np
@@ -49,6 +50,13 @@ def test_what_it_learnt_from_is_not_strange_and_wrong_energies_are(model):
     assert right.strangeness < 0 and not right.warnings
     assert right.nearest[0].distance < right.nearest[1].distance < 0.1
     assert all(each.strangeness > 0 and each.warnings[0].startswith(UNLIKE) for each in moved)
+
+
+def test_pickled_it_still_knows(model):
+    found = read_spectrum(EXAMPLE)
+    again = pickle.loads(pickle.dumps(model))
+    with pytest.warns(UserWarning, match=UNLIKE):
+        again.predict(found.energy + 5, found.mu, element="Co")
 
 
 def test_one_spectrum_warns_as_python_does(model):
