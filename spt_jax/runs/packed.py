@@ -12,11 +12,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from flax import nnx
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
@@ -26,6 +25,9 @@ from spt_jax.runs.blueprint import Blueprint, Network, path_name
 from spt_jax.runs.formats import PACKED, packed_of_today
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.domain import Domain
+
+if TYPE_CHECKING:  # who reads a card alone, or predicts by an exported file, need not wait for it
+    from flax import nnx
 
 DOCUMENT, CHECKSUM, DOMAIN = "spt_jax", "sha256", "domain/"
 DAMAGED = "damaged or altered; get it again"
@@ -42,11 +44,15 @@ class PackedMember:
     @classmethod
     def of(cls, blueprint: Blueprint, network: nnx.Module) -> PackedMember:
         """Of a model as it was loaded from a run."""
+        from flax import nnx
+
         _, params, constants = nnx.split(network, nnx.Param, ...)
         return cls(blueprint, params, constants)
 
     def network(self) -> Network:
         """To be called with spectra."""
+        from flax import nnx
+
         return nnx.merge(self.blueprint.abstract()[0], self.params, self.constants)
 
 
