@@ -133,9 +133,10 @@ class Model:
             symbol, edge = absorber.split()
             return self.predict_each((f"row {i}", Measured(energy, row, symbol, edge)) for i, row in enumerate(mu))
         row = self.to_grid(energy, mu, absorber)
-        if self.domain:
-            for warning in trust(self.domain, [row], absorber, measured=False).warnings:
-                warnings.warn(warning, stacklevel=2)
+        number = np.array([SYMBOLS.index(absorber.split()[0])])
+        # The nearest spectra are looked for only where they are told.
+        if self.domain and self.domain.strangeness(row[None], number)[0] > 0:
+            warnings.warn(*trust(self.domain, [row], absorber, measured=False).warnings, stacklevel=2)
         [values] = self._values([[row]], [absorber])
         return values
 
