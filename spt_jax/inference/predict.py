@@ -136,7 +136,7 @@ class Model:
         number = np.array([SYMBOLS.index(absorber.split()[0])])
         # The nearest spectra are looked for only where they are told.
         if self.domain and self.domain.strangeness(row[None], number)[0] > 0:
-            warnings.warn(*trust(self.domain, [row], absorber, measured=False).warnings, stacklevel=2)
+            warnings.warn(trust(self.domain, [row], absorber, measured=False).warnings[0], stacklevel=2)
         [values] = self._values([[row]], [absorber])
         return values
 
