@@ -26,6 +26,7 @@ from spt_jax.commands.data_card import DataCard
 from spt_jax.commands.datasets import Prepare, Verify
 from spt_jax.commands.explain import Explain
 from spt_jax.commands.feff import Feff
+from spt_jax.commands.finetune import Finetune
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import STOPPED, answering, errors
 from spt_jax.commands.structures import Structures
@@ -44,6 +45,7 @@ COMMANDS = {
     "data verify": Verify,
     "train": Train,
     "ensemble": Ensemble,
+    "finetune": Finetune,
     "evaluate": Evaluate,
     "compare": Compare,
     "study": Study,
