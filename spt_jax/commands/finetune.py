@@ -85,8 +85,11 @@ class Finetune:
 
 
 def tables(document: dict) -> list[Table]:
-    """For each kind of site the main scores of each point, then macro-F1 of classes; the source below the new system."""
-    from data_pipelines.schema import SITE_KINDS
+    """For each kind of site the main scores of each point, then macro-F1 of classes; the source below the new system.
+
+    Without the shells: a terminal has no room for them.
+    """
+    from data_pipelines.schema import SHELL_NAMES, SITE_KINDS
     from spt_jax.study.curve import NEW, SOURCE, mean_of, scores_of
 
     found = []
@@ -98,7 +101,8 @@ def tables(document: dict) -> list[Table]:
                 for point in document["points"].values()
                 if which in point["scores"] and kind in (own := scores_of(point["scores"][which]))
             ]
-            names = list(dict.fromkeys(n for *_, own in rows for n, each in own.items() if each[score] is not None))
+            told = dict.fromkeys(n for *_, own in rows for n, each in own.items() if each[score] is not None)
+            names = [name for name in told if name not in SHELL_NAMES]
             if not names:
                 continue
             table = Table(title=f"{kind} sites, {title}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
