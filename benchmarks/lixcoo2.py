@@ -4,13 +4,15 @@ For LixCoO2 from x = 1 to 0 in the phases O3, H1-3 and O1: the mean oxidation st
 as the mean over probabilities and as that of the decided classes, against 4 - x; how many steps of x go the wrong way; and
 the confusion matrix of sites whose charge is stated (localised models, and x of 0 or 1), with the recall of Co4+.
 A model that has learnt from 0 < x < 1 shows nothing: `--leave-out SOURCE.parquet OUT.parquet` writes a source of
-`spt-jax prepare` without such rows.
+`spt-jax prepare` without such rows. `--ends FOLDER`: each model is first moved by the spectra of x = 0 and 1 with their
+oxidation state alone, into a run in FOLDER, and judged at 0 < x < 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,8 +22,14 @@ from pymatgen.core import Composition
 
 import spt_jax
 from benchmarks import measure
-from data_pipelines.schema import SYMBOLS, descriptor
+from data_pipelines.dataset.data import Split
+from data_pipelines.dataset.shots import Drawn, Shots
+from data_pipelines.schema import NAMES, SYMBOLS, Batch, EnergyGrid, descriptor, encode_labels
+from data_pipelines.spectra.grid import to_grid
 from spt_jax.inference.predict import Model
+from spt_jax.study.curve import BATCH, STEPS, Settings, configured
+from spt_jax.training.adapt import adapt, starts_of
+from spt_jax.training.sharding import Layout, make_mesh
 
 STATES = np.array(descriptor("OS").classes)
 THREE, FOUR = 3, 4
@@ -54,6 +62,31 @@ def cobalt(library: Path) -> pd.DataFrame:
     own = table[table.absorber == "Co"].reset_index(drop=True)
     charge = own.OS_formal.where(own.charge_model == "loc", own.OS_mean).astype(float)
     return own.assign(charge=charge.where(np.isclose(charge % 1, 0)))
+
+
+class Ends(NamedTuple):
+    """What `Shots` asks of data."""
+
+    name: str
+    grid: EnergyGrid
+    fingerprint: str
+
+
+def moved(name: str, own: pd.DataFrame, out: Path) -> Model:
+    """The model, a single run, after it learnt the oxidation state of x = 0 and x = 1."""
+    [start] = starts_of(name)
+    grid, ends = start.blueprint.grid, own[own.x.isin([0, 1])]
+    rows = zip(ends.omega, ends.mu, strict=True)
+    spectra = np.stack([to_grid(np.array(energy), np.array(mu), grid, "Co", "K") for energy, mu in rows])
+    labels = np.full((len(ends), len(NAMES)), np.nan)
+    labels[:, NAMES.index("OS")] = ends.charge
+    number = np.full(len(ends), SYMBOLS.index("Co"), np.int32)
+    tags = tuple(ends.tag)
+    split = Split(tags, tags, ("Co K",) * len(ends), Batch(spectra, number, *encode_labels(labels)))
+    shots = Shots(Ends("ends", grid, "ends of LixCoO2"), Drawn(split, split, (), True), STEPS * BATCH, "all")
+    config = configured(name, start, Settings(), BATCH)
+    adapt(start, config, shots, {"Co K"}, 0, Layout(make_mesh()), out)
+    return spt_jax.load(out)
 
 
 def told(model: Model, own: pd.DataFrame) -> pd.DataFrame:
@@ -123,13 +156,15 @@ def show(own: pd.DataFrame, means: pd.DataFrame, fields: dict) -> None:
         for charge in (THREE, FOUR):
             row = some[some.charge == charge].decided
             print(f"  {charge:+d}  " + "".join(f"{(row == column).sum():5d}" for column in columns))
-    print("x = 0: Co4+ recall {} of {}".format(*fields["co4_recall_x0"]))
+    if fields["co4_recall_x0"][1]:
+        print("x = 0: Co4+ recall {} of {}".format(*fields["co4_recall_x0"]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = measure.parser(__doc__)
     parser.add_argument("library", type=Path, nargs="?", help="LIXCOO2.parquet")
     parser.add_argument("models", nargs="*", default=[], help="run folders, files, or names of `spt-jax models`")
+    parser.add_argument("--ends", type=Path, metavar="FOLDER", help="learn x = 0 and 1 first, into FOLDER")
     parser.add_argument("--leave-out", type=Path, nargs=2, metavar=("SOURCE", "OUT"), help="write a source and stop")
     options = parser.parse_args(argv)
     if options.leave_out:
@@ -139,12 +174,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("LIXCOO2.parquet and a MODEL are needed")
     own = cobalt(options.library)
     for name in options.models:
-        found = told(spt_jax.load(name), own)
+        if options.ends:
+            model = moved(name, own, options.ends / Path(name).name)
+            found = told(model, own[~own.x.isin([0, 1])])
+        else:
+            found = told(spt_jax.load(name), own)
         means = by_content(found)
         fields = summary(found, means)
-        print(f"\n{name}")
+        print(f"\n{name}{', moved by the ends' if options.ends else ''}")
         show(found, means, fields)
-        measure.record("lixcoo2", name, options, length=None, batch=None, **fields)
+        measure.record(
+            "lixcoo2", f"{name}{' ends' if options.ends else ''}", options, length=None, batch=None, **fields
+        )
 
 
 if __name__ == "__main__":

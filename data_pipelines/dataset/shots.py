@@ -79,7 +79,7 @@ class Shots(Data):
     def __init__(self, data: Data, found: Drawn, rows: int, about: str):
         """about: what tells these shots from others of the same data."""
         count = len(found.train.ids)
-        self.name, self.grid = f"{data.name}, {about}", data.grid
+        self.name, self.grid, self.alone = f"{data.name}, {about}", data.grid, found.alone
         self.fingerprint = f"{data.fingerprint} {about}"
         self._splits = {"train": take(found.train, np.arange(max(rows, count)) % count), "validation": found.validation}
         self.examples = {name: len(own.ids) for name, own in self._splits.items()}

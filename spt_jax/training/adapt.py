@@ -88,18 +88,23 @@ def introduced(start: PackedMember, absorbers: set[str]) -> tuple[PackedMember, 
 
 @dataclass(frozen=True)
 class Continued(Labels):
-    """Labels of another system, by the tasks of the model as it came. before: how it decided."""
+    """Labels of another system, by the tasks of the model as it came.
+
+    before: how it decided. judged: on other spectra than those that are learnt from; on these it is too sure of itself.
+    """
 
     before: Decisions | None = None
+    judged: bool = True
 
     def decisions(
         self, outputs: dict[str, np.ndarray], batch: Batch, materials: tuple[str, ...], names: tuple[str, ...]
     ) -> Decisions:
         """Temperatures that cannot be fitted here stay; intervals are promises about other materials, and do not."""
+        before = self.before or Decisions()
+        if not self.judged:
+            return Decisions(before.temperature, coverage=before.coverage, power=before.power, prior=before.prior)
         found = super().decisions(outputs, batch, materials, names)
-        if self.before is None:
-            return found
-        return replace(found, temperature={**self.before.temperature, **found.temperature})
+        return replace(found, temperature={**before.temperature, **found.temperature})
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def assemble_on(
     decided = start.blueprint.decisions
     priors = {name: np.array(each) for name, each in decided.prior.items()} if decided else {}
     tasks = tuple(_covered(task, train) for task in blueprint.learnt_tasks)
-    objective = Continued(config.objective, tasks, blueprint.grid, priors, None, decided)
+    objective = Continued(config.objective, tasks, blueprint.grid, priors, None, decided, not shots.alone)
     trained = factors_of(start.params, rank, config.train.seed) if rank else start.params
     flat = Flat(trained, len(objective.names), int(np.lcm(MULTIPLE, layout.devices)))
     schedule = make_schedule(config.train, steps_per_epoch(train.count, config.train.batch_size))
