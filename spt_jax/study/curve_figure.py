@@ -6,11 +6,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC, as_svg
-from data_pipelines.schema import SHELL_NAMES, SITE_KINDS
+from data_pipelines.pages.style import BLUE, INK, ORANGE, RC, as_svg
+from data_pipelines.schema import NAMES, SHELL_NAMES, SITE_KINDS
 from spt_jax.study.curve import NEW, SOURCE, mean_of, scores_of
 from spt_jax.study.figures import OTHERS
 
+COLOURS = dict(zip(NAMES, (INK, *OTHERS), strict=True))
 LOW, GAP = -0.05, 0.055
 """R2 has no lower end: what is below is drawn at the edge. GAP: between names, so that none lies on another."""
 
@@ -28,8 +29,7 @@ def curve(document: dict) -> str:
         before = [scores_of(each["scores"].get(SOURCE, {"sites": {}})).get(kind, {}) for each in points.values()]
         # Of what never varies, as the oxidation state of oxygen, nothing is seen.
         names = [name for name in found[0] if name not in SHELL_NAMES and not (kind == "O" and name == "OS")]
-        lines = [(name, [own.get(name, {}).get("main") for own in found], GREY, 1.0) for name in names]
-        lines = [(n, y, colour, w) for (n, y, _, w), colour in zip(lines, OTHERS * 2, strict=False)]
+        lines = [(name, [own.get(name, {}).get("main") for own in found], COLOURS[name], 1.0) for name in names]
         lines.append(("mean", [mean_of(own, kind) for own in found], BLUE, 2.4))
         if any(before):
             lines.append(("source", [mean_of(own, kind) for own in before], ORANGE, 2.4))
