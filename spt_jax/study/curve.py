@@ -204,14 +204,15 @@ def _begin(out: Path, what: Moved, settings: Settings, source: Data | None) -> d
     }
     wanted = json.loads(json.dumps(wanted))
     path = out / FILE
-    if not path.exists():
-        if out.exists() and any(out.iterdir()):
-            raise RunError(f"{out} is there and holds no fine-tuning; choose another --out")
+    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if document is None and out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} is there and holds no fine-tuning; choose another --out")
+    # One that was refused before it began has nothing that could be mixed up.
+    if document is None or not (document["points"] or any(out.glob("shots-*"))):
         document = {**wanted, "points": {}}
         out.mkdir(parents=True, exist_ok=True)
         _write(out, document)
         return document
-    document = json.loads(path.read_text(encoding="utf-8"))
     told = [part for part in ("model", "data", "source") if _print_of(document[part]) != _print_of(wanted[part])]
     told += [name for name, value in wanted["settings"].items() if document["settings"].get(name) != value]
     if told:

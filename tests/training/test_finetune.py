@@ -31,7 +31,7 @@ from spt_jax.runs.packed import Packed, PackedMember, pack
 from spt_jax.study.curve import NEW, SOURCE, Settings, finetune, mean_of, scores_of
 from spt_jax.training.adapt import EMBEDDING, introduced, starts_of
 from spt_jax.training.epochs import Interrupted
-from tests.training.test_train import flags
+from tests.training.test_train import flags, losses
 
 AMORPHOUS = Path(__file__).parents[2].parent / "shared" / "data" / "feff10" / "amorphous.parquet"
 QUICK = Settings(epochs=3)
@@ -47,7 +47,7 @@ def moved(trained, tmp_path_factory):
     """By the command, with the library as new system and as source."""
     out = tmp_path_factory.mktemp("finetune") / "moved"
     line = ["finetune", str(trained), "--data", str(LIBRARY), "--source", str(LIBRARY), "--out", str(out)]
-    main([*line, "--shots", "0", "8", "all", "--epochs", "3"])
+    main([*line, "--shots", "0", "8", "16", "--epochs", "3"])
     return out
 
 
@@ -76,16 +76,16 @@ def test_materials_are_held_out_where_the_validation_split_is_small():
 
 def test_the_command_leaves_a_curve_and_a_model(moved, trained, capsys, tmp_path):
     document = json.loads((moved / "finetune.json").read_text())
-    assert list(document["points"]) == ["0", "8", "all"] and document["source"]
+    assert list(document["points"]) == ["0", "8", "16"] and document["source"]
     zero, eight = document["points"]["0"], document["points"]["8"]
     assert zero["scores"][NEW] == zero["scores"][SOURCE] == eval_of(trained)
     assert eight["learnt_from"] == {"spectra": 8, "materials": 8}
-    assert set(eight["ids"]) <= set(document["points"]["all"]["ids"])
+    assert set(eight["ids"]) <= set(document["points"]["16"]["ids"])
     assert mean_of(scores_of(eight["scores"][NEW])["non-O"], "non-O") is not None
     assert "<svg" in (moved / "finetune.svg").read_text()
     # The folder is its last run, and an ordinary model.
     main(["evaluate", str(moved), "--data", str(LIBRARY)])
-    assert json.loads((moved / "metrics.json").read_text()) == document["points"]["all"]["scores"][NEW]
+    assert json.loads((moved / "metrics.json").read_text()) == document["points"]["16"]["scores"][NEW]
     main(["export", str(moved), "--out", str(tmp_path / "moved.spt")])
     example = str(LIBRARY / "example" / "xmu.dat")
     main(["predict", str(moved), example])
@@ -130,9 +130,8 @@ def test_eight_devices_move_it_as_one(moved, trained, tmp_path):
     line += ["--out", str(tmp_path / "out"), "--shots", "8", "--epochs", "3"]
     environment = {**os.environ, "XLA_FLAGS": flags(8), "NPROC": "16"}
     assert subprocess.run(line, env=environment, timeout=600, check=False, capture_output=True).returncode == 0
-    theirs = parameters(moved / "shots-8")
-    for name, own in parameters(tmp_path / "out" / "shots-8").items():
-        np.testing.assert_allclose(own, theirs[name], rtol=2e-3, atol=2e-5)
+    np.testing.assert_allclose(losses(tmp_path / "out" / "shots-8"), losses(moved / "shots-8"), rtol=1e-3)
+    assert parameters(tmp_path / "out" / "shots-8")  # which are read on one device
 
 
 def test_low_rank_and_frozen_parts(trained, tmp_path):
