@@ -27,6 +27,7 @@ from spt_jax.commands.datasets import Prepare, Verify
 from spt_jax.commands.explain import Explain
 from spt_jax.commands.export import Export
 from spt_jax.commands.feff import Feff
+from spt_jax.commands.finetune import Finetune
 from spt_jax.commands.inference import Evaluate, Predict
 from spt_jax.commands.screen import STOPPED, answering, errors
 from spt_jax.commands.series import Series
@@ -46,6 +47,7 @@ COMMANDS = {
     "data verify": Verify,
     "train": Train,
     "ensemble": Ensemble,
+    "finetune": Finetune,
     "evaluate": Evaluate,
     "compare": Compare,
     "study": Study,

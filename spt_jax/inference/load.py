@@ -28,6 +28,8 @@ def load_folder(folder: Path, source: int | str | None = None) -> Model:
     members = {} if single else load_members(folder, source)
     if not members:
         return load_run(folder, source)
+    if len(members) == 1:
+        return next(iter(members.values()))
     try:
         return together(list(members.values()))
     except ValueError as error:

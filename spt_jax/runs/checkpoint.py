@@ -107,7 +107,11 @@ def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
     damaged = []
     for step in sorted(manager.all_steps(), reverse=True):
         try:
-            composite = ocp.args.Composite(blueprint=ocp.args.JsonRestore(), variables=ocp.args.StandardRestore())
+            # Onto one device: it may have been saved from more than there are here.
+            described = ocp.StandardCheckpointHandler().metadata(folder / str(step) / "variables").tree
+            like = jax.tree.map(lambda x: _abstract(jax.ShapeDtypeStruct(x.shape, x.dtype)), described)
+            variables = ocp.args.StandardRestore(like)
+            composite = ocp.args.Composite(blueprint=ocp.args.JsonRestore(), variables=variables)
             # Read whole: half a file of weights must not be found out when it is too late for the one before.
             document = manager.restore(step, args=composite)["blueprint"]
             break

@@ -89,6 +89,11 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
     return [f"{name} was {was} and is {now}" for name, (was, now) in differing.items()]
 
 
+def name_members(out: Path, members: tuple[str, ...]) -> None:
+    """Make `out` answer with the runs of these names in it, as the folder of an ensemble does; of one, as this run."""
+    write_atomic(out / CONFIG, json.dumps({"ensemble": {"members": members}}, indent=1) + "\n")
+
+
 def _completed(found: dict, defaults: dict) -> dict:
     """With the defaults of what it lacks, also inside."""
     inside = {

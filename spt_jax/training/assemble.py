@@ -53,7 +53,8 @@ class Assembly:
     def step(self) -> StepFunction:
         """The training step, to be compiled by the caller."""
         train, execution = self.config.train, self.config.execution
-        given = (self.graph, self.constants, self.objective, self.optimiser, self.schedule, train.ema)
+        model_of = partial(nnx.merge, self.graph)
+        given = (model_of, self.constants, self.objective, self.optimiser, self.schedule, train.ema)
         return make_step(*given, self.flat, self.layout, execution.accumulate)
 
     def state(self, params: Any | None = None) -> TrainState:

@@ -40,7 +40,7 @@ def init_state(params: Any, optimiser: optax.GradientTransformation, flat: Flat,
 
 
 def make_step(
-    graph: nnx.GraphDef,
+    model_of: Callable[[Any, Any], nnx.Module],
     constants: Any,
     objective: Objective,
     optimiser: optax.GradientTransformation,
@@ -52,14 +52,14 @@ def make_step(
 ) -> StepFunction:
     """The step as a function of (state, batch, emphasis).
 
-    emphasis: (T,) weight of each loss; 1 / T each where not given. layout: how batch and parameters lie on several
-    devices. pieces: that each device computes its rows in. Random numbers are the seed folded with the step and split
-    over the rows.
+    model_of: (parameters, constants) -> the network. emphasis: (T,) weight of each loss; 1 / T each where not given.
+    layout: how batch and parameters lie on several devices. pieces: that each device computes its rows in. Random
+    numbers are the seed folded with the step and split over the rows.
     """
     count = len(objective.names)
 
     def piece_loss(params: Any, constants: Any, emphasis: jax.Array, rows: Any, keys: jax.Array):
-        losses = objective.loss(nnx.merge(graph, params, constants), rows, keys)
+        losses = objective.loss(model_of(params, constants), rows, keys)
         return (emphasis * losses).sum(), losses
 
     def piece_gradient(vector: jax.Array, constants: Any, emphasis: jax.Array, piece: tuple) -> jax.Array:
