@@ -28,7 +28,7 @@ from spt_jax.commands.explain import Explain
 from spt_jax.commands.feff import Feff
 from spt_jax.commands.inference import Evaluate, Export, Predict
 from spt_jax.commands.screen import STOPPED, answering, errors
-from spt_jax.commands.serve import Serve
+from spt_jax.commands.serve import App, Serve
 from spt_jax.commands.structures import Structures
 from spt_jax.commands.study import Study
 from spt_jax.commands.training import Ensemble, Quickstart, Train
@@ -51,6 +51,7 @@ COMMANDS = {
     "ablate": Ablate,
     "explain": Explain,
     "predict": Predict,
+    "app": App,
     "serve": Serve,
     "export": Export,
     "models": Models,

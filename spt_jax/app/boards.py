@@ -17,7 +17,7 @@ from spt_jax.inference.predict import Prediction
 
 # Of a browser, and of the folder; one takes some 20 kB.
 MOST_ROWS = 5_000
-# Browsers; who has not been here longest is forgotten first.
+# Browsers; whose last file is oldest is forgotten first.
 MOST_SESSIONS = 32
 
 
@@ -43,7 +43,7 @@ class News:
 
 
 class Boards:
-    """All boards; from any thread."""
+    """All boards; from any thread. A browser is known by a token that is its secret."""
 
     def __init__(self) -> None:
         self.run = secrets.token_urlsafe(8)  # numbers are of this run of the program
@@ -53,21 +53,13 @@ class Boards:
         self._sessions: OrderedDict[str, dict[int, Answered]] = OrderedDict()
         self._gone: list[tuple[int, int]] = []
 
-    def session(self, token: str | None) -> str:
-        """The token of a browser that is known, or of a new one."""
-        with self._lock:
-            if token is None or token not in self._sessions:
-                token = secrets.token_urlsafe(24)
-                self._sessions[token] = {}
-                while len(self._sessions) > MOST_SESSIONS:
-                    self._sessions.popitem(last=False)
-            self._sessions.move_to_end(token)
-            return token
-
     def add(self, token: str, spectra: Sequence[Named], said: Sequence[Prediction]) -> list[Answered]:
         """Onto the board of a browser. Raises UserError where it is full."""
         with self._lock:
             own = self._sessions.setdefault(token, {})
+            self._sessions.move_to_end(token)
+            while len(self._sessions) > MOST_SESSIONS:
+                self._forget(self._sessions.popitem(last=False)[1].values())
             if len(own) + len(said) > MOST_ROWS:
                 raise UserError(f"this page holds {MOST_ROWS:,} spectra and no more; save them, clear it and go on")
             found = [Answered(*self._next(), each, on_scale(one)) for (_, one), each in zip(spectra, said, strict=True)]
@@ -76,8 +68,7 @@ class Boards:
 
     def clear(self, token: str) -> None:
         with self._lock:
-            self._forget(self._sessions.get(token, {}).values())
-            self._sessions[token] = {}
+            self._forget(self._sessions.pop(token, {}).values())
 
     def watched(self, file: str, spectra: Sequence[Named], said: Sequence[Prediction]) -> None:
         """In the place of what the same file of the folder held before. The oldest go where there are too many."""

@@ -61,6 +61,13 @@ class Desk:
         """Questions in the queue."""
         return self._waiting.qsize()
 
+    def unmeasured(self, absorber: str) -> str:
+        """A sentence where nobody knows how good answers for this absorber are; "" where the card has scores."""
+        if not self.card or absorber in self.card["scores"]:
+            return ""
+        trained = self.card["training_spectra"].get(absorber, 0)
+        return f"{self.name} learnt {absorber} from {trained} spectra; how good it is there was not measured"
+
     def ask(self, spectra: Sequence[Named]) -> Future[list[Prediction]]:
         """A Prediction for each, in order, as of `Model.predict_each`. Raises Busy where too many wait already."""
         question = _Question(spectra)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -14,10 +16,14 @@ from data_pipelines.readers.columns import parse
 from data_pipelines.readers.measured import ReadAs
 from data_pipelines.schema import DESCRIPTORS, SHELLS
 from spt_jax import __version__
+from spt_jax.app import shown
+from spt_jax.app.boards import Boards
 from spt_jax.app.desk import Busy, Desk, Named, pieces
-from spt_jax.app.given import MOST_BYTES, Told, from_arrays, read_upload
+from spt_jax.app.given import MOST_BYTES, Told, clean, from_arrays, read_upload
 from spt_jax.app.guard import Guard
-from spt_jax.inference.output import row_of
+from spt_jax.app.page import content
+from spt_jax.app.watch import Watch
+from spt_jax.inference.output import as_csv, as_json, row_of
 from spt_jax.inference.predict import Prediction, symbol_of
 
 try:
@@ -94,12 +100,14 @@ class Settings(BaseModel):
 Files = Annotated[list[UploadFile], File(description="as beamlines write them: docs/files.md")]
 
 
-def service(desk: Desk, hosts: Sequence[str] = ()) -> FastAPI:
-    """The application; it closes the desk at its end. hosts: names that it is called by, besides addresses."""
+def service(desk: Desk, hosts: Sequence[str] = (), watch: Watch | None = None) -> FastAPI:
+    """The application; it closes the desk and the watch at its end. hosts: names that it is called by, besides addresses."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        if watch:
+            await asyncio.to_thread(watch.close)
         await asyncio.to_thread(desk.close)
 
     about = "Descriptors of the surroundings of an atom from its X-ray absorption spectrum. Answers are those of `spt-jax predict --format json`."
@@ -145,6 +153,66 @@ def service(desk: Desk, hosts: Sequence[str] = ()) -> FastAPI:
         for file in files:
             found += await answers(desk, await read(desk, file, told))
         return _rows(found)
+
+    return app
+
+
+def page(desk: Desk, boards: Boards, watch: Watch | None = None, hosts: Sequence[str] = ()) -> FastAPI:
+    """The service, with a page for people and what it asks for."""
+    app, files_of_page = service(desk, hosts, watch), content()
+    secret = f"spt-jax-{secrets.token_hex(4)}"  # of this run, and of no other program on this machine
+
+    def token(request: Request) -> str:
+        """Of a browser; one that comes without any sees an empty board."""
+        return request.cookies.get(secret, "")
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return Response(files_of_page["index.html"], media_type="text/html")
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def part(name: str) -> Response:
+        if name not in files_of_page:
+            raise HTTPException(404, "no such page")
+        kind = "text/css" if name.endswith(".css") else "text/javascript"
+        return Response(files_of_page[name], media_type=kind)
+
+    @app.get("/board", include_in_schema=False)
+    async def news(request: Request, response: Response, since: int = 0) -> dict[str, Any]:
+        if not token(request):
+            response.set_cookie(secret, secrets.token_urlsafe(24), httponly=True, samesite="strict")
+        found = boards.news(token(request), since)
+        folder = watch and {"folder": str(watch.folder), "files": watch.files, "trouble": watch.trouble}
+        rows = [shown.row(each) for each in found.rows]
+        return {"run": boards.run, "changed": found.changed, "rows": rows, "gone": found.gone, "watch": folder}
+
+    @app.post("/board", include_in_schema=False)
+    async def add(request: Request, files: Files, settings: Annotated[Settings, Query()]) -> list[dict[str, Any]]:
+        told, found = settings.told(), []
+        if not token(request):
+            raise HTTPException(403, "this browser takes no cookies, by which its files are known as its own")
+        for file in files:
+            spectra = await read(desk, file, told)
+            found += boards.add(token(request), spectra, await answers(desk, spectra))
+        return [shown.row(each) for each in found]
+
+    @app.delete("/board", include_in_schema=False)
+    async def clear(request: Request) -> None:
+        boards.clear(token(request))
+
+    @app.get("/board/{number}", include_in_schema=False)
+    async def whole(request: Request, number: int) -> dict[str, Any]:
+        found = boards.row(token(request), number)
+        if found is None:
+            raise HTTPException(404, "not on this page any more")
+        return await asyncio.to_thread(shown.whole, desk, found)
+
+    @app.get("/export.{kind}", include_in_schema=False)
+    async def export(request: Request, kind: Literal["csv", "json"]) -> Response:
+        said = [row.prediction for row in boards.rows(token(request))]
+        text = "".join((as_csv if kind == "csv" else as_json)(said))
+        name = f'attachment; filename="{clean(desk.name)}-{time.strftime("%Y%m%d-%H%M%S")}.{kind}"'
+        return Response(text, media_type=f"text/{kind}", headers={"Content-Disposition": name})
 
     return app
 

@@ -1,0 +1,71 @@
+// One spectrum in words and pictures. Whatever comes from a file is set as text, never as HTML.
+
+import { interval, spectrum } from "./plot.js";
+
+export function el(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== undefined) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+export function short(value) {
+  if (Array.isArray(value.value)) return value.value.join(" ") || "–";
+  return Number.isInteger(value.value) && !value.interval && value.unit !== "Å" ? `${value.value}` : value.value.toFixed(2);
+}
+
+// How sure the answer is: the probability of a class, of the least sure of several elements, nothing of a number.
+export function sure(value) {
+  const chances = [value.value].flat().map((one) => value.likely[one]);
+  return chances.length && chances.every((p) => p !== undefined) ? Math.min(...chances) : null;
+}
+
+function words(p) {
+  if (p === null) return "";
+  return p >= 0.9 ? "very likely" : p >= 0.7 ? "likely" : p >= 0.5 ? "more likely than not" : "unsure, the likeliest of several";
+}
+
+function descriptor(name, value, meaning, plausible, coverage) {
+  const shown = el("div", {}, el("div", { class: "what" }, el("b", {}, name), ` ${meaning}`));
+  const unit = value.unit ? ` ${value.unit}` : "";
+  const said = el("div", { class: "value" }, short(value) + unit, " ", el("small", {}, words(sure(value))));
+  shown.append(said);
+  const answers = [value.value].flat().map(String);
+  const chances = Object.entries(value.likely).sort((a, b) => b[1] - a[1]).slice(0, 5);
+  for (const [one, p] of chances) {
+    const bar = el("i", { style: `width: ${100 * p}%` });
+    shown.append(el("div", { class: `chance${answers.includes(one) ? " it" : ""}` }, el("span", {}, one), bar, el("span", {}, `${Math.round(100 * p)} %`)));
+  }
+  if (value.interval) {
+    const [low, high] = value.interval.map((end) => end.toFixed(2));
+    said.append(el("small", {}, `${low} to ${high}`));
+    if (plausible) shown.append(interval(value.value, value.interval, plausible, 210));
+    shown.append(el("div", { class: "what" }, `grey: ${Math.round(100 * coverage)} % of true values lie there`));
+  }
+  return shown;
+}
+
+// All of one spectrum, as `shown.whole` gives it, in a place of this width.
+export function whole(own, width) {
+  const found = [el("h2", {}, own.name, " ", el("small", {}, own.absorber))];
+  if (own.error) found.push(el("p", { class: "bad" }, own.error));
+  for (const warning of own.warnings) found.push(el("p", { class: "warning" }, warning));
+  if (own.curve) {
+    const caption = el("figcaption", {}, "The spectrum as the model sees it. Grey: where most training spectra of all elements lie, their mean and two standard deviations.");
+    found.push(el("figure", {}, caption, spectrum(own.curve, width)));
+  }
+  const each = Object.entries(own.values).map(([name, value]) => descriptor(name, value, own.descriptors[name].meaning, own.plausible[name], own.coverage));
+  if (each.length) found.push(el("div", { class: "said" }, ...each));
+  if (own.nearest.length) {
+    const rows = own.nearest.map((one) => el("tr", {}, el("td", {}, one.formula), el("td", {}, one.material), el("td", {}, one.absorber), el("td", { class: "n" }, one.distance.toFixed(3))));
+    const head = el("tr", {}, ...["formula", "material", "absorber", "distance"].map((name) => el("th", {}, name)));
+    found.push(el("h3", {}, "Most alike among the training spectra"), el("div", { class: "scroll" }, el("table", {}, head, ...rows)));
+  }
+  const read = [own.channel && `channel: ${own.channel}`, own.columns && `columns: ${own.columns}`, own.shift ? `energies moved by ${own.shift} eV, as the file or you say` : "", own.times > 1 && `read ${own.times} times while it grew`];
+  const notes = [...read.filter(Boolean), ...own.notes];
+  if (notes.length) found.push(el("h3", {}, "How it was read"), el("ul", { class: "notes" }, ...notes.map((note) => el("li", {}, note))));
+  return found;
+}
