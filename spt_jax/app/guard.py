@@ -13,7 +13,10 @@ from typing import Any
 MOST_BODY = 64_000_000
 TOO_LARGE = 413, f"more than the {MOST_BODY // 1_000_000} MB that are taken at a time"
 HEADERS = (
-    (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),

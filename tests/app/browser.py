@@ -90,7 +90,9 @@ class Browser:
         """Waits until an expression is true, and gives it."""
         deadline = time.monotonic() + patience
         while not (found := self.run(script)):
-            assert time.monotonic() < deadline, f"not within {patience} s: {script}; {self.run('document.body.innerText')}"
+            assert time.monotonic() < deadline, (
+                f"not within {patience} s: {script}; {self.run('document.body.innerText')}"
+            )
             time.sleep(0.03)
         return found
 

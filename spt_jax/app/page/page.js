@@ -1,7 +1,7 @@
 // What is on the page, what was chosen, and the way to the program and back.
 
 import { series } from "./plot.js";
-import { el, short, sure, whole } from "./said.js";
+import { card, el, short, sure, whole } from "./said.js";
 
 const FIRST = ["OS", "CN", "MBL"]; // in the list; all others stand beside it
 const AT_ONCE = 12, BYTES_AT_ONCE = 16e6; // of files in a request: what is done is told in between
@@ -128,8 +128,8 @@ async function choose(number, byHand = false) {
     if (mine !== asked) return; // another was chosen meanwhile
     document.querySelector("main").hidden = false;
     $("one").replaceChildren(...whole(own, $("one").clientWidth));
-  } catch (error) {
-    if (mine === asked) trouble(error.message);
+  } catch {
+    drawn = ""; // it has just gone, or the program has; the next look tells
   }
 }
 
@@ -207,6 +207,7 @@ ask("model").then((model) => {
   meanings = model.descriptors;
   $("model").textContent = model.name;
   $("about").append(` It knows ${model.absorbers.join(", ")}.`);
+  $("card").append(...card(model));
   const select = $("settings").elements.element;
   for (const symbol of new Set(model.absorbers.map((absorber) => absorber.split(" ")[0]))) select.append(el("option", {}, symbol));
   look();

@@ -1,6 +1,6 @@
 // Pictures as SVG, as wide as their place: letters keep their size on a telephone.
 
-const INK = "#222", BLUE = "#1f6f9f", ORANGE = "#d9822b", GREY = "#b8b8b8", BAND = "#ececec";
+const INK = "#222", BLUE = "#1f6f9f", GREY = "#b8b8b8", BAND = "#ececec";
 const LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 38;
 
 export function svg(tag, attributes, ...children) {
@@ -21,11 +21,11 @@ function ticks(low, high, count, whole = false) {
 }
 
 // An empty picture with its axes, and where a number lies in it. y: {low, high} or {names}, from below.
-function axes(width, height, x, y, xLabel, yLabel) {
+function axes(width, height, x, y, xLabel, yLabel, name) {
   const inner = [width - LEFT - RIGHT, height - TOP - BOTTOM];
   const along = (value) => LEFT + (inner[0] * (value - x.low)) / (x.high - x.low || 1);
   const up = (value) => TOP + inner[1] * (1 - (value - y.low) / (y.high - y.low || 1));
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": name });
   const foot = TOP + inner[1];
   picture.append(svg("path", { d: `M${LEFT} ${TOP}V${foot}H${width - RIGHT}`, fill: "none", stroke: GREY }));
   for (const value of ticks(x.low, x.high, inner[0] / 80, x.whole)) {
@@ -49,7 +49,7 @@ export function spectrum(curve, width) {
   const { energy } = curve;
   const { picture, along, up } = axes(
     width, Math.min(300, 0.75 * width + 40), { low: energy[0], high: energy.at(-1) }, { low, high: 1.04 * high },
-    "eV above the reference energy", "mu, edge steps",
+    "eV above the reference energy", "mu, edge steps", "the spectrum",
   );
   const line = (values) => values.map((v, i) => `${i ? "L" : "M"}${along(energy[i]).toFixed(1)} ${up(v).toFixed(1)}`).join("");
   const clipped = (values) => values.map((value) => Math.max(value, low));
@@ -58,17 +58,6 @@ export function spectrum(curve, width) {
   const end = curve.mu.indexOf(null);
   const own = line(end < 0 ? curve.mu : curve.mu.slice(0, end));
   picture.append(svg("path", { d: own, fill: "none", stroke: BLUE, "stroke-width": 2, "stroke-linejoin": "round" }));
-  return picture;
-}
-
-// A number, the interval about it, and all that it could be.
-export function interval(value, [low, high], [least, most], width) {
-  const at = (number) => 4 + ((width - 8) * (number - least)) / (most - least);
-  const picture = svg("svg", { viewBox: `0 0 ${width} 26`, width, height: 26, role: "img" });
-  picture.append(svg("path", { d: `M4 8H${width - 4}`, stroke: "#ddd", "stroke-width": 2 }));
-  picture.append(svg("path", { d: `M${at(low)} 8H${at(high)}`, stroke: GREY, "stroke-width": 8 }));
-  picture.append(svg("circle", { cx: at(value), cy: 8, r: 4.5, fill: BLUE }));
-  picture.append(svg("text", { x: 2, y: 25 }, `${least}`), svg("text", { x: width - 2, y: 25, "text-anchor": "end" }, `${most}`));
   return picture;
 }
 
@@ -93,7 +82,7 @@ export function series(each, chosen, width, label, choose) {
   }
   const height = elements ? Math.max(160, 22 * keys.length + TOP + BOTTOM) : 260;
   const x = { low: 0.5, high: Math.max(each.length, 1) + 0.5, whole: true };
-  const { picture, along, up } = axes(width, height, x, y, "file, in the order in which they came", label);
+  const { picture, along, up } = axes(width, height, x, y, "file, in the order in which they came", label, `${label} along the files`);
   const room = along(2) - along(1), wide = Math.min(0.9 * room, 26), radius = Math.max(1.5, Math.min(5, room / 2.6));
   const place = (key) => (elements ? keys.indexOf(key) : Number(key));
   const tall = Math.max(3, Math.min(18, 0.86 * Math.abs(up(0) - up(1))));

@@ -1,6 +1,6 @@
 // One spectrum in words and pictures. Whatever comes from a file is set as text, never as HTML.
 
-import { interval, spectrum } from "./plot.js";
+import { spectrum } from "./plot.js";
 
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -13,7 +13,7 @@ export function el(tag, attributes = {}, ...children) {
 }
 
 export function short(value) {
-  if (Array.isArray(value.value)) return value.value.join(" ") || "–";
+  if (Array.isArray(value.value)) return value.value.join(" ") || "none";
   return Number.isInteger(value.value) && !value.interval && value.unit !== "Å" ? `${value.value}` : value.value.toFixed(2);
 }
 
@@ -25,13 +25,21 @@ export function sure(value) {
 
 function words(p) {
   if (p === null) return "";
-  return p >= 0.9 ? "very likely" : p >= 0.7 ? "likely" : p >= 0.5 ? "more likely than not" : "unsure, the likeliest of several";
+  return p >= 0.9 ? "very likely" : p >= 0.7 ? "likely" : p >= 0.5 ? "more likely than not" : "unsure";
 }
 
-function descriptor(name, value, meaning, plausible, coverage) {
+// A number, the interval about it, and all that it could be.
+function range(value, [least, most]) {
+  const [at, low, high] = [value.value, ...value.interval].map((number) => (100 * (number - least)) / (most - least));
+  const drawn = [el("i", { style: `left: ${low}%; width: ${high - low}%` }), el("b", { style: `left: ${at}%` })];
+  return [el("div", { class: "range" }, ...drawn), el("div", { class: "ends" }, el("span", {}, least), el("span", {}, most))];
+}
+
+function descriptor(name, value, meaning, plausible) {
   const shown = el("div", {}, el("div", { class: "what" }, el("b", {}, name), ` ${meaning}`));
   const unit = value.unit ? ` ${value.unit}` : "";
-  const said = el("div", { class: "value" }, short(value) + unit, " ", el("small", {}, words(sure(value))));
+  const none = Array.isArray(value.value) && !value.value.length;
+  const said = el("div", { class: "value" }, short(value) + unit, " ", el("small", {}, none ? "likelier than not" : words(sure(value))));
   shown.append(said);
   const answers = [value.value].flat().map(String);
   const chances = Object.entries(value.likely).sort((a, b) => b[1] - a[1]).slice(0, 5);
@@ -42,8 +50,7 @@ function descriptor(name, value, meaning, plausible, coverage) {
   if (value.interval) {
     const [low, high] = value.interval.map((end) => end.toFixed(2));
     said.append(el("small", {}, `${low} to ${high}`));
-    if (plausible) shown.append(interval(value.value, value.interval, plausible, 210));
-    shown.append(el("div", { class: "what" }, `grey: ${Math.round(100 * coverage)} % of true values lie there`));
+    if (plausible) shown.append(...range(value, plausible));
   }
   return shown;
 }
@@ -57,8 +64,11 @@ export function whole(own, width) {
     const caption = el("figcaption", {}, "The spectrum as the model sees it. Grey: where most training spectra of all elements lie, their mean and two standard deviations.");
     found.push(el("figure", {}, caption, spectrum(own.curve, width)));
   }
-  const each = Object.entries(own.values).map(([name, value]) => descriptor(name, value, own.descriptors[name].meaning, own.plausible[name], own.coverage));
-  if (each.length) found.push(el("div", { class: "said" }, ...each));
+  const each = Object.entries(own.values).map(([name, value]) => descriptor(name, value, own.descriptors[name].meaning, own.plausible[name]));
+  if (each.length) {
+    const about = `Bars: how likely each value is. Grey ranges: they hold the true value ${Math.round(100 * own.coverage)} times in a hundred.`;
+    found.push(el("h3", {}, "What it says"), el("p", { class: "note" }, about), el("div", { class: "said" }, ...each));
+  }
   if (own.nearest.length) {
     const rows = own.nearest.map((one) => el("tr", {}, el("td", {}, one.formula), el("td", {}, one.material), el("td", {}, one.absorber), el("td", { class: "n" }, one.distance.toFixed(3))));
     const head = el("tr", {}, ...["formula", "material", "absorber", "distance"].map((name) => el("th", {}, name)));
@@ -68,4 +78,13 @@ export function whole(own, width) {
   const notes = [...read.filter(Boolean), ...own.notes];
   if (notes.length) found.push(el("h3", {}, "How it was read"), el("ul", { class: "notes" }, ...notes.map((note) => el("li", {}, note))));
   return found;
+}
+
+// The card of a model, for people.
+export function card(model) {
+  const { about, licence, attribution = [], training_spectra: trained = {}, made_with: made } = model.card;
+  if (!about) return [el("p", {}, `${model.name}, a model without a card.`)];
+  const counts = Object.entries(trained).map(([absorber, count]) => `${absorber} ${count}`).join(", ");
+  const lines = [about, `Training spectra: ${counts}.`, `Licence: ${licence}. ${made}.`, attribution.join("; ")];
+  return lines.map((line) => el("p", {}, line));
 }
