@@ -33,6 +33,7 @@ def listening(host: str, port: int) -> socket.socket:
     own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         own.bind((host, port))
+        own.listen(1024)  # who comes before the model is compiled waits
     except (OSError, OverflowError) as error:
         own.close()
         why = getattr(error, "strerror", None) or error

@@ -1,10 +1,11 @@
 """A headless Chromium, spoken to through a pipe in its own protocol (CDP): no library, no driver, no port."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
-import subprocess
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,16 @@ class Browser:
 
     def __init__(self, folder: Path):
         (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
-        # A shell gives the pipes the two numbers that they must have.
-        line = [
-            "sh",
-            "-c",
-            f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$@"',
-            "sh",
-            CHROMIUM,
-            *FLAGS,
-            f"--user-data-dir={folder}",
-        ]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(line, pass_fds=(theirs_in, theirs_out), **quiet)
+        # From 10 on, so that none is in the way of the two numbers that they must have.
+        high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 10) for each in (theirs_in, theirs_out)]
         os.close(theirs_in)
         os.close(theirs_out)
+        quiet = [(os.POSIX_SPAWN_OPEN, each, os.devnull, os.O_RDWR, 0) for each in (1, 2)]
+        pipes = [(os.POSIX_SPAWN_DUP2, each, number) for number, each in enumerate(high, start=3)]
+        line = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}"]
+        self._process = os.posix_spawn(CHROMIUM, line, os.environ, file_actions=quiet + pipes)
+        for each in high:
+            os.close(each)
         self._out, self._in = os.fdopen(ours_out, "wb", 0), os.fdopen(ours_in, "rb")
         self._number, self._session = 0, None
         self.complaints: list[str] = []
@@ -46,8 +43,8 @@ class Browser:
 
     def close(self) -> None:
         self._out.close()
-        self._process.terminate()
-        self._process.wait()
+        os.kill(self._process, signal.SIGTERM)
+        os.waitpid(self._process, 0)
         self._in.close()
 
     def send(self, method: str, **params: Any) -> dict:

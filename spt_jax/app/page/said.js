@@ -66,7 +66,7 @@ export function whole(own, width) {
   }
   const each = Object.entries(own.values).map(([name, value]) => descriptor(name, value, own.descriptors[name].meaning, own.plausible[name]));
   if (each.length) {
-    const about = `Bars: how likely each value is. Grey ranges: they hold the true value ${Math.round(100 * own.coverage)} times in a hundred.`;
+    const about = `Bars: how likely each value is. Grey ranges: they hold the true value ${Math.round(100 * own.coverage)} times in a hundred, of calculated spectra.`;
     found.push(el("h3", {}, "What it says"), el("p", { class: "note" }, about), el("div", { class: "said" }, ...each));
   }
   if (own.nearest.length) {
