@@ -21,7 +21,7 @@ MOST_ROWS = 5_000
 MOST_SESSIONS = 32
 
 
-class Answered(NamedTuple):
+class OnBoard(NamedTuple):
     """number: unlike all others since the program began. spectrum: on the model's energies; None where there is none.
     watched: of the folder. times: it was read so often, a file that grows again and again."""
 
@@ -38,7 +38,7 @@ class News:
     """Since `changed` = an earlier number: what is new, and the numbers of what is there no more."""
 
     changed: int
-    rows: list[Answered]
+    rows: list[OnBoard]
     gone: list[int]
 
 
@@ -49,11 +49,11 @@ class Boards:
         self.run = secrets.token_urlsafe(8)  # numbers are of this run of the program
         self._lock = threading.Lock()
         self._clock = 0
-        self._folder: dict[str, list[Answered]] = {}
-        self._sessions: OrderedDict[str, dict[int, Answered]] = OrderedDict()
+        self._folder: dict[str, list[OnBoard]] = {}
+        self._sessions: OrderedDict[str, dict[int, OnBoard]] = OrderedDict()
         self._gone: list[tuple[int, int]] = []
 
-    def add(self, token: str, spectra: Sequence[Named], said: Sequence[Prediction]) -> list[Answered]:
+    def add(self, token: str, spectra: Sequence[Named], said: Sequence[Prediction]) -> list[OnBoard]:
         """Onto the board of a browser. Raises UserError where it is full."""
         with self._lock:
             own = self._sessions.setdefault(token, {})
@@ -62,7 +62,7 @@ class Boards:
                 self._forget(self._sessions.popitem(last=False)[1].values())
             if len(own) + len(said) > MOST_ROWS:
                 raise UserError(f"this page holds {MOST_ROWS:,} spectra and no more; save them, clear it and go on")
-            found = [Answered(*self._next(), each, on_scale(one)) for (_, one), each in zip(spectra, said, strict=True)]
+            found = [OnBoard(*self._next(), each, on_scale(one)) for (_, one), each in zip(spectra, said, strict=True)]
             own.update((row.number, row) for row in found)
             return found
 
@@ -79,7 +79,7 @@ class Boards:
                 known = before.pop(each.name, None)
                 number, changed = self._next()
                 times = known.times + 1 if known else 1
-                found.append(Answered(known.number if known else number, changed, each, on_scale(one), True, times))
+                found.append(OnBoard(known.number if known else number, changed, each, on_scale(one), True, times))
             self._folder[file] = found
             self._forget(before.values())
             while sum(map(len, self._folder.values())) > MOST_ROWS and len(self._folder) > 1:
@@ -90,16 +90,16 @@ class Boards:
             rows = [row for row in self._all(token) if row.changed > since]
             return News(self._clock, rows, [number for number, at in self._gone if at > since])
 
-    def rows(self, token: str) -> list[Answered]:
+    def rows(self, token: str) -> list[OnBoard]:
         """Of the folder and of this browser, in the order in which they came."""
         with self._lock:
             return sorted(self._all(token))
 
-    def row(self, token: str, number: int) -> Answered | None:
+    def row(self, token: str, number: int) -> OnBoard | None:
         with self._lock:
             return next((row for row in self._all(token) if row.number == number), None)
 
-    def _all(self, token: str) -> Iterable[Answered]:
+    def _all(self, token: str) -> Iterable[OnBoard]:
         yield from (row for rows in self._folder.values() for row in rows)
         yield from self._sessions.get(token, {}).values()
 
@@ -107,7 +107,7 @@ class Boards:
         self._clock += 1
         return self._clock, self._clock
 
-    def _forget(self, rows: Iterable[Answered]) -> None:
+    def _forget(self, rows: Iterable[OnBoard]) -> None:
         for row in rows:
             self._clock += 1
             self._gone.append((row.number, self._clock))

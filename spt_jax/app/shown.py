@@ -7,7 +7,7 @@ from typing import Any
 
 from data_pipelines.errors import UserError
 from data_pipelines.schema import descriptor
-from spt_jax.app.boards import Answered
+from spt_jax.app.boards import OnBoard
 from spt_jax.app.desk import Desk
 from spt_jax.inference.output import row_of
 from spt_jax.inference.predict import TOLD, Value
@@ -16,7 +16,7 @@ from spt_jax.inference.predict import TOLD, Value
 WITHIN = 2
 
 
-def row(own: Answered) -> dict[str, Any]:
+def row(own: OnBoard) -> dict[str, Any]:
     """A line of the list, and what a series is drawn from."""
     said = own.prediction
     return {
@@ -31,7 +31,7 @@ def row(own: Answered) -> dict[str, Any]:
     }
 
 
-def whole(desk: Desk, own: Answered) -> dict[str, Any]:
+def whole(desk: Desk, own: OnBoard) -> dict[str, Any]:
     """All that is said of a spectrum, what it looks like to the model, and what the training spectra looked like."""
     said = own.prediction
     unmeasured = desk.unmeasured(said.absorber) if said.absorber else ""
@@ -56,7 +56,7 @@ def _ends(name: str) -> tuple[float, float] | None:
     return ends if all(map(math.isfinite, ends)) else None
 
 
-def _curve(desk: Desk, own: Answered) -> dict[str, Any] | None:
+def _curve(desk: Desk, own: OnBoard) -> dict[str, Any] | None:
     """(L,) energies above the reference energy, mu as the model sees it (None where it is not known), and between which
     numbers most training spectra lie."""
     model, said = desk.model, own.prediction

@@ -40,7 +40,7 @@ class Serve:
     """Address to listen at: 127.0.0.1 is this machine alone, 0.0.0.0 all its networks."""
     port: Annotated[int, Range(least=0)] = 8000
     """0 takes a free one, and says which."""
-    hosts: tuple[str, ...] = ()
+    hosts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...")] = ()
     """Names of this machine that are asked for besides localhost, its own and its addresses; others are refused."""
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ class App:
     """Address to listen at: 127.0.0.1 is this machine alone, 0.0.0.0 all its networks."""
     port: Annotated[int, Range(least=0)] = 8000
     """0 takes a free one, and says which."""
-    hosts: tuple[str, ...] = ()
+    hosts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...")] = ()
     """Names of this machine that are asked for besides localhost, its own and its addresses; others are refused."""
 
     def __post_init__(self) -> None:
