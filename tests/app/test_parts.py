@@ -6,14 +6,17 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.readers.measured import Measured
-from spt_jax.app import boards, desk
-from spt_jax.app.boards import Boards
+from spt_jax.app import boards, desk, shown
+from spt_jax.app.boards import Boards, OnBoard
 from spt_jax.app.desk import Busy, Desk, pieces
 from spt_jax.app.guard import Guard
 from spt_jax.app.listen import Server, listening
@@ -82,6 +85,29 @@ def test_pieces_fill_one_batch():
     many = [("a", Corrected(SPECTRUM, 0.5, ()))] * 20 + [("b", SPECTRUM)] * 100 + [("c", SpectrumError("x", "y"))]
     assert [name for piece in pieces(many) for name, _ in piece] == [name for name, _ in many]
     assert [len(piece) for piece in pieces(many)] == [9, 9, 2 + 64 - 14, 100 - 50 + 1]
+
+
+@dataclass(frozen=True)
+class Warned(Prediction):
+    warnings: tuple[str, ...] = ()
+    nearest: tuple = ()
+
+
+class Neighbour(NamedTuple):
+    material: str
+    formula: str
+    absorber: str
+    distance: float
+
+
+def test_warnings_and_neighbours_are_shown_where_there_are_any(slow):
+    own, model = slow
+    model.decisions = SimpleNamespace(coverage=0.9)
+    said = Warned("a", "Fe K", {}, warnings=("unlike anything",), nearest=(Neighbour("m1", "FeO", "Fe K", 0.5),))
+    found = shown.whole(own, OnBoard(1, 1, said, None))
+    assert found["warnings"][0] == "unlike anything" and "how good it is there" in found["warnings"][1]
+    assert found["nearest"] == [{"material": "m1", "formula": "FeO", "absorber": "Fe K", "distance": 0.5}]
+    assert found["warned"] and not shown.row(OnBoard(2, 2, Prediction("b"), None))["warned"]
 
 
 def test_a_board_is_full_at_some_point_and_the_oldest_browser_forgotten(monkeypatch):
