@@ -149,10 +149,7 @@ def service(desk: Desk, hosts: Sequence[str] = (), watch: Watch | None = None) -
     @app.post("/files")
     async def files(files: Files, settings: Annotated[Settings, Query()]) -> Response:
         """Descriptors of all spectra in the files, an object for each, with an `error` where there are none."""
-        told, found = settings.told(), []
-        for file in files:
-            found += await answers(desk, await read(desk, file, told))
-        return _rows(found)
+        return _rows(await answers(desk, await read(desk, files, settings.told())))
 
     return app
 
@@ -188,13 +185,11 @@ def page(desk: Desk, boards: Boards, watch: Watch | None = None, hosts: Sequence
 
     @app.post("/board", include_in_schema=False)
     async def add(request: Request, files: Files, settings: Annotated[Settings, Query()]) -> list[dict[str, Any]]:
-        told, found = settings.told(), []
         if not token(request):
             raise HTTPException(403, "this browser takes no cookies, by which its files are known as its own")
-        for file in files:
-            spectra = await read(desk, file, told)
-            found += boards.add(token(request), spectra, await answers(desk, spectra))
-        return [shown.row(each) for each in found]
+        spectra = await read(desk, files, settings.told())
+        said = await answers(desk, spectra)
+        return [shown.row(each) for each in boards.add(token(request), spectra, said)]
 
     @app.delete("/board", include_in_schema=False)
     async def clear(request: Request) -> None:
@@ -228,9 +223,13 @@ async def answers(desk: Desk, spectra: Sequence[Named]) -> list[Prediction]:
     return found
 
 
-async def read(desk: Desk, file: UploadFile, told: Told) -> list[Named]:
-    content = await file.read(MOST_BYTES + 1)
-    return await asyncio.to_thread(read_upload, desk, file.filename or "", content, told)
+async def read(desk: Desk, files: Sequence[UploadFile], told: Told) -> list[Named]:
+    """All spectra in the files: together, so that they fill batches."""
+    found: list[Named] = []
+    for file in files:
+        content = await file.read(MOST_BYTES + 1)
+        found += await asyncio.to_thread(read_upload, desk, file.filename or "", content, told)
+    return found
 
 
 def _rows(found: Sequence[Prediction]) -> Response:

@@ -4,12 +4,13 @@ import { series } from "./plot.js";
 import { card, el, short, sure, whole } from "./said.js";
 
 const FIRST = ["OS", "CN", "MBL"]; // in the list; all others stand beside it
-const AT_ONCE = 12, BYTES_AT_ONCE = 16e6; // of files in a request: what is done is told in between
+const AT_ONCE = 27, BYTES_AT_ONCE = 16e6; // of files in a request: what is done is told in between
 const WATCHING_MS = 300, IDLE_MS = 3000;
+const MANY = 200, MANY_MS = 1000; // from so many on the list is drawn anew at most so often
 
 const $ = (id) => document.getElementById(id);
 const rows = new Map(); // by number, in the order in which they came
-let run = null, changed = 0, chosen = null, given = [], meanings = {}, drawn = "", asked = 0;
+let run = null, changed = 0, chosen = null, given = [], meanings = {}, drawn = "", asked = 0, last = 0, later;
 
 async function ask(address, options) {
   const answer = await fetch(address, options);
@@ -71,9 +72,15 @@ async function look() {
 // --- what is shown ---------------------------------------------------------------------------------------------------
 
 function draw() {
+  clearTimeout(later);
+  if (rows.size > MANY && Date.now() - last < MANY_MS) {
+    later = setTimeout(draw, MANY_MS);
+    return;
+  }
   const now = `${changed} ${chosen} ${rows.size} ${$("along").value} ${innerWidth}`;
   if (now === drawn) return;
   drawn = now;
+  last = Date.now();
   const all = [...rows.values()].sort((a, b) => a.number - b.number);
   document.querySelector("main").hidden = !all.length;
   if (!all.length) return;
@@ -122,6 +129,7 @@ async function choose(number, byHand = false) {
   chosen = number;
   if (byHand) $("follow").querySelector("input").checked = false;
   const mine = ++asked;
+  if (byHand) last = 0;
   draw();
   try {
     const own = await ask(`board/${number}`);
