@@ -218,6 +218,8 @@ def test_a_file_in_the_watched_folder_is_answered_within_a_second_and_again_when
     shutil.copy(measured / "FeO_rt_01.xdi", running.folder / "scan_002.xdi")
     browser.until(f"({ROWS}).some(row => row.startsWith('scan_002'))")
     assert not browser.run(f"({ROWS}).some(row => row.includes('secret') || row.includes('hidden'))")
+    seen = "(box => (row => row.top >= box.top && row.bottom <= box.bottom)(document.querySelector('#rows .chosen').getBoundingClientRect()))"
+    browser.until(f"{seen}(document.querySelector('#rows').getBoundingClientRect())")  # the newest, within its list
     assert "2 files" in browser.until("document.querySelector('#watch').innerText")
     browser.until(
         "!document.querySelector('#series').hidden && document.querySelectorAll('#alongplot .point').length >= 3"

@@ -10,7 +10,7 @@ const MANY = 200, MANY_MS = 1000; // from so many on the list is drawn anew at m
 
 const $ = (id) => document.getElementById(id);
 const rows = new Map(); // by number, in the order in which they came
-let run = null, changed = 0, chosen = null, given = [], meanings = {}, drawn = "", asked = 0, last = 0, later;
+let run = null, changed = 0, chosen = null, given = [], meanings = {}, drawn = "", asked = 0, last = 0, later, sought = null;
 
 async function ask(address, options) {
   const answer = await fetch(address, options);
@@ -88,9 +88,15 @@ function draw() {
   $("count").textContent = `${all.length} ${all.length === 1 ? "spectrum" : "spectra"}${bad ? `, ${bad} without an answer` : ""}`;
   const shown = FIRST.filter((name) => all.some((row) => row.values[name]));
   const head = el("tr", {}, ...["file", "", ...shown].map((name) => el("th", { title: meanings[name]?.meaning }, name)));
-  const list = $("rows"), at = list.scrollTop, foot = list.scrollHeight - list.clientHeight - at < 8;
+  const list = $("rows"), at = list.scrollTop;
   list.replaceChildren(el("table", {}, el("thead", {}, head), el("tbody", {}, ...all.map((row) => line(row, shown)))));
-  list.scrollTop = foot && at ? list.scrollHeight : at;
+  list.scrollTop = at;
+  const own = list.querySelector(".chosen");
+  if (own && chosen !== sought) {
+    const above = own.offsetTop - list.querySelector("thead").offsetHeight;
+    if (above < at || own.offsetTop + own.offsetHeight > at + list.clientHeight) list.scrollTop = above - list.clientHeight / 2;
+    sought = chosen;
+  }
   drawSeries(all);
 }
 
