@@ -46,6 +46,10 @@ class CountedError(UserError):
         self.detail = detail
 
 
+class DoubtError(UserError):
+    """There are answers, and a reason not to believe them."""
+
+
 class SpectrumError(CountedError):
     """A spectrum that cannot be used."""
 

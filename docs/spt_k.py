@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipelines.dataset.build import prepare
@@ -78,6 +79,29 @@ def without_structure(unlabelled: Path, sources: Sequence[Path], out: Path) -> N
             np.savez(whole, mu=file["mu"][rows], element=file["element"][rows], **scales)
 
 
+def of_oxides(source: Path, folder: Path) -> Path:
+    """The library without the rows whose column `ood` is true, metals and sulfides; the library itself where it has none."""
+    if source.suffix != ".parquet" or "ood" not in pq.read_schema(source).names:
+        return source
+    table = pq.read_table(source)
+    out = folder / source.name
+    if out.exists():
+        return out
+    with replacing(out) as partial:
+        pq.write_table(table.filter(pc.invert(pc.fill_null(table["ood"], False))), partial)
+    return out
+
+
+def formulas(sources: Sequence[Path]) -> dict[str, str]:
+    """Of the materials of the Parquet libraries: "TiO2 (mp-390)"."""
+    found = {}
+    for source in sources:
+        if source.suffix == ".parquet":
+            for row in pq.read_table(source, columns=["prototype", "formula"]).to_pylist():
+                found[row["prototype"]] = f"{row['formula']} ({row['prototype']})"
+    return found
+
+
 def fit(configurations: dict[str, Config], dataset: Dataset, folder: Path) -> Sequence[Path]:
     """The run of each, as far as it is not there."""
     for name, config in configurations.items():
@@ -97,7 +121,8 @@ def main() -> None:
         more = folder / "more.npz"
         if not more.exists():
             without_structure(options.unlabelled, options.sources, more)
-        prepare([*options.sources, more], folder / "dataset", GRID)
+        sources = [of_oxides(source, folder) for source in options.sources]
+        prepare([*sources, more], folder / "dataset", GRID)
         dataset, teacher, out = (
             Dataset(folder / "dataset"),
             folder / "teacher.safetensors",
@@ -106,7 +131,7 @@ def main() -> None:
         runs = fit(teachers(), dataset, folder)
         if not teacher.exists():
             pack_runs(runs, dataset, teacher, replace(WORDS, name="teacher", about="whom spt-k learnt from"))
-        pack_runs(fit(students(teacher), dataset, folder), dataset, out, WORDS)
+        pack_runs(fit(students(teacher), dataset, folder), dataset, out, WORDS, formulas(sources))
     except UserError as error:
         parser.error(str(error))
     print(out)

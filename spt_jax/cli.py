@@ -18,16 +18,18 @@ from typing import Any, get_args, get_type_hints
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import DoubtError, UserError
 from data_pipelines.ranges import Range, range_of
 from spt_jax.commands.ablate import Ablate
 from spt_jax.commands.compare import Compare
 from spt_jax.commands.data_card import DataCard
 from spt_jax.commands.datasets import Prepare, Verify
 from spt_jax.commands.explain import Explain
+from spt_jax.commands.export import Export
 from spt_jax.commands.feff import Feff
-from spt_jax.commands.inference import Evaluate, Export, Predict
+from spt_jax.commands.inference import Evaluate, Predict
 from spt_jax.commands.screen import STOPPED, answering, errors
+from spt_jax.commands.series import Series
 from spt_jax.commands.serve import App, Serve
 from spt_jax.commands.structures import Structures
 from spt_jax.commands.study import Study
@@ -53,6 +55,7 @@ COMMANDS = {
     "predict": Predict,
     "app": App,
     "serve": Serve,
+    "series": Series,
     "export": Export,
     "models": Models,
     "pack": Pack,
@@ -67,7 +70,8 @@ class WrongUsage(UserError):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point. Exit status: 0 done, 1 an error the user can mend, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    """Entry point. Exit status: 0 done, 1 an error the user can mend, 2 wrong usage, 3 answers with a warning, 130 Ctrl-C,
+    143 SIGTERM."""
     try:
         command = _parse(list(sys.argv[1:] if argv is None else argv))
         if command is not None:
@@ -75,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 command.run()
     except WrongUsage as error:
         _fail(str(error), 2)
+    except DoubtError as doubt:
+        errors.print(f"spt-jax: warning: {doubt}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(3)
     except UserError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt as stop:

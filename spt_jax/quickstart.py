@@ -12,7 +12,8 @@ from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.config import Config
 from spt_jax.inference.evaluate import as_tables, evaluate
 from spt_jax.inference.output import as_table
-from spt_jax.inference.predict import Prediction, load
+from spt_jax.inference.predict import load
+from spt_jax.inference.prediction import Prediction
 from spt_jax.presets import PRESETS
 from spt_jax.reports.report import write_report
 from spt_jax.runs.folder import REPORT, write_metrics

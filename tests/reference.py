@@ -79,3 +79,20 @@ def attention(
             weights /= weights.sum()
             result[i, head] = sum(w * values[j, head] for w, j in zip(weights, near, strict=True))
     return result.reshape(length, -1)
+
+
+def linear_combination(mu: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """(N,), (R, N) -> (R,): fractions that are not negative with the least squares, by trying every set of references."""
+    best, found = np.inf, np.zeros(len(references))
+    for chosen in range(2 ** len(references)):
+        own = [r for r in range(len(references)) if chosen >> r & 1]
+        fractions = np.zeros(len(references))
+        if own:
+            columns = np.array([references[r] for r in own], np.float64).T
+            fractions[own] = np.linalg.solve(columns.T @ columns, columns.T @ mu)
+        square = sum(
+            (m - sum(f * row[i] for f, row in zip(fractions, references, strict=True))) ** 2 for i, m in enumerate(mu)
+        )
+        if (fractions >= 0).all() and square < best:
+            best, found = square, fractions
+    return found

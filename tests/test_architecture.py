@@ -27,7 +27,7 @@ FLOORS = (
     ("spt_jax.zoo",),
     ("spt_jax.inference",),
     ("spt_jax.training",),
-    ("spt_jax.robustness", "spt_jax.reports"),
+    ("spt_jax.robustness", "spt_jax.reports", "spt_jax.series"),
     ("spt_jax.explain", "spt_jax.study"),
     ("spt_jax.quickstart", "spt_jax.__init__"),
     ("spt_jax.app",),

@@ -53,6 +53,13 @@ def shop(packed, tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_it_knows_what_its_runs_learnt_from(packed):
+    split, domain = Dataset(LIBRARY).split("train"), spt_jax.load(packed).domain
+    mu, number = split.batch.spectrum[0], int(split.batch.atomic_number[0])
+    nearest, *_ = domain.nearest(mu, number)
+    assert nearest.material == split.materials[0] and nearest.distance < 0.05
+
+
 def test_it_answers_as_the_mean_of_its_runs(runs, packed):
     batch = Dataset(LIBRARY).split("test").batch
     whole, model = together([load_run(run) for run in runs]), spt_jax.load(packed)

@@ -13,7 +13,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.readers.measured import Measured
 from spt_jax.app.desk import Named
 from spt_jax.inference.measured import Corrected
-from spt_jax.inference.predict import Prediction
+from spt_jax.inference.prediction import Prediction
 
 # Of a browser, and of the folder; one takes some 20 kB.
 MOST_ROWS = 5_000

@@ -15,7 +15,8 @@ from typing import Any
 from data_pipelines.errors import UserError
 from data_pipelines.readers.measured import Measured
 from spt_jax.inference.measured import LIKELY, Calibration, Corrected
-from spt_jax.inference.predict import CHUNK, Prediction, load
+from spt_jax.inference.predict import CHUNK, load
+from spt_jax.inference.prediction import Prediction
 from spt_jax.runs.packed import read_card
 from spt_jax.zoo.shelf import SUFFIX, place_of
 

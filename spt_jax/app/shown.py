@@ -10,7 +10,7 @@ from data_pipelines.schema import descriptor
 from spt_jax.app.boards import OnBoard
 from spt_jax.app.desk import Desk
 from spt_jax.inference.output import row_of
-from spt_jax.inference.predict import TOLD, Value
+from spt_jax.inference.prediction import TOLD, Value
 
 # Of the training spectra about their mean: a normal distribution has 95 % of them within.
 WITHIN = 2
@@ -26,7 +26,7 @@ def row(own: OnBoard) -> dict[str, Any]:
         "error": said.error,
         "watched": own.watched,
         "times": own.times,
-        "warned": bool(getattr(said, "warnings", ())),
+        "warned": bool(said.warnings),
         "values": {name: _value(value) for name, value in said.values.items()},
     }
 
@@ -36,11 +36,8 @@ def whole(desk: Desk, own: OnBoard) -> dict[str, Any]:
     said = own.prediction
     unmeasured = desk.unmeasured(said.absorber) if said.absorber else ""
     found = {**row(own), **row_of(said), "curve": _curve(desk, own), "coverage": desk.model.decisions.coverage}
-    found["warnings"] = [*getattr(said, "warnings", ()), *([unmeasured] if unmeasured and not said.error else [])]
-    found["nearest"] = [
-        {name: getattr(each, name) for name in ("material", "formula", "absorber", "distance")}
-        for each in getattr(said, "nearest", ())
-    ]
+    found["warnings"] = [*said.warnings, *([unmeasured] if unmeasured and not said.error else [])]
+    found["nearest"] = [each._asdict() for each in said.nearest]
     return found | {"plausible": {name: _ends(name) for name in said.values}}
 
 

@@ -11,7 +11,7 @@ from data_pipelines.errors import UserError, line_of
 from spt_jax.app.boards import Boards
 from spt_jax.app.desk import Busy, Desk, pieces
 from spt_jax.app.given import MOST_BYTES, Told, read_file
-from spt_jax.inference.predict import Prediction
+from spt_jax.inference.prediction import Prediction
 
 # From one look to the next: an answer is to be there within a second.
 PERIOD_SECONDS = 0.2

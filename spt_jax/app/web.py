@@ -24,7 +24,8 @@ from spt_jax.app.guard import Guard
 from spt_jax.app.page import content
 from spt_jax.app.watch import Watch
 from spt_jax.inference.output import as_csv, as_json, row_of
-from spt_jax.inference.predict import Prediction, symbol_of
+from spt_jax.inference.predict import symbol_of
+from spt_jax.inference.prediction import Prediction
 
 try:
     from fastapi import FastAPI, File, HTTPException, Query, Request, Response, UploadFile

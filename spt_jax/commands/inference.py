@@ -1,4 +1,4 @@
-"""What a trained model says: scores, descriptors of spectra, one file to take away."""
+"""What a trained model says: scores, and descriptors of spectra."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import DoubtError, UserError
 from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import Bars, Throughput, console, errors
 
 if TYPE_CHECKING:
-    from spt_jax.inference.predict import Prediction
+    from spt_jax.inference.prediction import Prediction
 
 # Fewer files are done before a bar is drawn.
 MANY = 256
@@ -58,7 +58,8 @@ class Predict:
     """Descriptors of spectra: FEFF's xmu.dat, columns of text, XDI, SPEC, EMSA, Athena or NeXus files (docs/files.md); or
     with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
 
-    A file that cannot be used costs a line on stderr, and exit status 1 at the end; the others are answered.
+    A file that cannot be used costs a line on stderr, and exit status 1 at the end; the others are answered. Exit status 3
+    is of answers that have a warning: the spectrum is unlike what the model learnt (docs/measured.md).
 
       spt-jax predict xmu.dat
       spt-jax predict run xmu.dat
@@ -96,6 +97,8 @@ class Predict:
     """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off."""
     format: Literal["table", "json", "csv"] = "table"
     """How to print the result."""
+    strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Refuse a spectrum that is unlike what the model learnt, instead of answering it with a warning."""
     data: Path | None = None
     """Dataset folder made by `spt-jax prepare`, or one of TFDS, in the place of files."""
     out: Path | None = None
@@ -179,6 +182,7 @@ class Predict:
         from spt_jax.inference.measured import Calibration
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
+        from spt_jax.inference.prediction import refused_if_warned
         from spt_jax.inference.spectra import files_of, predict_files
         from spt_jax.zoo.shelf import is_model
 
@@ -191,6 +195,7 @@ class Predict:
         model = load(name, self.compiled, self.source)
         bad: list[str] = []
         absorbers: list[str] = []
+        warned: list[str] = []
         # Progress takes stdout over while it is on a terminal; tables there are progress enough.
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
         with Bars() as report:
@@ -201,7 +206,8 @@ class Predict:
             )
             calibration = Calibration.of(name)
             each = predict_files(model, files, self.element, self.edge, read_as, calibration, self.foil)
-            predictions = _watched(each, len(files), bad, absorbers, told)
+            each = map(refused_if_warned, each) if self.strict else each
+            predictions = _watched(each, len(files), bad, absorbers, warned, told)
             if self.format == "table":
                 _print_tables(predictions, model.decisions.coverage)
             else:
@@ -215,62 +221,10 @@ class Predict:
             # A file may hold several spectra.
             count = len(bad) + len(absorbers)
             what = f"{count} files" if count == len(files) else f"{count} spectra"
-            raise UserError(bad[0] if count == 1 else f"{len(bad)} of {what} could not be read")
-
-
-@dataclass(frozen=True)
-class Export:
-    """Put a trained model into one file, for use on another machine, at a beamline or in another program.
-
-    It holds the network with its weights as StableHLO (jax.export; CPU, CUDA and TPU, any batch size) and all that
-    `spt-jax predict FILE xmu.dat` and `spt_jax.load("FILE")` need: they then work without flax, orbax and the run.
-
-    With --compiled-batch also programs compiled ahead of time, for one kind of device and one version of jax: with
-    `spt-jax predict --compiled` a process that finds one answers without compiling, any other compiles and says so.
-    They are machine code, and only those who would run your programs should use them; the file serves all others too.
-
-      spt-jax export run --out model.spt --compiled-batch 1 64
-      spt-jax export run --out model.spt --compiled-batch 4096 --chip h200
-    """
-
-    model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`, or folder of `spt-jax ensemble`."""
-    out: Path
-    """File to write, for instance model.spt."""
-    compiled_batch: Annotated[tuple[int, ...], Range(least=1), tyro.conf.arg(metavar="B...")] = ()
-    """Sizes of batches to compile ahead of time: 1 is what one spectrum asks for, 64 what several do."""
-    chip: Annotated[str, tyro.conf.arg(metavar="CHIP")] = ""
-    """Chip they are compiled for, which need not be here: v5e, v5p, v6e, h100, h200; this machine where not given."""
-    source: Annotated[str | None, tyro.conf.arg(metavar="VERSION|average|unknown")] = None
-    """As of `spt-jax predict`; the file answers for this one source."""
-
-    def __post_init__(self) -> None:
-        check(self)
-        if self.chip and not self.compiled_batch:
-            raise UserError("--chip says for which chip; say for which batches with --compiled-batch 1 64")
-
-    def run(self) -> None:
-        import jax
-
-        from spt_jax.inference.load import load_folder
-        from spt_jax.runs.ahead import compile_ahead
-        from spt_jax.runs.export import export
-        from spt_jax.runs.targets import device_of
-
-        if self.out.is_dir():
-            raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        device = device_of(self.chip) if self.chip else None
-        model = load_folder(self.model, self.source)
-        with Bars() as report:
-            sizes, programs = dict.fromkeys(self.compiled_batch), []
-            for number, size in enumerate(sizes):
-                report("compiling", number, len(sizes))
-                place = device or jax.devices()[0]
-                programs.append(compile_ahead(model.network, size, model.blueprint.grid.points, place))
-        export(model.blueprint, model.network, self.out, programs=programs)
-        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
-        print(f"Next: spt-jax predict {self.out} xmu.dat")
+            raise UserError(bad[0] if count == 1 else f"{len(bad)} of {what} could not be used")
+        if warned:
+            few = ", ".join(warned[:3]) + (", ..." if len(warned) > 3 else "")
+            raise DoubtError(f"{few}: unlike what this model learnt; do not rely on the answer")
 
 
 def _note_undecided() -> None:
@@ -298,16 +252,18 @@ def _watched(
     total: int,
     bad: list[str],
     absorbers: list[str],
+    warned: list[str],
     report: Callable[[str, int, int], None] | None,
 ) -> Iterator[Prediction]:
     """The same, while what is wrong with some is kept in `bad` and told, whose the others are is kept in `absorbers`,
-    and what is done is reported."""
+    the names of those with a warning in `warned`, and what is done is reported."""
     told = 0
     for done, each in enumerate(predictions, start=1):
         if each.error:
             bad.append(each.error)
         else:
             absorbers.append(each.absorber)
+            warned += [each.name] * bool(each.warnings)
         # That of a single spectrum is the command's own error.
         if total > 1 or done > 1:
             for error in bad[told:]:

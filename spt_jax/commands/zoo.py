@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from data_pipelines.errors import UserError
+from spt_jax.commands.screen import Bars
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Pack:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         made_with = f"spt_jax {__version__}"
         words = Words(self.out.stem, self.about, self.licence, self.attribution, made_with)
-        pack_runs(self.runs, Dataset(self.data), self.out, words)
+        with Bars() as report:
+            pack_runs(self.runs, Dataset(self.data), self.out, words, report=report)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB, sha256={file_sha256(self.out)}")
         print(f"Next: spt-jax models {self.out}")

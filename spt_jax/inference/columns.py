@@ -10,7 +10,8 @@ from data_pipelines.dataset.data import Identified
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import SYMBOLS, descriptor, site_kind
 from data_pipelines.spectra.grid import refused
-from spt_jax.inference.predict import Model, elements_of
+from spt_jax.inference.predict import Model
+from spt_jax.inference.prediction import elements_of
 from spt_jax.scoring.decisions import lacks_oxygens
 from spt_jax.tasks import answers_of
 

@@ -39,9 +39,8 @@ def load_packed(path: Path, source: int | str | None = None) -> Model:
     packed = read_packed(path)
     members = [_of_source(member.blueprint, member.network(), source) for member in packed.members]
     model = together(members) if len(members) > 1 else members[0]
-    if packed.decisions is None:
-        return model
-    return Model(replace(model.blueprint, decisions=packed.decisions), model.network)
+    decisions = packed.decisions or model.blueprint.decisions
+    return Model(replace(model.blueprint, decisions=decisions), model.network, domain=packed.domain)
 
 
 def load_members(folder: Path, source: int | str | None = None) -> dict[str, Model]:

@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from data_pipelines.schema import descriptor
-from spt_jax.inference.predict import Prediction, Value
+from spt_jax.inference.prediction import Prediction, Value
 
 _READ = ("channel", "shift", "columns", "notes")
+_TRUST = ("strangeness", "warnings")
 
 
 def as_table(prediction: Prediction, coverage: float) -> Table:
@@ -29,8 +30,10 @@ def as_table(prediction: Prediction, coverage: float) -> Table:
         sure = "  ".join(f"{value}: {100 * p:.0f} %" for value, p in told if p >= 0.005)
         sure = f"{v.interval[0]:.3f} to {v.interval[1]:.3f}" if v.interval else sure
         table.add_row(name, _said(v), v.unit, sure)
-    if prediction.notes:
-        table.caption, table.caption_justify = escape("\n".join(f"note: {note}" for note in prediction.notes)), "left"
+    said = [f"[bold yellow]warning: {escape(warning)}[/]" for warning in prediction.warnings]
+    said += [f"note: {escape(note)}" for note in prediction.notes]
+    if said:
+        table.caption, table.caption_justify = "\n".join(said), "left"
     return table
 
 
@@ -63,6 +66,9 @@ def row_of(each: Prediction) -> dict[str, object]:
         "descriptors": {n: _entry(n, v) for n, v in each.values.items()},
     }
     row |= {"channel": each.channel, "shift": each.shift, "columns": each.columns, "notes": list(each.notes)}
+    if each.strangeness is not None:
+        row |= {"strangeness": round(each.strangeness, 3), "warnings": list(each.warnings)}
+        row["nearest"] = [{"material": n.material, "distance": round(n.distance, 4)} for n in each.nearest]
     return row | ({"error": each.error} if each.error else {})
 
 
@@ -78,13 +84,16 @@ def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
     """One row for each file and descriptor, of a shell for each element that may be there; and one for each error.
 
     probability: of the class or the element named; low, high: ends of the interval of a value; then how the spectrum was
-    read, with the notes in one cell.
+    read, with the notes in one cell, and how strange it is to the model, above 0 with a warning.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "absorber", "descriptor", "value", "unit", "probability", "low", "high", *_READ, "error"])
+    writer.writerow(
+        ["file", "absorber", "descriptor", "value", "unit", "probability", "low", "high", *_READ, *_TRUST, "error"]
+    )
     for each in predictions:
         read = [each.channel, each.shift, each.columns, "; ".join(each.notes)]
+        read += ["" if each.strangeness is None else round(each.strangeness, 3), "; ".join(each.warnings)]
         for name, v in each.values.items():
             if isinstance(v.value, tuple):
                 for symbol, p in v.elements.items():

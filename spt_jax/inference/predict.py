@@ -6,8 +6,9 @@ The network comes as a function, from a run folder or an exported file: nothing 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,10 +22,13 @@ from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
 from spt_jax.inference.measured import Corrected, means, widened
+from spt_jax.inference.prediction import Prediction, Value, elements_of
 from spt_jax.inference.said import provenance, told, whose
+from spt_jax.inference.trust import trust
 from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions, lacks_oxygens
+from spt_jax.scoring.domain import Domain
 from spt_jax.tasks import Answers, answers_of
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
@@ -34,43 +38,6 @@ Element = str | int
 # Spectra are answered in pieces of one size, so that one program is compiled whatever their number; of this size,
 # because a core's cache then holds what a step of the network passes to the next (benchmarks/NOTES.md).
 CHUNK = 64
-# Probabilities that an element is in a shell: from which on it is told at all, and from which on it is the answer.
-TOLD, LIKELY = 0.05, 0.5
-
-
-@dataclass(frozen=True)
-class Value:
-    """One predicted descriptor.
-
-    value: a class, or a number in `unit`, or of a shell the symbols of the elements that are likelier there than not,
-    likeliest first. probabilities: calibrated, by class; empty for others. interval: lowest and highest number, in
-    the unit, that hold the truth with the coverage of the model's decisions, 90 %; None for others. elements: of a
-    shell, symbol -> calibrated probability of each element of 5 % or more, likeliest first.
-    """
-
-    value: float | int | tuple[str, ...]
-    unit: str
-    probabilities: dict[int, float] = field(default_factory=dict)
-    interval: tuple[float, float] | None = None
-    elements: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one spectrum of many, or in `error` why it says nothing.
-
-    name: of its file, FILE#RECORD of one of several in a file, or of its row. absorber: "Cu K". values: by descriptor.
-    channel, shift, columns, notes: how the spectrum was read, as of `Measured`.
-    """
-
-    name: str
-    absorber: str = ""
-    values: dict[str, Value] = field(default_factory=dict)
-    error: str = ""
-    channel: str = ""
-    shift: float = 0.0
-    columns: str = ""
-    notes: tuple[str, ...] = ()
 
 
 class Model:
@@ -79,10 +46,17 @@ class Model:
     Pickled, it is the content of an exported file: it needs no run folder where it is read, and no flax.
     """
 
-    def __init__(self, blueprint: Blueprint, network: Network, programs: Programs | None = None):
-        """programs: of the network, compiled ahead of time."""
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        network: Network,
+        programs: Programs | None = None,
+        domain: Domain | None = None,
+    ):
+        """programs: of the network, compiled ahead of time. domain: what it learnt from, where that is known."""
         self.blueprint = blueprint
         self.network = network
+        self.domain = domain
         self._programs = programs
         self.decisions = blueprint.decisions or Decisions()
         self._compiled: dict[int, Compiled] = {}
@@ -158,7 +132,11 @@ class Model:
         if mu.ndim == 2:
             symbol, edge = absorber.split()
             return self.predict_each((f"row {i}", Measured(energy, row, symbol, edge)) for i, row in enumerate(mu))
-        [values] = self._values([[self.to_grid(energy, mu, absorber)]], [absorber])
+        row = self.to_grid(energy, mu, absorber)
+        if self.domain:
+            for warning in trust(self.domain, [row], absorber, measured=False).warnings:
+                warnings.warn(warning, stacklevel=2)
+        [values] = self._values([[row]], [absorber])
         return values
 
     def predict_each(self, spectra: Iterable[tuple[str, Measured | Corrected | UserError]]) -> list[Prediction]:
@@ -168,6 +146,7 @@ class Model:
         """
         found: list[Prediction] = []
         usable: list[int] = []
+        measured: dict[int, bool] = {}
         given: list[tuple[np.ndarray, np.ndarray, str, str]] = []
         for name, spectrum in spectra:
             views = spectrum.views() if isinstance(spectrum, Corrected) else [spectrum]
@@ -183,6 +162,7 @@ class Model:
                 continue
             element, edge = absorber.split()
             usable += [len(found)] * len(views)
+            measured[len(found)] = isinstance(spectrum, Corrected)
             given += [(view.energy, view.mu, element, edge) for view in views if not isinstance(view, UserError)]
             found.append(Prediction(name, absorber, **provenance(own)))
         rows: dict[int, list[np.ndarray]] = {}
@@ -197,6 +177,10 @@ class Model:
             said = self._values(list(rows.values()), [found[i].absorber for i in rows])
             for i, values in zip(rows, said, strict=True):
                 found[i] = replace(found[i], values=values)
+        if self.domain:
+            for i, on_grid in rows.items():
+                said_of = trust(self.domain, on_grid, found[i].absorber, measured[i])
+                found[i] = replace(found[i], **said_of._asdict())
         return found
 
     def to_grid(self, energy: np.ndarray, mu: np.ndarray, absorber: str) -> np.ndarray:
@@ -256,13 +240,6 @@ class Model:
             }
             for row, element in enumerate(elements)
         ]
-
-
-def elements_of(likely: np.ndarray) -> Value:
-    """What is said of a shell: (Z,) calibrated probabilities of the elements."""
-    order = np.argsort(-likely, kind="stable")
-    told = {SYMBOLS[z]: float(likely[z]) for z in order[: np.count_nonzero(likely >= TOLD)]}
-    return Value(tuple(symbol for symbol, p in told.items() if p >= LIKELY), "", elements=told)
 
 
 def symbol_of(element: Element) -> str:

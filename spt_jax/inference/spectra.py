@@ -13,7 +13,8 @@ from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.readers.measured import Measured, ReadAs
 from data_pipelines.readers.spectrum import read_spectra
 from spt_jax.inference.measured import Calibration, Corrected, correct
-from spt_jax.inference.predict import CHUNK, Element, Model, Prediction, Value, load, symbol_of
+from spt_jax.inference.predict import CHUNK, Element, Model, load, symbol_of
+from spt_jax.inference.prediction import Prediction, Value
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -180,4 +181,6 @@ def _flat(prediction: Prediction) -> dict[str, object]:
             found[f"{name}_probability"] = value.probabilities[int(value.value)]
         if value.interval:
             found[f"{name}_low"], found[f"{name}_high"] = value.interval
+    if prediction.strangeness is not None:
+        found |= {"strangeness": prediction.strangeness, "warnings": "; ".join(prediction.warnings)}
     return {**found, "error": prediction.error}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,10 +16,19 @@ from spt_jax.objectives.objective import make_objective
 from spt_jax.reports.model_card import Words, make_card
 from spt_jax.runs.packed import Packed, PackedMember, pack
 from spt_jax.scoring.decisions import Decisions
+from spt_jax.training.domain import fit_domain
 
 
-def pack_runs(runs: Sequence[Path], dataset: Dataset, out: Path, words: Words) -> None:
-    """Write the file `out`. Raises RunError where the runs are not all of this dataset, or do not fit each other."""
+def pack_runs(
+    runs: Sequence[Path],
+    dataset: Dataset,
+    out: Path,
+    words: Words,
+    names: Mapping[str, str] | None = None,
+    report: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> None:
+    """Write the file `out`. names: of materials, for people. Raises RunError where the runs are not all of this dataset, or
+    do not fit each other."""
     members: list[Model] = []
     for run in runs:
         own = list(load_members(run).values()) or [load_run(run)]
@@ -33,13 +42,13 @@ def pack_runs(runs: Sequence[Path], dataset: Dataset, out: Path, words: Words) -
     except ValueError as error:
         raise RunError(f"these runs cannot answer together: {error}") from None
     packed = tuple(PackedMember.of(each.blueprint, each.network) for each in members)
-    decisions = _decisions(model, dataset)
+    decisions, domain = _decisions(model, dataset), fit_domain(dataset, names, report=report)
     with TemporaryDirectory() as scratch:
         # The card is of what is shipped: of the weights in half precision.
         trial = Path(scratch) / out.name
         pack(Packed(packed, decisions, {}), trial)
         card = make_card(words, load_packed(trial), members, dataset)
-    pack(Packed(packed, decisions, card), out)
+    pack(Packed(packed, decisions, card, domain), out)
 
 
 def _decisions(model: Model, dataset: Dataset) -> Decisions:

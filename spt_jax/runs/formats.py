@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-CHECKPOINT, EXPORT, PACKED = 5, 3, 1
+CHECKPOINT, EXPORT, PACKED = 5, 3, 2
 
 
 def _third(document: dict) -> dict:
@@ -36,7 +36,7 @@ _EXPORTS: dict[int, Callable[[dict], dict]] = {
     1: lambda document: {**_third(document), "format": 2},
     2: lambda document: {**_fourth(document), "format": 3},
 }
-_PACKED: dict[int, Callable[[dict], dict]] = {}
+_PACKED: dict[int, Callable[[dict], dict]] = {1: lambda document: {"domain": None, **document, "format": 2}}
 
 
 def checkpoint_of_today(document: dict) -> dict:

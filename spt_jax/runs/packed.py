@@ -25,8 +25,9 @@ from data_pipelines.files import write_atomic
 from spt_jax.runs.blueprint import Blueprint, Network, path_name
 from spt_jax.runs.formats import PACKED, packed_of_today
 from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.domain import Domain
 
-DOCUMENT, CHECKSUM = "spt_jax", "sha256"
+DOCUMENT, CHECKSUM, DOMAIN = "spt_jax", "sha256", "domain/"
 DAMAGED = "damaged or altered; get it again"
 
 
@@ -51,11 +52,13 @@ class PackedMember:
 
 @dataclass(frozen=True)
 class Packed:
-    """What such a file holds. decisions: of the members' mean; None leaves each to its own."""
+    """What such a file holds. decisions: of the members' mean; None leaves each to its own. domain: what the members learnt
+    from; None where that was not fitted."""
 
     members: tuple[PackedMember, ...]
     decisions: Decisions | None
     card: dict
+    domain: Domain | None = None
 
 
 def pack(packed: Packed, path: Path) -> None:
@@ -71,9 +74,17 @@ def pack(packed: Packed, path: Path) -> None:
                     arrays[f"{number}/{kind}/{name}"] = stored = np.asarray(leaf).astype(dtype)
                 if not np.isfinite(stored).all():
                     raise CheckpointError(f"parameter {name} of member {number} does not fit into half precision")
-    members = [member.blueprint.to_json() for member in packed.members]
-    decisions = packed.decisions and packed.decisions.to_json()
-    document = json.dumps({"format": PACKED, "members": members, "decisions": decisions, "card": packed.card})
+    document = {
+        "format": PACKED,
+        "members": [member.blueprint.to_json() for member in packed.members],
+        "decisions": packed.decisions and packed.decisions.to_json(),
+        "domain": None,
+        "card": packed.card,
+    }
+    if packed.domain:
+        document["domain"], own = packed.domain.parts()
+        arrays |= {DOMAIN + name: array for name, array in own.items()}
+    document = json.dumps(document)
     write_atomic(path, save(arrays, {DOCUMENT: document, CHECKSUM: _checksum(document, arrays)}))
 
 
@@ -102,9 +113,11 @@ def read_packed(path: Path) -> Packed:
             )
             members.append(PackedMember(blueprint, *filled))
         decisions = document["decisions"] and Decisions.from_json(document["decisions"])
+        own = {name.removeprefix(DOMAIN): array for name, array in arrays.items() if name.startswith(DOMAIN)}
+        domain = document["domain"] and Domain.of_parts(document["domain"], own)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: a model of another version of spt-jax ({error!r})") from None
-    return Packed(tuple(members), decisions, document["card"])
+    return Packed(tuple(members), decisions, document["card"], domain)
 
 
 def _document(path: Path) -> tuple[dict, str, str]:

@@ -7,12 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, RC, as_svg, panel
+from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, OTHERS, RC, as_svg, panel
 from data_pipelines.schema import DESCRIPTORS
 from spt_jax.scoring.ranks import alike
 from spt_jax.study.tables import EXPERTS, SPT
 
-OTHERS = ("#3a9a6f", "#8a5fb0", "#c44e52", "#b59b00", "#8a8a8a", "#8c5a3c", "#e377c2", "#17b8cf")
 AXES = {"noise": "σ of the noise (edge steps)", "broadening": "σ of the broadening (eV)", "shift": "energy shift (eV)"}
 AXES |= {
     "resampling": "step of the measured points (eV)",

@@ -6,9 +6,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,7 +19,8 @@ from spt_jax.app.desk import Busy, Desk, pieces
 from spt_jax.app.guard import Guard
 from spt_jax.app.listen import Server, listening
 from spt_jax.inference.measured import Corrected
-from spt_jax.inference.predict import Prediction
+from spt_jax.inference.prediction import Prediction
+from spt_jax.scoring.domain import Neighbour
 
 SPECTRUM = Measured(np.arange(9.0), np.arange(9.0), "Fe", "K")
 
@@ -87,26 +86,13 @@ def test_pieces_fill_one_batch():
     assert [len(piece) for piece in pieces(many)] == [9, 9, 2 + 64 - 14, 100 - 50 + 1]
 
 
-@dataclass(frozen=True)
-class Warned(Prediction):
-    warnings: tuple[str, ...] = ()
-    nearest: tuple = ()
-
-
-class Neighbour(NamedTuple):
-    material: str
-    formula: str
-    absorber: str
-    distance: float
-
-
 def test_warnings_and_neighbours_are_shown_where_there_are_any(slow):
     own, model = slow
     model.decisions = SimpleNamespace(coverage=0.9)
-    said = Warned("a", "Fe K", {}, warnings=("unlike anything",), nearest=(Neighbour("m1", "FeO", "Fe K", 0.5),))
+    said = Prediction("a", "Fe K", {}, warnings=("unlike anything",), nearest=(Neighbour("FeO mp-1", 0.5),))
     found = shown.whole(own, OnBoard(1, 1, said, None))
     assert found["warnings"][0] == "unlike anything" and "how good it is there" in found["warnings"][1]
-    assert found["nearest"] == [{"material": "m1", "formula": "FeO", "absorber": "Fe K", "distance": 0.5}]
+    assert found["nearest"] == [{"material": "FeO mp-1", "distance": 0.5}]
     assert found["warned"] and not shown.row(OnBoard(2, 2, Prediction("b"), None))["warned"]
 
 

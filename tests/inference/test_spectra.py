@@ -126,7 +126,7 @@ def test_one_bad_file_costs_one_line(file, folder, capsys, format):
     lines = [line for line in captured.err.splitlines() if not line.startswith("spectra")]
     bad = ["007.dat", f"{CHUNK + 1:03d}.dat", "nowhere.dat"]
     assert all(name in line for name, line in zip(bad, lines, strict=False)) and len(lines) == 4, captured.err
-    assert lines[-1] == f"spt-jax: error: 3 of {CHUNK + 5} files could not be read"
+    assert lines[-1] == f"spt-jax: error: 3 of {CHUNK + 5} files could not be used"
     if format == "json":
         rows = json.loads(captured.out)
         assert [row["file"].split("/")[-1] for row in rows if "error" in row] == bad
@@ -206,7 +206,7 @@ def test_how_a_file_was_read_is_said_and_can_be_overruled(file, tmp_path, exampl
     for wrong, why in (
         (["--beamline", "p66"], "no beamline 'p66'; there are"),
         (["--columns", "energy"], "is not as"),
-        (["--channel", "reference"], "2 of 2 spectra could not be read"),
+        (["--channel", "reference"], "2 of 2 spectra could not be used"),
     ):
         with pytest.raises(SystemExit):
             main(["predict", str(file), str(path), "--element", "Co", *wrong])

@@ -3,6 +3,7 @@
 import json
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -46,9 +47,22 @@ def test_an_exported_file_of_format_2_answers_as_it_did():
     check_answers(model, "export_2")
 
 
+def test_a_packed_file_of_format_1_answers_as_it_did():
+    """It is of the run in checkpoint_4, in half precision; such a file knows nothing of what it learnt from."""
+    model = spt_jax.load(HERE / "packed_1.safetensors")
+    assert model.domain is None
+    with tarfile.open(HERE / "checkpoint_4.tar.gz") as archive, TemporaryDirectory() as folder:
+        archive.extractall(folder, filter="data")
+        run = spt_jax.load(folder)
+    found = read_spectrum(EXAMPLE)
+    now, was = (each.predict(found.energy, found.mu, element="Co") for each in (model, run))
+    assert now["MBL"].value == pytest.approx(was["MBL"].value, abs=0.01)
+
+
 def test_every_format_that_is_read_has_an_example():
     older = {f"checkpoint_{number}.tar.gz" for number in formats._CHECKPOINTS}
     older |= {f"export_{number}.spt" for number in formats._EXPORTS}
+    older |= {f"packed_{number}.safetensors" for number in formats._PACKED}
     assert older <= {path.name for path in HERE.iterdir()}
 
 

@@ -67,7 +67,7 @@ def test_too_few_materials_fit_no_interval_and_no_temperature(rng):
 def test_an_element_with_enough_materials_has_its_own(rng):
     """Cobalt's answers are three times as wrong in value, and blurred; of nickel there are too few to know."""
     answers, batch, materials = made(rng, 3000, 1000)
-    element = np.array([29, 27, 28])[rng.choice(3, p=(0.6, 0.395, 0.005), size=3000)]
+    element = np.array([29, 27, 28])[rng.choice(3, p=(0.6, 0.398, 0.002), size=3000)]
     batch, column, cobalt = batch._replace(atomic_number=element), NAMES.index("MBL"), element == 27
     answers["MBL"][cobalt] += 2 * (answers["MBL"] - batch.labels[:, column])[cobalt]
     answers["CN"][cobalt] **= 0.3

@@ -70,8 +70,8 @@ export function whole(own, width) {
     found.push(el("h3", {}, "What it says"), el("p", { class: "note" }, about), el("div", { class: "said" }, ...each));
   }
   if (own.nearest.length) {
-    const rows = own.nearest.map((one) => el("tr", {}, el("td", {}, one.formula), el("td", {}, one.material), el("td", {}, one.absorber), el("td", { class: "n" }, one.distance.toFixed(3))));
-    const head = el("tr", {}, ...["formula", "material", "absorber", "distance"].map((name) => el("th", {}, name)));
+    const rows = own.nearest.map((one) => el("tr", {}, el("td", {}, one.material), el("td", { class: "n" }, one.distance.toFixed(3))));
+    const head = el("tr", {}, ...["material", "distance, edge steps"].map((name) => el("th", {}, name)));
     found.push(el("h3", {}, "Most alike among the training spectra"), el("div", { class: "scroll" }, el("table", {}, head, ...rows)));
   }
   const read = [own.channel && `channel: ${own.channel}`, own.columns && `columns: ${own.columns}`, own.shift ? `energies moved by ${own.shift} eV, as the file or you say` : "", own.times > 1 && `read ${own.times} times while it grew`];

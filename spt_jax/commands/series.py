@@ -1,0 +1,138 @@
+"""What changes along a series of spectra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from data_pipelines.errors import UserError
+from data_pipelines.ranges import Range, check
+from spt_jax.commands.screen import Bars, console, errors
+
+
+@dataclass(frozen=True)
+class Series:
+    """Descriptors along a series of spectra of one absorber, measured in operando or over a composition: trends, changes,
+    how many species there are, and the fractions of references. Without a MODEL by the default one (`spt-jax models`).
+
+    Prints a table, and writes one figure and, beside it, one CSV file with a row for each spectrum (docs/series.md). A
+    spectrum that cannot be used, or whose place is not known, costs a line, and exit status 1 at the end.
+
+      spt-jax series scans/*.xdi --order time
+      spt-jax series cell/*.dat --order voltage --references LiNiO2.xdi NiO.xdi
+      spt-jax series spt-k scans --order x --values x.csv --out composition.png
+    """
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = ""
+    """A model, as of `spt-jax predict`."""
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")] = ()
+    """Spectrum files, or folders of them; a file of several spectra gives all, FILE#NAME one of them."""
+    order: Literal["name", "x", "voltage", "time"] = "name"
+    """What the series is along. name: file names, scan2 before scan10. x: as x0.25 in the name of the file or its folder, or
+    `x: 0.25` in the header. voltage: as 4.80V, 4p8V or 4300mV, or `voltage: 4.8 V`. time: the date in the header, else of
+    the file's last change, with a note."""
+    values: Path | None = None
+    """CSV file with the columns file,value, which says the place of each spectrum along --order."""
+    references: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...")] = ()
+    """Spectra of the same absorber and energy scale, whose fractions are fitted; where not given, the two ends of the series."""
+    out: Path = Path("series.svg")
+    """Figure to write, .svg or .png; the numbers go to the same name with .csv."""
+    element: str | None = None
+    """Absorbing element, before what the files say."""
+    edge: str | None = None
+    """Absorption edge, before what the files say; K where nobody says it."""
+    channel: Literal["transmission", "fluorescence", "reference"] | None = None
+    """Detector to take, before what the edge step over noise says."""
+    columns: Annotated[str, tyro.conf.arg(metavar="COLUMNS")] = ""
+    """Columns to take, by number or name: "energy=1 mu=ln(i0/i1)"; not of references."""
+    beamline: Annotated[str, tyro.conf.arg(metavar="PRESET")] = ""
+    """Columns of a beamline, as listed in docs/files.md; not of references."""
+    shift: Annotated[float, Range()] = 0.0
+    """eV to add to the energies, those of references too."""
+    deglitch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out points that stand alone, far off their neighbours."""
+    taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
+    """As of `spt-jax predict`: whether spectra are measured or calculated ones."""
+    foil: Annotated[float | None, Range(above=0)] = None
+    """E0 that the monochromator gave to a metal foil of the element, eV; for the model's answers alone."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.values and self.order == "name":
+            raise UserError("--values says the places along x, voltage or time; say which with --order")
+        if self.out.suffix not in (".svg", ".png"):
+            raise UserError(f"--out is a figure, .svg or .png, got {self.out}")
+        if self.columns:
+            from data_pipelines.readers.columns import parse
+
+            parse(self.columns)
+        if self.beamline:
+            from data_pipelines.readers.beamlines import preset_of
+
+            preset_of(self.beamline)
+
+    @property
+    def _named(self) -> tuple[str, tuple[Path, ...]]:
+        """The model, "" for the default one, and the spectra: who gives no model gives spectra first."""
+        from spt_jax.zoo.shelf import is_model
+
+        if not self.model or is_model(self.model):
+            return self.model, self.files
+        first = Path(self.model)
+        if self.files and not first.exists() and not Path(self.model.rpartition("#")[0]).is_file():
+            raise UserError(f"{first}: no such file, nor a model of that name")
+        return "", (first, *self.files)
+
+    def run(self) -> None:
+        from data_pipelines.files import write_atomic
+        from data_pipelines.readers.measured import ReadAs
+        from spt_jax.inference.measured import Calibration
+        from spt_jax.inference.predict import CHUNK, load
+        from spt_jax.inference.spectra import files_of
+        from spt_jax.series.figure import as_figure
+        from spt_jax.series.output import as_csv, as_table, lines
+        from spt_jax.series.series import follow
+
+        name, given = self._named
+        if not given:
+            raise UserError("no FILE given; name spectrum files (docs/files.md), or a folder of them")
+        files, table = files_of(given), self.out.with_suffix(".csv")
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        calculated = None if self.taken == "auto" else self.taken == "theory"
+        read_as = ReadAs(
+            self.element,
+            self.edge,
+            self.channel,
+            self.columns,
+            self.beamline,
+            self.shift,
+            self.deglitch,
+            calculated,
+        )
+        with Bars() as report:
+            found = follow(
+                load(name),
+                files,
+                self.order,
+                self.values,
+                self.references,
+                read_as,
+                Calibration.of(name),
+                self.foil,
+                report if len(files) > CHUNK else None,
+            )
+        write_atomic(table, as_csv(found))
+        write_atomic(self.out, as_figure(found, self.out.suffix[1:]))
+        for _, why in found.left_out:
+            errors.print(why, markup=False, highlight=False, soft_wrap=True)
+        console.print(as_table(found))
+        for line in lines(found):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print(f"{self.out}, {table}")
+        if found.left_out:
+            raise UserError(
+                f"{len(found.left_out)} of {len(found.left_out) + len(found.predictions)} spectra could not be used"
+            )
