@@ -31,6 +31,7 @@ from spt_jax.commands.finetune import Finetune
 from spt_jax.commands.inference import Evaluate, Predict
 from spt_jax.commands.screen import STOPPED, answering, errors
 from spt_jax.commands.series import Series
+from spt_jax.commands.serve import App, Serve
 from spt_jax.commands.structures import Structures
 from spt_jax.commands.study import Study
 from spt_jax.commands.training import Ensemble, Quickstart, Train
@@ -54,6 +55,8 @@ COMMANDS = {
     "ablate": Ablate,
     "explain": Explain,
     "predict": Predict,
+    "app": App,
+    "serve": Serve,
     "series": Series,
     "export": Export,
     "models": Models,

@@ -30,12 +30,17 @@ FLOORS = (
     ("spt_jax.robustness", "spt_jax.reports", "spt_jax.series"),
     ("spt_jax.explain", "spt_jax.study"),
     ("spt_jax.quickstart", "spt_jax.__init__"),
+    ("spt_jax.app",),
     ("spt_jax.commands",),
     ("spt_jax.cli",),
     ("spt_jax.launch",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 OWNERS = {
+    "fastapi": "spt_jax/app/web.py",
+    "pydantic": "spt_jax/app/web.py",
+    "starlette": "spt_jax/app/web.py",
+    "uvicorn": "spt_jax/app/listen.py",
     "array_record": "data_pipelines/dataset/blocks.py",
     "h5py": "data_pipelines/readers/nexus.py",
     "grain": "data_pipelines/dataset/stream.py",

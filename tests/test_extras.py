@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def read_nexus(folder):
 WITHOUT = {
     "aot-gpu": ("jax_cuda12_plugin", lambda folder: targets.require(targets.find("H100"))),
     "aot-tpu": ("libtpu", lambda folder: targets.require(targets.find("v5e"))),
+    "app": ("uvicorn", lambda folder: runpy.run_path(str(ROOT / "spt_jax" / "app" / "listen.py"))),
     "baselines": ("xgboost", fit_xgboost),
     "beam": ("apache_beam.options.pipeline_options", lambda folder: Beam("DirectRunner").run([])),
     "beamline": ("h5py", read_nexus),

@@ -23,9 +23,9 @@ print(len(Dataset(LIBRARY).split("test").ids), spt_jax.load.__name__)
 
 
 def sources(*suffixes: str) -> set[str]:
-    """Files of the two packages; all of the embedded library's and of the zoo's, whatever their suffix."""
+    """Files of the two packages; all of the embedded library's, the zoo's and the page's, whatever their suffix."""
     paths = [path for package in ("data_pipelines", "spt_jax") for path in (ROOT / package).rglob("*")]
-    whole = (ROOT / "data_pipelines" / "library", ROOT / "spt_jax" / "zoo")
+    whole = (ROOT / "data_pipelines" / "library", ROOT / "spt_jax" / "zoo", ROOT / "spt_jax" / "app" / "page")
     found = [path for path in paths if path.suffix in suffixes or (path.is_file() and set(path.parents) & set(whole))]
     return {str(path.relative_to(ROOT)) for path in found if path.suffix != ".pyc"}
 

@@ -19,6 +19,8 @@ from data_pipelines.readers.text import Table
 
 # A scan has some thousand points; an image or a map is none.
 LONGEST, MOST = 1_000_000, 5_000
+# All columns together: packed zeros take no room in a file.
+MOST_NUMBERS = 20_000_000
 # NXxas of 2008 calls the two detectors so, whatever the mode; that of 2024 writes mu as the intensity.
 _ABSORBED, _INCOMING, _MU = "absorbed_beam", "incoming_beam", "intensity"
 
@@ -45,6 +47,7 @@ def _datasets(root: Any, h5py: Any) -> tuple[dict[str, tuple[np.ndarray, str]], 
     """By their path all columns of numbers, with units, and all texts."""
     numbers: dict[str, tuple[np.ndarray, str]] = {}
     texts: dict[str, str] = {}
+    total = 0
     groups, seen = [("", root)], set()
     while groups:
         path, group = groups.pop()
@@ -60,8 +63,11 @@ def _datasets(root: Any, h5py: Any) -> tuple[dict[str, tuple[np.ndarray, str]], 
             elif item.is_virtual or item.external:
                 continue
             elif item.dtype.kind in "iuf" and item.ndim == 1 and 1 < item.size <= LONGEST:
+                total += item.size
+                if total > MOST_NUMBERS:
+                    raise ValueError(f"more than {MOST_NUMBERS:,} numbers")
                 numbers[place] = np.asarray(item[()], float), _text(item.attrs.get("units", ""))
-            elif item.size == 1 and item.dtype.kind in "OSU":
+            elif item.size == 1 and item.dtype.kind in "OSU" and item.dtype.itemsize < LONGEST:
                 texts[place] = _text(np.ravel(item[()])[0])
     return numbers, texts
 

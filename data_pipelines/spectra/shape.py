@@ -178,19 +178,20 @@ _KINDS = {
 
 @lru_cache(maxsize=4)
 def _searched(grid: EnergyGrid) -> dict[str, tuple[list[tuple[float, float]], np.ndarray]]:
-    """Of each kind the places and widths of the coarse search, and (K, L, C) the curves there, as of `_basis`."""
+    """Of each kind the places and widths of the coarse search, and (K, L, C) the curves there, as of `_bases`."""
     x = grid.relative()[: grid.common]
     span = x[-1] - x[0]
     edges = [(at, width) for at in np.arange(x[0] - 2, x[0] + 0.75 * span, 0.35) for width in _WIDTHS]
     places = {kind: edges for kind in ("an arctangent", "a tanh")}
     places |= {"a sine": [(span / turns, 0.0) for turns in np.arange(0.1, 8, 0.1)], "a cubic": [(0.0, 0.0)]}
-    return {kind: (own, np.stack([_basis(x, kind, *place) for place in own])) for kind, own in places.items()}
+    return {kind: (own, _bases(x, kind, *np.array(own).T)) for kind, own in places.items()}
 
 
-def _basis(x: np.ndarray, kind: str, at: float, width: float) -> np.ndarray:
-    """(L, C) orthonormal columns of a curve, a constant and a line."""
-    columns = np.stack([np.ones_like(x), x, *_KINDS[kind](x, at, width)], axis=1)
-    return np.linalg.qr(columns / np.abs(columns).max(axis=0))[0]
+def _bases(x: np.ndarray, kind: str, at: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """(K, L, C) orthonormal columns of a curve, a constant and a line, for (K,) places and widths."""
+    curves = _KINDS[kind](x, at[:, None], width[:, None])
+    columns = np.stack(np.broadcast_arrays(np.ones((len(at), len(x))), x, *curves), axis=2)
+    return np.linalg.qr(columns / np.abs(columns).max(axis=1, keepdims=True))[0]
 
 
 def _left(mu: np.ndarray, grid: EnergyGrid) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -213,12 +214,11 @@ def _refined(mu: np.ndarray, grid: EnergyGrid, kind: str, left: float, best: int
     at, width = _searched(grid)[kind][0][best]
     shift, factor = (0.06 * at, 1.0) if kind == "a sine" else (0.8, 1.8)
     for _ in range(0 if kind == "a cubic" else 3):
-        sizes = np.geomspace(width / factor, width * factor, 9) if factor > 1 else [width]
-        tried = []
-        for place in np.linspace(at - shift, at + shift, 9):
-            for size in sizes:
-                explained = ((mu @ _basis(x, kind, place, size)) ** 2).sum()
-                tried.append((float(np.sqrt(max(0.0, whole - explained) / len(x))), place, size))
-        left, at, width = min(tried)
+        sizes = np.geomspace(width / factor, width * factor, 9) if factor > 1 else np.array([width])
+        places = np.repeat(np.linspace(at - shift, at + shift, 9), len(sizes))
+        widths = np.tile(sizes, 9)
+        explained = ((mu @ _bases(x, kind, places, widths)) ** 2).sum(axis=1)
+        best = int(explained.argmax())
+        left, at, width = np.sqrt(max(0.0, whole - explained[best]) / len(x)), places[best], widths[best]
         shift, factor = shift / 4, factor**0.25
-    return left
+    return float(left)

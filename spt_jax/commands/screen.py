@@ -76,9 +76,11 @@ def answering() -> Iterator[None]:
             if ended.wait(AT_ONCE_SECONDS):
                 return
             if asked == 1:
-                # Whoever trains has taken the signal over, to stop when all is saved.
-                saving = signal.getsignal(number[0]) not in (signal.default_int_handler, signal.SIG_DFL)
-                _answer(f"stopping{' after this epoch' if saving else ''}; once more stops at once")
+                # Whoever trains has taken the signal over, to stop when all is saved; a server says what it waits for.
+                handler = signal.getsignal(number[0])
+                saving = handler not in (signal.default_int_handler, signal.SIG_DFL)
+                when = getattr(handler, "meanwhile", "after this epoch")
+                _answer(f"stopping{f' {when}' if saving else ''}; once more stops at once")
             elif not ended.wait(PATIENCE_SECONDS):
                 errors.show_cursor()
                 _answer(f"spt-jax: error: {STOPPED}")

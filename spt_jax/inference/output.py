@@ -52,19 +52,24 @@ def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
     """One list with an object for each spectrum, which has an `error` where there are no descriptors."""
     before = "[\n"
     for each in predictions:
-        row: dict[str, object] = {
-            "file": each.name,
-            "absorber": each.absorber,
-            "descriptors": {n: _entry(n, v) for n, v in each.values.items()},
-        }
-        row |= {"channel": each.channel, "shift": each.shift, "columns": each.columns, "notes": list(each.notes)}
-        if each.strangeness is not None:
-            row |= {"strangeness": round(each.strangeness, 3), "warnings": list(each.warnings)}
-            row["nearest"] = [{"material": n.material, "distance": round(n.distance, 4)} for n in each.nearest]
-        row |= {"error": each.error} if each.error else {}
-        yield before + "\n".join(f" {line}" for line in json.dumps(row, indent=1, ensure_ascii=False).splitlines())
+        text = json.dumps(row_of(each), indent=1, ensure_ascii=False)
+        yield before + "\n".join(f" {line}" for line in text.splitlines())
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def row_of(each: Prediction) -> dict[str, object]:
+    """The object of one spectrum."""
+    row: dict[str, object] = {
+        "file": each.name,
+        "absorber": each.absorber,
+        "descriptors": {n: _entry(n, v) for n, v in each.values.items()},
+    }
+    row |= {"channel": each.channel, "shift": each.shift, "columns": each.columns, "notes": list(each.notes)}
+    if each.strangeness is not None:
+        row |= {"strangeness": round(each.strangeness, 3), "warnings": list(each.warnings)}
+        row["nearest"] = [{"material": n.material, "distance": round(n.distance, 4)} for n in each.nearest]
+    return row | ({"error": each.error} if each.error else {})
 
 
 def _entry(name: str, v: Value) -> dict:

@@ -101,7 +101,7 @@ def predict_files(
     read_as = replace(read_as, edge=edge or read_as.edge)
     waiting: list[tuple[str, Measured | Corrected | UserError]] = []
     for file in files:
-        waiting += [(name, _corrected(model, found, calibration, foil)) for name, found in _read(file, read_as)]
+        waiting += [(name, corrected(model, found, calibration, foil)) for name, found in _read(file, read_as)]
         if len(waiting) >= CHUNK:
             yield from model.predict_each(waiting)
             waiting = []
@@ -128,9 +128,10 @@ def _read(file: Path, read_as: ReadAs) -> Sequence[tuple[str, Measured | UserErr
         return [(str(file), SpectrumError("unreadable", f"{file}: {error.strerror or error}"))]
 
 
-def _corrected(
+def corrected(
     model: Model, found: Measured | UserError, calibration: Calibration | None, foil: float | None
 ) -> Measured | Corrected | UserError:
+    """A spectrum as it was read -> as the model is to be asked about it; of one that cannot be, why."""
     if calibration is None or isinstance(found, UserError) or found.calculated:
         return found
     if found.element is None and len(model.blueprint.absorbers) > 1:

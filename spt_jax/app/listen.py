@@ -1,0 +1,47 @@
+"""How the service starts, and how it stops. uvicorn is used here only."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+from data_pipelines.errors import MissingExtra, UserError
+
+try:
+    import uvicorn
+except ModuleNotFoundError:
+    raise MissingExtra("app", "the HTTP service and the page") from None
+
+# What is not answered so long after it was asked to stop is let go, s.
+PATIENCE = 30
+
+
+class Server(uvicorn.Server):
+    """Asked to stop, it answers what is in flight, and ends as one that did what it should."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+
+
+Server.handle_exit.meanwhile = "when what is in flight is answered"  # type: ignore[attr-defined]
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that has the address, before anything long begins. Raises UserError where it is not to be had."""
+    own = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        own.bind((host, port))
+        own.listen(1024)  # who comes before the model is compiled waits
+    except (OSError, OverflowError) as error:
+        own.close()
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{host}, port {port}: {why}; take another with --port") from None
+    return own
+
+
+def run(app: Callable, own: socket.socket) -> None:
+    """Answer at this socket until Ctrl-C or SIGTERM. app: an ASGI application."""
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=PATIENCE, ws="none")
+    Server(config).run([own])
