@@ -22,7 +22,7 @@ from spt_jax.inference.evaluate import Evaluation, evaluate
 from spt_jax.inference.load import load_folder
 from spt_jax.inference.predict import load
 from spt_jax.scoring.metrics import score_classes, score_values
-from spt_jax.study.curve import ALL, Settings, finetune
+from spt_jax.study.curve import ALL, FineTuning, finetune
 
 
 def trajectory_folds(dataset: Dataset) -> list[Resplit]:
@@ -68,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shots", nargs="+", default=["8", "16", "32", "64", ALL])
-    parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
+    parser.add_argument("--learning-rate", type=float, default=FineTuning.learning_rate)
     parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("--freeze", nargs="*", default=[])
     options = parser.parse_args(argv)
-    settings = Settings(tuple(options.freeze), options.rank, learning_rate=options.learning_rate)
+    settings = FineTuning(tuple(options.freeze), options.rank, learning_rate=options.learning_rate)
     folds = trajectory_folds(Dataset(options.dataset))
     model = load(options.model)
     points = {"0": [evaluate(model, fold) for fold in folds]}

@@ -27,7 +27,7 @@ from data_pipelines.dataset.shots import Drawn, Shots
 from data_pipelines.schema import NAMES, SYMBOLS, Batch, EnergyGrid, descriptor, encode_labels
 from data_pipelines.spectra.grid import to_grid
 from spt_jax.inference.predict import Model
-from spt_jax.study.curve import BATCH, STEPS, Settings, configured
+from spt_jax.study.curve import BATCH, STEPS, FineTuning, configured
 from spt_jax.training.adapt import adapt, starts_of
 from spt_jax.training.sharding import Layout, make_mesh
 
@@ -84,7 +84,7 @@ def moved(name: str, own: pd.DataFrame, out: Path) -> Model:
     tags = tuple(ends.tag)
     split = Split(tags, tags, ("Co K",) * len(ends), Batch(spectra, number, *encode_labels(labels)))
     shots = Shots(Ends("ends", grid, "ends of LixCoO2"), Drawn(split, split, (), True), STEPS * BATCH, "all")
-    config = configured(name, start, Settings(), BATCH)
+    config = configured(name, start, FineTuning(), BATCH)
     adapt(start, config, shots, {"Co K"}, 0, Layout(make_mesh()), out)
     return spt_jax.load(out)
 

@@ -67,10 +67,10 @@ class Finetune:
     def run(self) -> None:
         from data_pipelines.dataset.opening import open_data
         from data_pipelines.files import write_atomic
-        from spt_jax.study.curve import FILE, PICTURE, Settings, finetune
+        from spt_jax.study.curve import FILE, PICTURE, FineTuning, finetune
         from spt_jax.study.curve_figure import curve
 
-        settings = Settings(self.freeze, self.rank, self.epochs, self.learning_rate, self.patience, self.seed)
+        settings = FineTuning(self.freeze, self.rank, self.epochs, self.learning_rate, self.patience, self.seed)
         shots = tuple("all" if each == "all" else str(int(each)) for each in self.shots)
         source = open_data(self.source) if self.source else None
         with JobsLine() as line:

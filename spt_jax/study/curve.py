@@ -39,7 +39,7 @@ Report = Callable[[str, int, int, dict | None], None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class FineTuning:
     """What defines the points of a curve, beside the data. freeze, learning_rate: as of TrainConfig."""
 
     freeze: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ def finetune(
     data: Data,
     out: Path,
     asked: tuple[str, ...],
-    settings: Settings,
+    settings: FineTuning,
     source: Data | None = None,
     report: Report = lambda title, done, total, line: None,
     tell: Callable[[str], None] = lambda text: None,
@@ -193,7 +193,7 @@ def finetune(
     return {**document, "points": shown}
 
 
-def _begin(out: Path, what: Moved, settings: Settings, source: Data | None) -> dict:
+def _begin(out: Path, what: Moved, settings: FineTuning, source: Data | None) -> dict:
     """The document of the folder, a new one where there is none. Raises RunError for one of another curve."""
     wanted = {
         "model": {"name": what.named, "fingerprint": model_fingerprint(place_of(what.named))},
@@ -255,7 +255,7 @@ def _fit(
     what: Moved,
     found: Drawn,
     about: str,
-    settings: Settings,
+    settings: FineTuning,
     layout: Layout,
     folder: Path,
     report: Callable[[dict], None],
@@ -271,7 +271,7 @@ def _fit(
         name_members(folder, _parts(what))
 
 
-def configured(named: str, start: PackedMember, settings: Settings, batch: int) -> Config:
+def configured(named: str, start: PackedMember, settings: FineTuning, batch: int) -> Config:
     """The configuration of a run that goes on with a network."""
     own = start.blueprint
     names = tuple(task.name for task in own.learnt_tasks)

@@ -28,13 +28,13 @@ from spt_jax.cli import main
 from spt_jax.inference.load import load_run
 from spt_jax.runs.folder import read_log
 from spt_jax.runs.packed import Packed, PackedMember, pack
-from spt_jax.study.curve import NEW, SOURCE, Settings, finetune, mean_of, scores_of
+from spt_jax.study.curve import NEW, SOURCE, FineTuning, finetune, mean_of, scores_of
 from spt_jax.training.adapt import EMBEDDING, introduced, starts_of
 from spt_jax.training.epochs import Interrupted
 from tests.training.test_train import flags, losses
 
 AMORPHOUS = Path(__file__).parents[2].parent / "shared" / "data" / "feff10" / "amorphous.parquet"
-QUICK = Settings(epochs=3)
+QUICK = FineTuning(epochs=3)
 
 
 def parameters(run: Path) -> dict[str, np.ndarray]:
