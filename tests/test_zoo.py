@@ -8,6 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import spt_jax
@@ -17,6 +18,7 @@ from data_pipelines.files import file_sha256
 from data_pipelines.library import EXAMPLE, LIBRARY
 from spt_jax.cli import main
 from spt_jax.config import PeerConfig
+from spt_jax.inference.bulk import predict_dataset
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.load import load_run
 from spt_jax.reports.model_card import Words
@@ -58,6 +60,17 @@ def test_it_knows_what_its_runs_learnt_from(packed):
     mu, number = split.batch.spectrum[0], int(split.batch.atomic_number[0])
     nearest, *_ = domain.nearest(mu, number)
     assert nearest.material == split.materials[0] and nearest.distance < 0.05
+
+
+def test_a_whole_dataset_gets_its_strangeness(packed, tmp_path):
+    dataset, out = Dataset(LIBRARY), tmp_path / "answers.parquet"
+    predict_dataset(packed, dataset, out, ("test",))
+    split, domain = dataset.split("test"), spt_jax.load(packed).domain
+    expected = dict(zip(split.ids, domain.strangeness(split.batch.spectrum, split.batch.atomic_number), strict=True))
+    found = pq.read_table(out).to_pylist()
+    assert len(found) == len(expected)
+    for row in found:
+        assert row["strangeness"] == pytest.approx(expected[row["id"]], abs=1e-3)
 
 
 def test_it_answers_as_the_mean_of_its_runs(runs, packed):

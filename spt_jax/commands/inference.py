@@ -67,7 +67,8 @@ class Predict:
 
     A dataset is streamed through all devices into one Parquet file with a row for each spectrum: id, material, split,
     element, edge, each descriptor with its probability (of a class; of a shell a map from element to probability) or low
-    and high (ends of the interval of a value), and error. After a stop the same command goes on where it was; until it
+    and high (ends of the interval of a value), strangeness of a packed model (docs/measured.md), and error. After a stop
+    the same command goes on where it was; until it
     is through, what is done lies in OUT.parts.
     """
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 from data_pipelines.dataset.data import BlockData, Identified
 from data_pipelines.errors import DatasetError
 from spt_jax.inference.answer_file import AnswerFile, Part
-from spt_jax.inference.columns import errors_of, schema_of, table_of
+from spt_jax.inference.columns import errors_of, network_of, schema_of, table_of
 from spt_jax.inference.compiled import Compiled, Devices
 from spt_jax.inference.predict import CHUNK, Model, load
 from spt_jax.runs.blueprint import UNKNOWN
@@ -95,7 +95,10 @@ def predict_dataset(
             several = devices if devices and devices.devices > 1 else None
             usual = BATCH_SIZE if jax.default_backend() == "cpu" else BATCH_SIZE_ACCELERATOR
             size = (batch_size or usual) * (several.devices if several else 1)
-            run = Compiled(loaded.network, size, dataset.grid.points, several) if several else loaded.compiled(size)
+            if several or loaded.domain:
+                run = Compiled(network_of(loaded), size, dataset.grid.points, several)
+            else:
+                run = loaded.compiled(size)
             _answer(loaded, run, dataset, left, file, total, report)
         return Answered(total, file.join(), False, loaded)
 

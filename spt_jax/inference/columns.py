@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,16 +13,19 @@ from data_pipelines.schema import SYMBOLS, descriptor, site_kind
 from data_pipelines.spectra.grid import refused
 from spt_jax.inference.predict import Model
 from spt_jax.inference.prediction import elements_of
+from spt_jax.runs.blueprint import Network
 from spt_jax.scoring.decisions import lacks_oxygens
 from spt_jax.tasks import answers_of
 
+STRANGENESS = "strangeness"
 _LIST, _MAP = pa.list_(pa.string()), pa.map_(pa.string(), pa.float32())
 
 
 def schema_of(model: Model) -> pa.Schema:
     """id, material, split, element, edge; then of each descriptor its value and `NAME_probability` of a class, or
     `NAME_low` and `NAME_high`, the ends of the interval of a number; of a shell the list of its likely elements and the
-    map from each that may be there to its probability (as of `Value`); then `error`, why there are no answers."""
+    map from each that may be there to its probability (as of `Value`); then `strangeness` where the model knows what it
+    learnt from, as of `scoring.domain.Domain`, and `error`, why there are no answers."""
     fields = [pa.field(name, pa.string()) for name in ("id", "material", "split", "element", "edge")]
     for task in model.blueprint.learnt_tasks:
         if task.kind == "elements":
@@ -30,7 +34,20 @@ def schema_of(model: Model) -> pa.Schema:
             fields += [pa.field(task.name, pa.int16()), pa.field(f"{task.name}_probability", pa.float32())]
         else:
             fields += [pa.field(name, pa.float32()) for name in (task.name, f"{task.name}_low", f"{task.name}_high")]
+    fields += [pa.field(STRANGENESS, pa.float32())] if model.domain else []
     return pa.schema([*fields, pa.field("error", pa.string())])
+
+
+def network_of(model: Model) -> Network:
+    """Its network, which tells strangeness besides where the model knows what it learnt from."""
+    if (domain := model.domain) is None:
+        return model.network
+
+    def network(spectrum: jax.Array, atomic_number: jax.Array) -> dict[str, jax.Array]:
+        strangeness = domain.strangeness(spectrum, atomic_number)
+        return {**model.network(spectrum, atomic_number), STRANGENESS: strangeness}
+
+    return network
 
 
 def errors_of(model: Model, examples: Identified) -> list[str | None]:
@@ -81,6 +98,8 @@ def table_of(
             unknown = nothing if ends is None else nothing | np.isnan(ends[place])
             said = pa.nulls(len(texts), pa.float32()) if ends is None else pa.array(ends[place], mask=unknown)
             columns[f"{name}_{end}"] = said
+    if STRANGENESS in outputs:
+        columns[STRANGENESS] = pa.array(outputs[STRANGENESS].astype(np.float32), mask=silent)
     schema = schema_of(model)
     return pa.table({name: columns[name] for name in schema.names}, schema)
 

@@ -78,16 +78,16 @@ class Domain:
         materials = zlib.decompress(arrays["materials"].tobytes()).decode().split("\n")
         return cls(**own, nets=nets, thresholds=tuple(document["thresholds"]), materials=tuple(materials))
 
-    def strangeness(self, spectrum: np.ndarray, atomic_number: np.ndarray, measured: bool = False) -> np.ndarray:
-        """(N, L) spectra on the grid and (N,) atomic numbers -> (N,), above 0 where it is unlike what was learnt.
+    def strangeness(self, spectrum: Any, atomic_number: Any, measured: bool = False) -> Any:
+        """(N, L) spectra on the grid and (N,) atomic numbers -> (N,), above 0 where it is unlike what was learnt. Arrays
+        of numpy or jax.
 
         measured: the networks are not told of the element. Of what few training spectra of an element show, a measured
         spectrum of it may differ in what is the measurement's.
         """
-        is_element = (np.asarray(atomic_number)[:, None] == self.elements) & (not measured)
+        is_element = (atomic_number[:, None] == self.elements) & (not measured)
         given = inputs(spectrum[:, : len(self.mean)], is_element, self.mean, self.std)
-        each = [_output(net, given) for net in self.nets]
-        return np.mean(each, axis=0) - self.thresholds[measured]
+        return sum(_output(net, given) for net in self.nets) / len(self.nets) - self.thresholds[measured]
 
     def with_false_alarms(self, spectrum: np.ndarray, atomic_number: np.ndarray, share: float = FALSE_ALARMS) -> Domain:
         """The same with the thresholds above which this share of held-out spectra lies."""
@@ -124,7 +124,7 @@ def inputs(spectrum: Any, is_element: Any, mean: np.ndarray, std: np.ndarray) ->
     return xp.concatenate([(spectrum - mean) / std, slope, whose], axis=1)
 
 
-def _output(net: Sequence[tuple[np.ndarray, np.ndarray]], given: np.ndarray) -> np.ndarray:
+def _output(net: Sequence[tuple[np.ndarray, np.ndarray]], given: Any) -> Any:
     """(N, F) -> (N,)."""
     for weights, bias in net[:-1]:
         given = given @ weights + bias
