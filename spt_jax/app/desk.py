@@ -22,6 +22,8 @@ from spt_jax.zoo.shelf import SUFFIX, place_of
 
 Named = tuple[str, Measured | Corrected | UserError]
 
+# Rows of a program for one who asks alone: a measured spectrum has seven.
+FEW = 8
 # Questions that may wait: some seconds of work for a CPU.
 MOST_WAITING = 1_000
 
@@ -52,7 +54,8 @@ class Desk:
         self.calibration = Calibration.of(name)
         self.card: dict[str, Any] = read_card(place) if place.suffix == SUFFIX else {}
         self.name = self.card.get("name") or place.name
-        self.model.compiled(CHUNK)
+        for size in (FEW, CHUNK):
+            self.model.compiled(size)
         self._waiting: queue.Queue[_Question | None] = queue.Queue(MOST_WAITING)
         self._worker = threading.Thread(target=self._work, name="model", daemon=True)
         self._worker.start()

@@ -80,7 +80,8 @@ class Model:
         """(N, L) spectra on the grid and (N,) atomic numbers -> (N, ...) head outputs and "bands"."""
         spectrum, atomic_number = np.asarray(spectrum, np.float32), np.asarray(atomic_number, np.int32)
         count = len(spectrum)
-        size = 1 if count == 1 else CHUNK
+        # One that is compiled already, and no larger than it need be: a server has several.
+        size = 1 if count == 1 else min((each for each in self._compiled if each >= count), default=CHUNK)
         run = self.compiled(size)
         # A single spectrum has no time for a detour.
         return run(spectrum, atomic_number) if size == count else in_pieces(run, size, spectrum, atomic_number)
