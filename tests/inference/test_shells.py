@@ -21,7 +21,7 @@ from spt_jax.cli import main
 from spt_jax.explain import ablation
 from spt_jax.explain.explanation import groups
 from spt_jax.inference.ensemble import together
-from spt_jax.inference.predict import LIKELY, TOLD
+from spt_jax.inference.prediction import LIKELY, TOLD
 from spt_jax.reports.report import write_report
 from tests.inference.test_face import RUNS
 from tests.test_cli import fails
