@@ -178,13 +178,15 @@ _KINDS = {
 
 @lru_cache(maxsize=4)
 def _searched(grid: EnergyGrid) -> dict[str, tuple[list[tuple[float, float]], np.ndarray]]:
-    """Of each kind the places and widths of the coarse search, and (K, L, C) the curves there, as of `_bases`."""
+    """Of each kind the K places and widths of the coarse search, and (L, K * C) the curves there, as of `_bases`: laid out
+    for one product, since a copy of them costs as much as a network's answer."""
     x = grid.relative()[: grid.common]
     span = x[-1] - x[0]
     edges = [(at, width) for at in np.arange(x[0] - 2, x[0] + 0.75 * span, 0.35) for width in _WIDTHS]
     places = {kind: edges for kind in ("an arctangent", "a tanh")}
     places |= {"a sine": [(span / turns, 0.0) for turns in np.arange(0.1, 8, 0.1)], "a cubic": [(0.0, 0.0)]}
-    return {kind: (own, _bases(x, kind, *np.array(own).T)) for kind, own in places.items()}
+    curves = {kind: _bases(x, kind, *np.array(own).T) for kind, own in places.items()}
+    return {kind: (places[kind], np.hstack(list(own))) for kind, own in curves.items()}
 
 
 def _bases(x: np.ndarray, kind: str, at: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -197,13 +199,11 @@ def _bases(x: np.ndarray, kind: str, at: np.ndarray, width: np.ndarray) -> np.nd
 def _left(mu: np.ndarray, grid: EnergyGrid) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Of each kind the (N,) root mean square that its best curve leaves of (N, L), and the number of that curve."""
     whole, found = (mu**2).sum(axis=1), {}
-    for kind, (_, curves) in _searched(grid).items():
-        count, length, columns = curves.shape
-        parts = mu @ curves.transpose(1, 0, 2).reshape(length, count * columns)
-        explained = (parts.reshape(len(mu), count, columns) ** 2).sum(axis=2)
+    for kind, (places, curves) in _searched(grid).items():
+        explained = ((mu @ curves).reshape(len(mu), len(places), -1) ** 2).sum(axis=2)
         best = explained.argmax(axis=1)
         left = np.maximum(whole - np.take_along_axis(explained, best[:, None], axis=1)[:, 0], 0)
-        found[kind] = np.sqrt(left / length), best
+        found[kind] = np.sqrt(left / mu.shape[1]), best
     return found
 
 
