@@ -17,7 +17,7 @@ from data_pipelines.readers.measured import Measured
 from spt_jax.inference.measured import LIKELY, Calibration, Corrected
 from spt_jax.inference.predict import CHUNK, load
 from spt_jax.inference.prediction import Prediction
-from spt_jax.runs.packed import read_card
+from spt_jax.runs.packed import read_card, unscored
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
 Named = tuple[str, Measured | Corrected | UserError]
@@ -67,10 +67,7 @@ class Desk:
 
     def unmeasured(self, absorber: str) -> str:
         """A sentence where nobody knows how good answers for this absorber are; "" where the card has scores."""
-        if not self.card or absorber in self.card["scores"]:
-            return ""
-        trained = self.card["training_spectra"].get(absorber, 0)
-        return f"{self.name} learnt {absorber} from {trained} spectra; how good it is there was not measured"
+        return unscored(self.card, absorber) if self.card else ""
 
     def ask(self, spectra: Sequence[Named]) -> Future[list[Prediction]]:
         """A Prediction for each, in order, as of `Model.predict_each`. Raises Busy where too many wait already."""

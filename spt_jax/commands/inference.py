@@ -68,8 +68,7 @@ class Predict:
     A dataset is streamed through all devices into one Parquet file with a row for each spectrum: id, material, split,
     element, edge, each descriptor with its probability (of a class; of a shell a map from element to probability) or low
     and high (ends of the interval of a value), strangeness of a packed model (docs/measured.md), and error. After a stop
-    the same command goes on where it was; until it
-    is through, what is done lies in OUT.parts.
+    the same command goes on where it was; until it is through, what is done lies in OUT.parts.
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = ""
@@ -235,17 +234,15 @@ def _note_undecided() -> None:
 
 def _note_unscored(model: str, absorbers: Iterable[str]) -> None:
     """Of which elements a packed model has too few test spectra for anyone to know how good its answers are."""
-    from spt_jax.runs.packed import read_card
+    from spt_jax.runs.packed import read_card, unscored
     from spt_jax.zoo.shelf import SUFFIX, place_of
 
     place = place_of(model)
     if place.suffix != SUFFIX:
         return
     card = read_card(place)
-    for absorber in sorted(set(absorbers) - set(card["scores"])):
-        trained = card["training_spectra"].get(absorber, 0)
-        note = f"note: {card['name']} learnt {absorber} from {trained} spectra; how good it is there was not measured"
-        errors.print(note, style="yellow", highlight=False, soft_wrap=True)
+    for note in filter(None, (unscored(card, absorber) for absorber in sorted(set(absorbers)))):
+        errors.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _watched(

@@ -21,18 +21,8 @@ Name = tyro.conf.Positional[str]
 
 
 @dataclass(frozen=True)
-class Serve:
-    r"""Answer over HTTP, until Ctrl-C or SIGTERM: what is in flight then is answered first (docs/app.md).
-
-    Spectra that come at the same time are answered together, by one compiled program.
-
-      curl localhost:8000/files -F files=@scan.xdi
-      curl localhost:8000/predict -H 'content-type: application/json' \
-          -d '{"spectra": [{"element": "Fe", "energy": [...], "mu": [...]}]}'
-
-    GET /health says whether it lives, GET /model what it knows, GET /openapi.json how to ask. There is no password: on
-    any other --host than 127.0.0.1 everyone who reaches the port may ask.
-    """
+class Listening:
+    """The model that answers, and where it is asked."""
 
     model: Annotated[Name, tyro.conf.arg(metavar="MODEL")] = ""
     """As of `spt-jax predict`; the default one that comes with the package where not given."""
@@ -45,6 +35,21 @@ class Serve:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclass(frozen=True)
+class Serve(Listening):
+    r"""Answer over HTTP, until Ctrl-C or SIGTERM: what is in flight then is answered first (docs/app.md).
+
+    Spectra that come at the same time are answered together, by one compiled program.
+
+      curl localhost:8000/files -F files=@scan.xdi
+      curl localhost:8000/predict -H 'content-type: application/json' \
+          -d '{"spectra": [{"element": "Fe", "energy": [...], "mu": [...]}]}'
+
+    GET /health says whether it lives, GET /model what it knows, GET /openapi.json how to ask. There is no password: on
+    any other --host than 127.0.0.1 everyone who reaches the port may ask.
+    """
 
     def run(self) -> None:
         from spt_jax.app.listen import listening, run
@@ -75,7 +80,7 @@ def announce(own: socket.socket, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class App:
+class App(Listening):
     """A page for a browser on this machine: drop files on it, or let it watch the folder that a measurement fills.
 
     Every spectrum is shown as the model sees it, with its descriptors and how sure they are, what was put right, and a
@@ -86,8 +91,6 @@ class App:
       spt-jax app --watch /data/today --element Fe
     """
 
-    model: Annotated[Name, tyro.conf.arg(metavar="MODEL")] = ""
-    """As of `spt-jax predict`; the default one that comes with the package where not given."""
     watch: Path | None = None
     """Folder whose files are read as they come; without the folders in it."""
     element: str = ""
@@ -109,15 +112,6 @@ class App:
     """Whether spectra there are measured ones or calculated."""
     foil: Annotated[float | None, Range(above=0)] = None
     """E0 that the monochromator gave to a metal foil of the element, eV."""
-    host: str = "127.0.0.1"
-    """Address to listen at: 127.0.0.1 is this machine alone, 0.0.0.0 all its networks."""
-    port: Annotated[int, Range(least=0)] = 8000
-    """0 takes a free one, and says which."""
-    hosts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...")] = ()
-    """Names of this machine that are asked for besides localhost, its own and its addresses; others are refused."""
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def run(self) -> None:
         from spt_jax.app.boards import Boards

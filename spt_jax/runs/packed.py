@@ -99,6 +99,14 @@ def read_card(path: Path) -> dict:
     return _document(path)[0]["card"]
 
 
+def unscored(card: dict, absorber: str) -> str:
+    """A sentence where there were too few test spectra for anyone to know how good answers for "Cu K" are; else ""."""
+    if absorber in card["scores"]:
+        return ""
+    trained = card["training_spectra"].get(absorber, 0)
+    return f"{card['name']} learnt {absorber} from {trained} spectra; how good it is there was not measured"
+
+
 def read_packed(path: Path) -> Packed:
     """Raises CheckpointError where `path` is not such a file, is damaged or of another version."""
     document, text, checksum = _document(path)
