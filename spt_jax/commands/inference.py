@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from data_pipelines.errors import DoubtError, UserError
-from data_pipelines.ranges import Range, check
+from data_pipelines.ranges import Range
+from spt_jax.commands.file_options import FileOptions
 from spt_jax.commands.screen import Bars, Throughput, console, errors
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Predict:
+class Predict(FileOptions):
     """Descriptors of spectra: FEFF's xmu.dat, columns of text, XDI, SPEC, EMSA, Athena or NeXus files (docs/files.md); or
     with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
 
@@ -76,25 +77,6 @@ class Predict:
     name of `spt-jax models`, or an address, https://HOST/NAME.safetensors#sha256=CHECKSUM."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")] = ()
     """Spectrum files, or folders of them; FILE#NAME is one record of several in a file."""
-    element: str | None = None
-    """Absorbing element, before what the file says; not needed for a model of one element."""
-    edge: str | None = None
-    """Absorption edge, before what the file says; K where nobody says it."""
-    channel: Literal["transmission", "fluorescence", "reference"] | None = None
-    """Detector to take, before what the edge step over noise says."""
-    columns: Annotated[str, tyro.conf.arg(metavar="COLUMNS")] = ""
-    """Columns to take, by number or name: "energy=1 mu=ln(i0/i1)", or "energy=2 i0=4 i1=5"."""
-    beamline: Annotated[str, tyro.conf.arg(metavar="PRESET")] = ""
-    """Columns of a beamline, as listed in docs/files.md."""
-    shift: Annotated[float, Range()] = 0.0
-    """eV to add to the energies."""
-    deglitch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Leave out points that stand alone, far off their neighbours; told which."""
-    taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
-    """Whether spectra are measured ones, which are normalised and moved to the energies of calculated ones, with a note, or
-    are taken as they are; auto takes FEFF's xmu.dat as theory, and all others as measured."""
-    foil: Annotated[float | None, Range(above=0)] = None
-    """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off."""
     format: Literal["table", "json", "csv"] = "table"
     """How to print the result."""
     strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -114,21 +96,13 @@ class Predict:
     of those it was trained on, or `unknown`, as it is where not given. What a dataset says of its rows is not used."""
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if self.data and self.files:
             raise UserError("--data takes the place of files; give one of them")
         if self.data and not self.out:
             raise UserError("--data needs a file for the answers: --out answers.parquet")
         if not self.data and (self.out or self.split):
             raise UserError("--out and --split are of a dataset; give --data DATASET")
-        if self.columns:
-            from data_pipelines.readers.columns import parse
-
-            parse(self.columns)
-        if self.beamline:
-            from data_pipelines.readers.beamlines import preset_of
-
-            preset_of(self.beamline)
 
     @property
     def _named(self) -> tuple[str, tuple[Path, ...]]:
@@ -178,7 +152,6 @@ class Predict:
         print(f"{self.out}: {done.rows:,} spectra{silent}, {self.out.stat().st_size / 1e6:.1f} MB")
 
     def _predict_files(self) -> None:
-        from data_pipelines.readers.measured import ReadAs
         from spt_jax.inference.measured import Calibration
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.predict import load
@@ -200,12 +173,8 @@ class Predict:
         out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
         with Bars() as report:
             told = report if shown else None
-            calculated = None if self.taken == "auto" else self.taken == "theory"
-            read_as = ReadAs(
-                None, None, self.channel, self.columns, self.beamline, self.shift, self.deglitch, calculated
-            )
             calibration = Calibration.of(name)
-            each = predict_files(model, files, self.element, self.edge, read_as, calibration, self.foil)
+            each = predict_files(model, files, self.element, self.edge, self.read_as, calibration, self.foil)
             each = map(refused_if_warned, each) if self.strict else each
             predictions = _watched(each, len(files), bad, absorbers, warned, told)
             if self.format == "table":

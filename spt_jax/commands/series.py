@@ -9,17 +9,18 @@ from typing import Annotated, Literal
 import tyro
 
 from data_pipelines.errors import UserError
-from data_pipelines.ranges import Range, check
+from spt_jax.commands.file_options import FileOptions
 from spt_jax.commands.screen import Bars, console, errors
 
 
 @dataclass(frozen=True)
-class Series:
+class Series(FileOptions):
     """Descriptors along a series of spectra of one absorber, measured in operando or over a composition: trends, changes,
     how many species there are, and the fractions of references. Without a MODEL by the default one (`spt-jax models`).
 
     Prints a table, and writes one figure and, beside it, one CSV file with a row for each spectrum (docs/series.md). A
-    spectrum that cannot be used, or whose place is not known, costs a line, and exit status 1 at the end.
+    spectrum that cannot be used, or whose place is not known, costs a line, and exit status 1 at the end. Of references,
+    --columns and --beamline are not asked, and --foil is for the model's answers alone.
 
       spt-jax series scans/*.xdi --order time
       spt-jax series cell/*.dat --order voltage --references LiNiO2.xdi NiO.xdi
@@ -40,39 +41,13 @@ class Series:
     """Spectra of the same absorber and energy scale, whose fractions are fitted; where not given, the two ends of the series."""
     out: Path = Path("series.svg")
     """Figure to write, .svg or .png; the numbers go to the same name with .csv."""
-    element: str | None = None
-    """Absorbing element, before what the files say."""
-    edge: str | None = None
-    """Absorption edge, before what the files say; K where nobody says it."""
-    channel: Literal["transmission", "fluorescence", "reference"] | None = None
-    """Detector to take, before what the edge step over noise says."""
-    columns: Annotated[str, tyro.conf.arg(metavar="COLUMNS")] = ""
-    """Columns to take, by number or name: "energy=1 mu=ln(i0/i1)"; not of references."""
-    beamline: Annotated[str, tyro.conf.arg(metavar="PRESET")] = ""
-    """Columns of a beamline, as listed in docs/files.md; not of references."""
-    shift: Annotated[float, Range()] = 0.0
-    """eV to add to the energies, those of references too."""
-    deglitch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Leave out points that stand alone, far off their neighbours."""
-    taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
-    """As of `spt-jax predict`: whether spectra are measured or calculated ones."""
-    foil: Annotated[float | None, Range(above=0)] = None
-    """E0 that the monochromator gave to a metal foil of the element, eV; for the model's answers alone."""
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if self.values and self.order == "name":
             raise UserError("--values says the places along x, voltage or time; say which with --order")
         if self.out.suffix not in (".svg", ".png"):
             raise UserError(f"--out is a figure, .svg or .png, got {self.out}")
-        if self.columns:
-            from data_pipelines.readers.columns import parse
-
-            parse(self.columns)
-        if self.beamline:
-            from data_pipelines.readers.beamlines import preset_of
-
-            preset_of(self.beamline)
 
     @property
     def _named(self) -> tuple[str, tuple[Path, ...]]:
@@ -88,7 +63,6 @@ class Series:
 
     def run(self) -> None:
         from data_pipelines.files import write_atomic
-        from data_pipelines.readers.measured import ReadAs
         from spt_jax.inference.measured import Calibration
         from spt_jax.inference.predict import CHUNK, load
         from spt_jax.inference.spectra import files_of
@@ -101,17 +75,6 @@ class Series:
             raise UserError("no FILE given; name spectrum files (docs/files.md), or a folder of them")
         files, table = files_of(given), self.out.with_suffix(".csv")
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        calculated = None if self.taken == "auto" else self.taken == "theory"
-        read_as = ReadAs(
-            self.element,
-            self.edge,
-            self.channel,
-            self.columns,
-            self.beamline,
-            self.shift,
-            self.deglitch,
-            calculated,
-        )
         with Bars() as report:
             found = follow(
                 load(name),
@@ -119,7 +82,7 @@ class Series:
                 self.order,
                 self.values,
                 self.references,
-                read_as,
+                self.read_as,
                 Calibration.of(name),
                 self.foil,
                 report if len(files) > CHUNK else None,

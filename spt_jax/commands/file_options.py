@@ -1,0 +1,66 @@
+"""How spectrum files are to be read, before what they say themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from data_pipelines.ranges import Range, check
+
+if TYPE_CHECKING:
+    from data_pipelines.readers.measured import ReadAs
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """Options of every command that reads files."""
+
+    element: str | None = None
+    """Absorbing element, before what the file says; not needed for a model of one element."""
+    edge: str | None = None
+    """Absorption edge, before what the file says; K where nobody says it."""
+    channel: Literal["transmission", "fluorescence", "reference"] | None = None
+    """Detector to take, before what the edge step over noise says."""
+    columns: Annotated[str, tyro.conf.arg(metavar="COLUMNS")] = ""
+    """Columns to take, by number or name: "energy=1 mu=ln(i0/i1)", or "energy=2 i0=4 i1=5"."""
+    beamline: Annotated[str, tyro.conf.arg(metavar="PRESET")] = ""
+    """Columns of a beamline, as listed in docs/files.md."""
+    shift: Annotated[float, Range()] = 0.0
+    """eV to add to the energies."""
+    deglitch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out points that stand alone, far off their neighbours; told which."""
+    taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
+    """Whether spectra are measured ones, which are normalised and moved to the energies of calculated ones, with a note, or
+    are taken as they are; auto takes FEFF's xmu.dat as theory, and all others as measured."""
+    foil: Annotated[float | None, Range(above=0)] = None
+    """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.columns:
+            from data_pipelines.readers.columns import parse
+
+            parse(self.columns)
+        if self.beamline:
+            from data_pipelines.readers.beamlines import preset_of
+
+            preset_of(self.beamline)
+
+    @property
+    def read_as(self) -> ReadAs:
+        from data_pipelines.readers.measured import ReadAs
+
+        calculated = None if self.taken == "auto" else self.taken == "theory"
+        given = (
+            self.element,
+            self.edge,
+            self.channel,
+            self.columns,
+            self.beamline,
+            self.shift,
+            self.deglitch,
+            calculated,
+        )
+        return ReadAs(*given)
