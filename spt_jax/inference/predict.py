@@ -38,6 +38,8 @@ Element = str | int
 # Spectra are answered in pieces of one size, so that one program is compiled whatever their number; of this size,
 # because a core's cache then holds what a step of the network passes to the next (benchmarks/NOTES.md).
 CHUNK = 64
+# Rows of a program for who asks for little: one spectrum, or the seven views of one that was measured.
+FEW = 8
 
 
 class Model:
@@ -81,7 +83,9 @@ class Model:
         spectrum, atomic_number = np.asarray(spectrum, np.float32), np.asarray(atomic_number, np.int32)
         count = len(spectrum)
         # One that is compiled already, and no larger than it need be: a server has several.
-        size = 1 if count == 1 else min((each for each in self._compiled if each >= count), default=CHUNK)
+        most = FEW if count == 1 else max(count, CHUNK)
+        ready = {*self._compiled, *(self._programs.sizes if self._programs else ())}
+        size = min((each for each in ready if count <= each <= most), default=1 if count == 1 else CHUNK)
         run = self.compiled(size)
         # A single spectrum has no time for a detour.
         return run(spectrum, atomic_number) if size == count else in_pieces(run, size, spectrum, atomic_number)
