@@ -21,7 +21,6 @@ from data_pipelines.files import cache_folder, file_sha256
 from spt_jax.inference.predict import FEW, Model, load
 from spt_jax.runs.ahead import Machine, compile_ahead
 from spt_jax.runs.export import export, load_exported
-from spt_jax.runs.packed import read_domain
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
 # The latest are kept; one of spt-k has 33 MB.
@@ -43,7 +42,7 @@ def load_kept(
     if place.suffix != SUFFIX:
         return load(place, compiled, source)
     file = cache_folder() / "kept" / f"{place.stem}-{_key(place, source)}.spt"
-    found = _kept(file, place)
+    found = _kept(file)
     if found is None:
         model = load(place, compiled, source)
         device = jax.devices()[0]
@@ -52,21 +51,20 @@ def load_kept(
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             programs = [compile_ahead(model.network, FEW, model.blueprint.grid.points, device)]
             platform = "cuda" if device.platform == "gpu" else device.platform
-            export(model.blueprint, model.network, file, (platform,), programs)
+            export(model.blueprint, model.network, file, (platform,), programs, model.domain)
         except (CheckpointError, OSError):
             return model
         _forget(file.parent)
-        found = _kept(file, place)
+        found = _kept(file)
     return found or model
 
 
-def _kept(file: Path, place: Path) -> Model | None:
+def _kept(file: Path) -> Model | None:
     """None where there is none, or one that cannot be read."""
     try:
         if file.stat().st_uid != os.getuid():
             return None
-        blueprint, network, programs = load_exported(file, compiled=True)
-        return Model(blueprint, network, programs, read_domain(place))
+        return Model(*load_exported(file, compiled=True))
     except (OSError, CheckpointError):
         return None
 

@@ -76,7 +76,7 @@ class Model:
     def __reduce__(self) -> tuple:
         from spt_jax.runs.export import exported
 
-        return _unpickled, (exported(self.blueprint, self.network), self.domain)
+        return _unpickled, (exported(self.blueprint, self.network, domain=self.domain),)
 
     def outputs(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> dict[str, np.ndarray]:
         """(N, L) spectra on the grid and (N,) atomic numbers -> (N, ...) head outputs and "bands"."""
@@ -265,10 +265,10 @@ def symbol_of(element: Element) -> str:
     raise SpectrumError("unknown element", f"{element!r}; give a symbol as Ni, or an atomic number as 28")
 
 
-def _unpickled(content: bytes, domain: Domain | None = None) -> Model:
+def _unpickled(content: bytes) -> Model:
     from spt_jax.runs.export import read_exported
 
-    return Model(*read_exported(content, "pickled model"), domain=domain)
+    return Model(*read_exported(content, "pickled model"))
 
 
 def load(path: Path | str = "", compiled: bool = False, source: int | str | None = None) -> Model:

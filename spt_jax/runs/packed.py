@@ -109,7 +109,13 @@ def unscored(card: dict, absorber: str) -> str:
 
 def read_packed(path: Path) -> Packed:
     """Raises CheckpointError where `path` is not such a file, is damaged or of another version."""
-    document, arrays = _whole(path)
+    document, text, checksum = _document(path)
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: {DAMAGED} ({_line(error)})") from None
+    if _checksum(text, arrays) != checksum:
+        raise CheckpointError(f"{path}: {DAMAGED} (its numbers are not those that its checksum is of)")
     members = []
     try:
         for number, each in enumerate(document["members"]):
@@ -121,35 +127,11 @@ def read_packed(path: Path) -> Packed:
             )
             members.append(PackedMember(blueprint, *filled))
         decisions = document["decisions"] and Decisions.from_json(document["decisions"])
-        domain = _domain(document, arrays)
+        own = {name.removeprefix(DOMAIN): array for name, array in arrays.items() if name.startswith(DOMAIN)}
+        domain = document["domain"] and Domain.of_parts(document["domain"], own)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: a model of another version of spt-jax ({error!r})") from None
     return Packed(tuple(members), decisions, document["card"], domain)
-
-
-def read_domain(path: Path) -> Domain | None:
-    """What the members learnt from, without their networks; raises as `read_packed` does."""
-    try:
-        return _domain(*_whole(path))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: a model of another version of spt-jax ({error!r})") from None
-
-
-def _domain(document: dict, arrays: Mapping[str, np.ndarray]) -> Domain | None:
-    own = {name.removeprefix(DOMAIN): array for name, array in arrays.items() if name.startswith(DOMAIN)}
-    return document["domain"] and Domain.of_parts(document["domain"], own)
-
-
-def _whole(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """What the header says, and all numbers, as they were when it was written."""
-    document, text, checksum = _document(path)
-    try:
-        arrays = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {DAMAGED} ({_line(error)})") from None
-    if _checksum(text, arrays) != checksum:
-        raise CheckpointError(f"{path}: {DAMAGED} (its numbers are not those that its checksum is of)")
-    return document, arrays
 
 
 def _document(path: Path) -> tuple[dict, str, str]:

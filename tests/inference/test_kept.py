@@ -13,8 +13,6 @@ from data_pipelines.library import EXAMPLE
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.inference import kept
 from spt_jax.inference.kept import load_kept
-from spt_jax.runs.packed import read_domain, read_packed
-from spt_jax.zoo.shelf import Shelf
 
 SMALL = Path(__file__).parents[1] / "runs" / "formats" / "packed_1.safetensors"
 
@@ -30,7 +28,7 @@ def quick(monkeypatch):
     """What is kept is not compiled ahead: that takes seconds."""
     monkeypatch.setattr(kept, "compile_ahead", lambda *given: [])
     written = kept.export
-    monkeypatch.setattr(kept, "export", lambda *given: written(*given[:-1]))
+    monkeypatch.setattr(kept, "export", lambda *given: written(*given[:-2], domain=given[-1]))
 
 
 def said(model):
@@ -65,11 +63,11 @@ def test_a_second_start_answers_the_same_without_flax(cache):
     assert [file] == list(cache.iterdir())
 
 
-def test_what_it_learnt_from_is_kept():
-    place = Shelf.of().path("spt-k")
-    document, arrays = read_domain(place).parts()
-    expected, own = read_packed(place).domain.parts()
-    assert document == expected and all(np.array_equal(arrays[name], own[name]) for name in own)
+def test_what_it_learnt_from_is_kept(cache, quick):
+    before, found = spt_jax.load("spt-k").domain.parts(), load_kept("spt-k").domain.parts()
+    assert found[0] == before[0]
+    assert found[1].keys() == before[1].keys()
+    assert all(np.array_equal(found[1][name], before[1][name]) for name in before[1])
 
 
 def test_a_damaged_one_is_made_again(cache, quick):
