@@ -84,7 +84,7 @@ def test_an_exported_file_warns_as_the_packed_one(wrong, tmp_path, capsys):
     out = tmp_path / "model.spt"
     main(["export", "spt-k", "--out", str(out)])
     capsys.readouterr()
-    status, said, err = told(capsys, out, wrong, "--element", "Co", "--as", "theory", "--format", "json")
+    status, said, _ = told(capsys, out, wrong, "--element", "Co", "--as", "theory", "--format", "json")
     assert status == 3 and json.loads(said)[0]["warnings"][0].startswith(UNLIKE)
 
 
