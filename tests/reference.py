@@ -96,3 +96,32 @@ def linear_combination(mu: np.ndarray, references: np.ndarray) -> np.ndarray:
         if (fractions >= 0).all() and square < best:
             best, found = square, fractions
     return found
+
+
+def pair_distribution(structure, grid, element=None):
+    """`data_pipelines.labels.pdf`, pair by pair, Qmax by a convolution with what it cuts out of a sine transform."""
+    from data_pipelines.labels.pdf import scattering_lengths
+
+    length, symbols = scattering_lengths(structure, grid.radiation), [site.specie.symbol for site in structure]
+    end = grid.stop + 30
+    r = np.arange(0.005, end, 0.005)
+    found, sigma = np.zeros_like(r), np.sqrt(2 * grid.displacement)
+    share = np.mean(
+        [a * b * (element in (None, s, t)) for a, s in zip(length, symbols) for b, t in zip(length, symbols)]
+    )
+    for i, site in enumerate(structure):
+        for other in structure.get_neighbors(site, end):
+            if element in (None, symbols[i], symbols[other.index]):
+                close = np.abs(r - other.nn_distance) < 8 * sigma
+                x = (r[close] - other.nn_distance) / sigma
+                found[close] += length[i] * length[other.index] * np.exp(-(x**2) / 2) / (sigma * np.sqrt(2 * np.pi))
+    mean = length.mean() ** 2
+    found = found / (r * len(structure) * mean) - 4 * np.pi * r * len(structure) / structure.volume * share / mean
+    if grid.qmax:
+        found *= np.cos(np.pi / 2 * np.clip((r - grid.stop - 10) / 20, 0, 1)) ** 2
+        away, sum_ = r - grid.r[:, None], r + grid.r[:, None]
+        cut = grid.qmax / np.pi * np.sinc(grid.qmax * away / np.pi) - np.sin(grid.qmax * sum_) / (np.pi * sum_)
+        found = cut @ found * 0.005
+    else:
+        found = np.interp(grid.r, r, found)
+    return found * np.exp(-0.5 * (grid.qdamp * grid.r) ** 2)
