@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from data_pipelines.dataset.clusters import clusters_of
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
 from spt_jax.config import LabelsConfig
@@ -16,6 +18,7 @@ from spt_jax.objectives.objective import make_objective
 from spt_jax.reports.model_card import Words, make_card
 from spt_jax.runs.packed import Packed, PackedMember, pack
 from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.domain import Domain
 from spt_jax.training.domain import fit_domain
 
 
@@ -25,10 +28,12 @@ def pack_runs(
     out: Path,
     words: Words,
     names: Mapping[str, str] | None = None,
+    structures: Sequence[Path] = (),
     report: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> None:
-    """Write the file `out`. names: of materials, for people. Raises RunError where the runs are not all of this dataset, or
-    do not fit each other."""
+    """Write the file `out`. names: of materials, for people. structures: sources of the dataset, whose structures around the
+    absorbers go into the file. Raises RunError where the runs are not all of this dataset, or do not fit each other, and
+    SourceError or DamagedSource for what is no source."""
     members: list[Model] = []
     for run in runs:
         own = list(load_members(run).values()) or [load_run(run)]
@@ -43,12 +48,32 @@ def pack_runs(
         raise RunError(f"these runs cannot answer together: {error}") from None
     packed = tuple(PackedMember.of(each.blueprint, each.network) for each in members)
     decisions, domain = _decisions(model, dataset), fit_domain(dataset, names, report=report)
+    domain = _with_more(domain, model, dataset, structures, report)
     with TemporaryDirectory() as scratch:
         # The card is of what is shipped: of the weights in half precision.
         trial = Path(scratch) / out.name
         pack(Packed(packed, decisions, {}), trial)
         card = make_card(words, load_packed(trial), members, dataset)
     pack(Packed(packed, decisions, card, domain), out)
+
+
+def _with_more(
+    domain: Domain,
+    model: Model,
+    dataset: Dataset,
+    structures: Sequence[Path],
+    report: Callable[[str, int, int], None],
+) -> Domain:
+    """What needs no network of its own: how far off open ends are, and what surrounds the absorbers."""
+    split = dataset.split("train")
+    if model.open_end:
+        batch, own = split.batch, model.open_end
+        widths = own.widths(batch.spectrum, batch.atomic_number, domain.elements, dataset.grid.common)
+        domain = replace(domain, widths=widths)
+    if structures:
+        sites = list(zip(split.ids, split.materials, split.absorbers, strict=True))
+        domain = replace(domain, clusters=clusters_of(sites, structures, report))
+    return domain
 
 
 def _decisions(model: Model, dataset: Dataset) -> Decisions:
