@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from data_pipelines.dataset.records import READERS
-from data_pipelines.errors import CountedError
+from data_pipelines.errors import CountedError, SourceError
 from data_pipelines.readers.sources import open_source
 from data_pipelines.structures.cluster import Cluster, Clusters, cluster
 
@@ -22,7 +22,7 @@ def clusters_of(
 ) -> Clusters:
     """Of each of N sites, none where no source has a structure for it. sources: as `prepare` was given them.
 
-    Raises SourceError or DamagedSource for what is no source.
+    Raises SourceError or DamagedSource for what is no source, and SourceError where none knows any of the sites.
     """
     found: dict[Who, Cluster | None] = dict.fromkeys(sites)
     with TemporaryDirectory() as scratch:
@@ -39,4 +39,9 @@ def clusters_of(
                 if site.structure is not None and who in found and found[who] is None:
                     found[who] = cluster(site.structure, site.index)
         report("structures", len(tasks), len(tasks))
+    if not any(found.values()):
+        raise SourceError(
+            f"{', '.join(map(str, sources))}: no structure of any training site; name what `spt-jax prepare` made the "
+            "dataset of"
+        )
     return Clusters.of(list(map(found.__getitem__, sites)))

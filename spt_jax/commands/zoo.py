@@ -82,6 +82,7 @@ class Pack:
         from spt_jax import __version__
         from spt_jax.reports.model_card import Words
         from spt_jax.reports.packing import pack_runs
+        from spt_jax.runs.packed import read_packed
         from spt_jax.zoo.shelf import SUFFIX
 
         if not self.runs:
@@ -94,5 +95,8 @@ class Pack:
         with Bars() as report:
             dataset = Dataset(self.data)
             pack_runs(self.runs, dataset, self.out, words, structures=self.structures, report=report)
+        if self.structures and (domain := read_packed(self.out).domain) and domain.clusters:
+            count = domain.clusters.count
+            print(f"with what surrounds {(count > 0).sum():,} of {len(count):,} training sites")
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB, sha256={file_sha256(self.out)}")
         print(f"Next: spt-jax models {self.out}")

@@ -88,7 +88,7 @@ class Model:
 
     def ending(self, row: np.ndarray, absorber: str) -> Ending | None:
         """What it takes to lie beyond the end of a (L,) spectrum on the grid; None where nothing is missing, or unknown."""
-        return self.open_end and ending(self.open_end, self.domain, row, absorber)
+        return ending(self.open_end, self.domain, row, absorber) if self.open_end else None
 
     def __reduce__(self) -> tuple:
         from spt_jax.runs.export import exported
@@ -199,9 +199,8 @@ class Model:
             for i, values in zip(rows, said, strict=True):
                 found[i] = replace(found[i], values=values)
         for i, on_grid in rows.items():
-            if note := end_note(
-                self.blueprint.grid, on_grid[0], found[i].absorber, self.ending(on_grid[0], found[i].absorber)
-            ):
+            row, absorber = on_grid[0], found[i].absorber
+            if note := end_note(self.blueprint.grid, row, absorber, self.ending(row, absorber)):
                 found[i] = replace(found[i], notes=(*found[i].notes, note))
         if self.domain:
             for i, on_grid in rows.items():

@@ -69,7 +69,7 @@ class Domain:
                 arrays[f"net/{i}/{k}/bias"] = bias.astype(np.float32)
         text = zlib.compress("\n".join(self.materials).encode(), 9)
         arrays["materials"] = np.frombuffer(text, np.uint8)
-        document = {"thresholds": self.thresholds, "layers": [len(net) for net in self.nets]}
+        document: dict[str, Any] = {"thresholds": self.thresholds, "layers": [len(net) for net in self.nets]}
         if self.clusters:
             document["cluster_step"], arrays["clusters"] = self.clusters.step, self.clusters.compressed()
         if self.widths is not None:
