@@ -252,6 +252,8 @@ def test_the_nearest_spectra_are_drawn_with_their_atoms_which_turn(browser):
     assert f"Orange: {other}" in browser.run("document.querySelector('#curve').innerText")
     assert browser.run(PLACES) != touched
     assert browser.run("document.querySelectorAll('#curve path.neighbour').length") == 1
+    time.sleep(0.7)  # it asks what is new, which changes nothing here
+    assert browser.run("document.querySelectorAll('#alike button')[1].getAttribute('aria-pressed')") == "true"
 
 
 CHOOSE = "(one => {{ one.value = '{0}'; one.dispatchEvent(new Event('change')); }})(document.querySelector('#looked'))"

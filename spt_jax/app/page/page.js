@@ -28,7 +28,8 @@ function trouble(line) {
 
 // --- what is new -----------------------------------------------------------------------------------------------------
 
-function take(news) {
+function take(told) {
+  const news = told.filter((row) => JSON.stringify(rows.get(row.number)) !== JSON.stringify(row)); // what was sent is told again
   for (const row of news) rows.set(row.number, row);
   if (!news.length) return;
   const follow = $("follow").querySelector("input").checked;

@@ -42,7 +42,7 @@ function axes(width, height, x, y, xLabel, yLabel, name) {
     picture.append(svg("path", { d: `M${along(value)} ${foot}v4`, stroke: GREY }));
     picture.append(svg("text", { x: along(value), y: foot + 17, "text-anchor": "middle" }, `${value}`));
   }
-  const marks = y.names ? y.names.map((name, i) => [i, name]) : ticks(y.low, y.high, inner[1] / 40, y.whole).map((v) => [v, v]);
+  const marks = y.names ? y.names.map((name, i) => [i, name]) : ticks(y.low, y.high, Math.max(4, inner[1] / 40), y.whole).map((v) => [v, v]);
   for (const [value, name] of marks) {
     picture.append(svg("path", { d: `M${LEFT - 4} ${up(value)}h4`, stroke: GREY }));
     picture.append(svg("text", { x: LEFT - 7, y: up(value) + 4, "text-anchor": "end" }, `${name}`));
