@@ -8,10 +8,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pymatgen.core import Lattice, Structure
 
 import spt_jax
 from data_pipelines.dataset.loading import Dataset
@@ -62,31 +60,7 @@ def test_it_knows_what_its_runs_learnt_from(packed):
     mu, number = split.batch.spectrum[0], int(split.batch.atomic_number[0])
     nearest, *_ = domain.nearest(mu, number)
     assert nearest.material == split.materials[0] and nearest.distance < 0.05
-
-
-def test_it_takes_what_surrounds_the_training_sites(runs, packed, tmp_path, capsys):
-    """From a library of calculations, of which some sites of the dataset are; without it the file has none."""
-    assert spt_jax.load(packed).domain.clusters is None
-    split, grid = Dataset(LIBRARY).split("train"), Dataset(LIBRARY).grid
-    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Li", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    rows = []
-    for i in range(0, 6, 2):
-        element = split.absorbers[i].split()[0]
-        salt[0] = element
-        row = {"id": split.ids[i], "prototype": split.materials[i], "absorber": element, "site_index": 0}
-        row |= {"structure": salt.to_json(), "omega": grid.absolute(element), "mu": split.batch.spectrum[i]}
-        rows.append(row)
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "some.parquet")
-    words = ["pack", str(runs[1]), "--data", str(LIBRARY), "--out", str(tmp_path / "more.safetensors"), "--structures"]
-    main([*words, str(tmp_path / "some.parquet")])
-    assert f"with what surrounds 3 of {len(split.ids)} training sites" in capsys.readouterr().out
-    domain = spt_jax.load(tmp_path / "more.safetensors").domain
-    assert np.flatnonzero(domain.clusters.count).tolist() == [0, 2, 4]
-    assert domain.clusters.row(2).number[:6].tolist() == [8] * 6
-    pq.write_table(pa.Table.from_pylist([{**row, "id": "other"} for row in rows]), tmp_path / "none.parquet")
-    with pytest.raises(SystemExit):
-        main([*words, str(tmp_path / "none.parquet")])
-    assert "no structure of any training site" in capsys.readouterr().err
+    assert domain.clusters is None and domain.widths is None  # no structures were given, and no end is open
 
 
 def test_a_whole_dataset_gets_its_strangeness(packed, tmp_path):

@@ -23,7 +23,7 @@ from spt_jax.runs.packed import read_card, unscored
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
 if TYPE_CHECKING:  # an exported file is served where flax is missing
-    from spt_jax.explain.one import Looking, Share
+    from spt_jax.explain.one import Looking, Attributed
 
 Named = tuple[str, Measured | Corrected | UserError]
 
@@ -88,7 +88,7 @@ class Desk:
             raise Busy("busy: more is asked than this model answers; ask again in a moment") from None
         return question.answer
 
-    def look(self, row: np.ndarray, said: Prediction, descriptor: str) -> Future[Share]:
+    def look(self, row: np.ndarray, said: Prediction, descriptor: str) -> Future[Attributed]:
         """What of a (L,) spectrum on the grid made an answer. The first takes seconds, for it compiles.
 
         Raises Busy where too many wait; the future RunError where the model shows no gradients.
@@ -99,7 +99,7 @@ class Desk:
         found.add_done_callback(lambda _: self._looks.release())
         return found
 
-    def _look(self, row: np.ndarray, said: Prediction, descriptor: str) -> Share:
+    def _look(self, row: np.ndarray, said: Prediction, descriptor: str) -> Attributed:
         from spt_jax.explain.one import Looking
 
         self._looking = self._looking or Looking(self.model)

@@ -16,7 +16,7 @@ from spt_jax.inference.prediction import TOLD, Value
 from spt_jax.scoring.domain import Domain, Neighbour
 
 if TYPE_CHECKING:
-    from spt_jax.explain.one import Share
+    from spt_jax.explain.one import Attributed
 
 # Of the training spectra about their mean: a normal distribution has 95 % of them within.
 WITHIN = 2
@@ -69,7 +69,7 @@ def on_grid(desk: Desk, own: OnBoard) -> np.ndarray | None:
         return None
 
 
-def looked(found: Share) -> dict[str, Any]:
+def looked(found: Attributed) -> dict[str, Any]:
     """As JSON, on the energies of the curve."""
     return {**found._asdict(), "values": _rounded(found.values)}
 

@@ -13,7 +13,7 @@ from spt_jax.inference.predict import Model
 from spt_jax.inference.prediction import Value
 
 
-class Share(NamedTuple):
+class Attributed(NamedTuple):
     """values: (L,), what each energy adds to the answer, against the mean training spectrum: to the log-odds of `of`, or to
     the number in `unit`. change: all that the spectrum adds. networks: whose mean it is. gap: the part of |change| that
     `values` do not add up to."""
@@ -35,7 +35,7 @@ class Looking:
         self._explainers = [Explainer(self._parts[0], rows=1)]
         self._explainers += [self._explainers[0].of(part) for part in self._parts[1:]]
 
-    def at(self, row: np.ndarray, absorber: str, name: str, value: Value) -> Share:
+    def at(self, row: np.ndarray, absorber: str, name: str, value: Value) -> Attributed:
         """(L,) spectrum on the grid of "Cu K" -> its share in the value that was answered for a descriptor."""
         number = np.array([SYMBOLS.index(absorber.split()[0])])
         found, of, unit = [], "", "log-odds"
@@ -59,4 +59,4 @@ class Looking:
         values = np.mean([each.values[0] for each in found], axis=0)
         change = float(np.mean([each.change[0] for each in found]))
         gap = abs(change - float(values.sum())) / max(abs(change), 1e-9)
-        return Share(of, unit, values, change, len(found), gap)
+        return Attributed(of, unit, values, change, len(found), gap)

@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from data_pipelines.dataset.clusters import clusters_of
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
+from data_pipelines.structures.cluster import Clusters
 from spt_jax.config import LabelsConfig
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.load import load_members, load_packed, load_run
@@ -47,8 +50,9 @@ def pack_runs(
     except ValueError as error:
         raise RunError(f"these runs cannot answer together: {error}") from None
     packed = tuple(PackedMember.of(each.blueprint, each.network) for each in members)
+    clusters = _around(dataset, structures, report)  # first, for a wrong name is found there
     decisions, domain = _decisions(model, dataset), fit_domain(dataset, names, report=report)
-    domain = _with_more(domain, model, dataset, structures, report)
+    domain = replace(domain, clusters=clusters, widths=_widths(model, dataset, domain))
     with TemporaryDirectory() as scratch:
         # The card is of what is shipped: of the weights in half precision.
         trial = Path(scratch) / out.name
@@ -57,23 +61,17 @@ def pack_runs(
     pack(Packed(packed, decisions, card, domain), out)
 
 
-def _with_more(
-    domain: Domain,
-    model: Model,
-    dataset: Dataset,
-    structures: Sequence[Path],
-    report: Callable[[str, int, int], None],
-) -> Domain:
-    """What needs no network of its own: how far off open ends are, and what surrounds the absorbers."""
+def _around(dataset: Dataset, structures: Sequence[Path], report: Callable[[str, int, int], None]) -> Clusters | None:
+    """What surrounds the absorbers that were learnt from."""
     split = dataset.split("train")
-    if model.open_end:
-        batch, own = split.batch, model.open_end
-        widths = own.widths(batch.spectrum, batch.atomic_number, domain.elements, dataset.grid.common)
-        domain = replace(domain, widths=widths)
-    if structures:
-        sites = list(zip(split.ids, split.materials, split.absorbers, strict=True))
-        domain = replace(domain, clusters=clusters_of(sites, structures, report))
-    return domain
+    sites = list(zip(split.ids, split.materials, split.absorbers, strict=True))
+    return clusters_of(sites, structures, report) if structures else None
+
+
+def _widths(model: Model, dataset: Dataset, domain: Domain) -> np.ndarray | None:
+    """How far off the model is beyond the end of a spectrum, for each element; None where none may end early."""
+    own, batch = model.open_end, dataset.split("train").batch
+    return own and own.widths(batch.spectrum, batch.atomic_number, domain.elements.tolist(), dataset.grid.common)
 
 
 def _decisions(model: Model, dataset: Dataset) -> Decisions:

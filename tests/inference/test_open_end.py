@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pymatgen.core import Lattice, Structure
 
 import spt_jax
 from data_pipelines.dataset.loading import Dataset
@@ -115,13 +116,35 @@ def test_who_asks_is_told_what_is_expected_beyond_the_end(folder):
     assert again.open_end is None and again.predict_each(given)[1].notes[0].startswith(said)
 
 
-def test_it_goes_into_files_and_comes_back(folder, tmp_path):
+def calculations(split, grid, path):
+    """A library with structures, of some sites of a split."""
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Li", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    rows = []
+    for i in (0, 2, 4):
+        salt[0] = element = split.absorbers[i].split()[0]
+        row = {"id": split.ids[i], "prototype": split.materials[i], "absorber": element, "site_index": 0}
+        row |= {"structure": salt.to_json(), "omega": grid.absolute(element), "mu": np.tanh(grid.relative() / 9)}
+        rows.append(row)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_it_goes_into_files_and_comes_back(folder, tmp_path, capsys):
+    dataset = Dataset(folder / "data")
+    calculations(dataset.split("train"), dataset.grid, tmp_path / "train.parquet")
+    calculations(dataset.split("test"), dataset.grid, tmp_path / "test.parquet")
     batch = Dataset(folder / "data").split("test").batch
     own = spt_jax.load(folder / "run").answers(batch.spectrum, batch.atomic_number)
     main(["export", str(folder / "run"), "--out", str(tmp_path / "model.spt")])
     words = ["--about", "a test", "--licence", "CC0", "--attribution", "nobody"]
     packed = tmp_path / "model.safetensors"
-    main(["pack", str(folder / "run"), "--data", str(folder / "data"), "--out", str(packed), *words])
+    words = ["pack", str(folder / "run"), "--data", str(folder / "data"), "--out", str(packed), *words, "--structures"]
+    with pytest.raises(SystemExit):
+        main([*words, str(tmp_path / "test.parquet")])
+    assert "no structure of any training site; name what `spt-jax prepare` made" in capsys.readouterr().err
+    main([*words, str(tmp_path / "train.parquet")])
+    assert f"surrounds 3 of {dataset.examples['train']} training sites" in capsys.readouterr().out
+    clusters = spt_jax.load(packed).domain.clusters
+    assert np.flatnonzero(clusters.count).tolist() == [0, 2, 4] and clusters.row(2).number[:6].tolist() == [8] * 6
     for file, near in ((tmp_path / "model.spt", 1e-5), (packed, 0.03)):
         model = spt_jax.load(file)
         assert model.blueprint.grid == EnergyGrid(required=COMMON)
