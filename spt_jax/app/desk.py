@@ -23,7 +23,7 @@ from spt_jax.runs.packed import read_card, unscored
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
 if TYPE_CHECKING:  # an exported file is served where flax is missing
-    from spt_jax.explain.one import Looking, Attributed
+    from spt_jax.explain.one import Attributed, Looking
 
 Named = tuple[str, Measured | Corrected | UserError]
 
