@@ -62,6 +62,7 @@ export function ballsAndSticks(absorber, around) {
   const far = Math.max(...around.map((one) => apart(one, atoms[0]))), scale = SIZE / 2 / (far + 0.9);
   const about = `the atoms around ${absorber}; arrow keys turn it`;
   const picture = svg("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, class: "atoms", role: "img", tabindex: 0, "aria-label": about });
+  const first = new Set([0, ...pairs.filter(([i]) => i === 0).map(([, j]) => j)]); // what lies further off is drawn smaller
   let view = after(0.55, 0.35, [[1, 0, 0], [0, 1, 0], [0, 0, 1]]);
 
   function draw() {
@@ -70,7 +71,7 @@ export function ballsAndSticks(absorber, around) {
       return { symbol, x: SIZE / 2 + scale * nearer * x, y: SIZE / 2 - scale * nearer * y, z, nearer, pale: (0.5 * (far - z)) / (2 * far) };
     });
     const things = seen.map((one, i) => {
-      const own = known(one.symbol), r = scale * one.nearer * (0.16 + 0.22 * own.radius);
+      const own = known(one.symbol), r = scale * one.nearer * (first.has(i) ? 1 : 0.7) * (0.16 + 0.22 * own.radius);
       const line = i ? ["#666", 0.7] : [INK, 2.5];
       const told = i ? `${one.symbol}, ${apart(atoms[i], atoms[0]).toFixed(1)} Å` : `${absorber}, the absorber`;
       const ball = svg("circle", { cx: one.x.toFixed(1), cy: one.y.toFixed(1), r: r.toFixed(1), fill: paler(own.colour, one.pale), stroke: line[0], "stroke-width": line[1] }, svg("title", {}, told));
@@ -78,11 +79,11 @@ export function ballsAndSticks(absorber, around) {
       return [one.z, [ball, shine]];
     });
     for (const [i, j] of pairs) {
-      const [a, b] = [seen[i], seen[j]], first = i === 0;
+      const [a, b] = [seen[i], seen[j]], own = i === 0;
       const stick = { d: `M${a.x.toFixed(1)} ${a.y.toFixed(1)}L${b.x.toFixed(1)} ${b.y.toFixed(1)}`, "stroke-linecap": "round", fill: "none" };
-      const width = scale * ((a.nearer + b.nearer) / 2) * (first ? 0.2 : 0.09);
-      const colour = paler(first ? "777777" : "a0a0a0", (a.pale + b.pale) / 2);
-      things.push([(a.z + b.z) / 2 - 0.3, [svg("path", { ...stick, stroke: colour, "stroke-width": width.toFixed(1), class: first ? "bond" : "" })]]);
+      const width = scale * ((a.nearer + b.nearer) / 2) * (own ? 0.2 : 0.09);
+      const colour = paler(own ? "777777" : "a0a0a0", (a.pale + b.pale) / 2);
+      things.push([(a.z + b.z) / 2 - 0.3, [svg("path", { ...stick, stroke: colour, "stroke-width": width.toFixed(1), class: own ? "bond" : "" })]]);
     }
     things.sort((a, b) => a[0] - b[0]);
     picture.replaceChildren(...things.flatMap(([, drawn]) => drawn));

@@ -86,10 +86,10 @@ export function shares(energy, found, width) {
     width, height, { low: energy[0], high: energy.at(-1) }, { low: -1.05 * most, high: 1.05 * most },
     "eV above the reference energy", found.unit, `where the network looked for ${found.of}`,
   );
-  const wide = along(count * step) - along(0) - 1;
   for (const [start, value] of bars) {
-    const [top, foot] = [up(Math.max(value, 0)), up(Math.min(value, 0))], x = Math.max(along(start), LEFT);
-    if (value) picture.append(svg("rect", { x: x.toFixed(1), y: top.toFixed(1), width: wide.toFixed(1), height: Math.max(0.5, foot - top).toFixed(1), fill: value > 0 ? BLUE : ORANGE, class: "share" }));
+    const [top, foot] = [up(Math.max(value, 0)), up(Math.min(value, 0))];
+    const [x, end] = [along(Math.max(start, energy[0])), along(Math.min(start + count * step, energy.at(-1)))];
+    if (value) picture.append(svg("rect", { x: x.toFixed(1), y: top.toFixed(1), width: Math.max(1, end - x - 1).toFixed(1), height: Math.max(0.5, foot - top).toFixed(1), fill: value > 0 ? BLUE : ORANGE, class: "share" }));
   }
   picture.append(svg("path", { d: `M${along(energy[0])} ${up(0)}H${along(energy.at(-1))}`, stroke: GREY }));
   return picture;
