@@ -1,10 +1,12 @@
 """How strange a spectrum is to a model, and what is nearest to it, against plain sums."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from data_pipelines.structures.cluster import Cluster, Clusters
 from spt_jax.scoring.domain import Domain
 
 
@@ -54,6 +56,10 @@ def test_nearest_are_of_the_element_and_of_different_materials(domain, rng):
     assert [each.distance for each in found] == pytest.approx(distance[order], abs=1e-5)
     assert domain.nearest(spectra_of(domain)[33], 29)[0].distance == pytest.approx(0, abs=1e-3)
     assert domain.nearest(mu, 8) == ()
+    for each in found:
+        off = domain.spectrum(each.row) - mu[:12]
+        assert each.material == domain.materials[each.row]
+        assert np.sqrt(np.mean(off**2)) == pytest.approx(each.distance, abs=1e-5)
 
 
 def test_thresholds_are_of_held_out_spectra(domain, rng):
@@ -74,3 +80,19 @@ def test_it_is_the_same_from_a_file_but_for_rounding(domain, rng):
     )
     with pytest.raises(KeyError):
         Domain.of_parts(document, {name: array for name, array in arrays.items() if name != "coefficients"})
+
+
+def test_what_surrounds_the_sites_and_open_ends_are_optional(domain, rng):
+    """Files from before there were such hold neither."""
+    document, arrays = domain.parts()
+    found = Domain.of_parts(document, arrays)
+    assert found.clusters is None and found.widths is None and np.isnan(found.width(29))
+    around = [Cluster(np.array([8, 29]), rng.uniform(-3, 3, (2, 3))) if i % 2 else None for i in range(40)]
+    more = replace(domain, clusters=Clusters.of(around), widths=np.array([2.5, 3.0]))
+    document, arrays = more.parts()
+    found = Domain.of_parts(document, arrays)
+    assert found.clusters.row(0) is None and found.clusters.row(7).number.tolist() == [8, 29]
+    np.testing.assert_allclose(found.clusters.row(7).place, around[7].place, atol=0.0201)
+    assert (found.width(27), found.width(29)) == (2.5, 3.0) and np.isnan(found.width(8))
+    with pytest.raises(ValueError, match="clusters"):
+        Domain.of_parts(document, {**arrays, "clusters": arrays["clusters"][:9]})
