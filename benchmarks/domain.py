@@ -52,11 +52,11 @@ def of_theory(domain: Domain, dataset: Dataset) -> None:
 
 def of_open_ends(model: Model, dataset: Dataset) -> None:
     own, batch, grid = model.open_end, dataset.split("validation").batch, dataset.grid
-    if own is None or model.domain is None or model.domain.widths is None:
+    if own is None or not len(own.widths):
         return
     whole = np.isfinite(batch.spectrum).all(axis=1)
     spectrum, number = np.float64(batch.spectrum[whole]), batch.atomic_number[whole]
-    width = np.array([model.domain.width(each) for each in number])[:, None]
+    width = np.array([own.width(each) for each in number])[:, None]
     copper = number == SYMBOLS.index("Cu")
     print(
         f"\n{len(number)} whole validation spectra, {copper.sum()} of Cu, cut: points in the band, rms off, mean half width"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +21,22 @@ class Ending(NamedTuple):
     half: np.ndarray | None
 
 
-def ending(open_end: OpenEnd, domain: Domain | None, row: np.ndarray, absorber: str) -> Ending | None:
+def open_end_of(network: object, std: Sequence[float], domain: Domain | None) -> OpenEnd | None:
+    """What a network expects beyond the end of a spectrum; std: (L,) of its training spectra. None where it reads whole
+    spectra only, or does not show it."""
+    if domain and domain.open_end:
+        return domain.open_end
+    gaps = getattr(network, "gaps", None)
+    return gaps and OpenEnd.of(gaps.mean[...], gaps.components[...], np.array(std))
+
+
+def ending(open_end: OpenEnd, row: np.ndarray, absorber: str) -> Ending | None:
     """(L,) spectrum on the grid, NaN where it is not known, of "Cu K"; None where all of it is."""
     known = np.isfinite(row)
     if known.all():
         return None
     expected, std = open_end.expected(row[None], known)
-    width = domain.width(SYMBOLS.index(absorber.split()[0])) if domain else np.nan
+    width = open_end.width(SYMBOLS.index(absorber.split()[0]))
     return Ending(known, expected[0], std * width if np.isfinite(width) else None)
 
 

@@ -23,7 +23,7 @@ from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
 from spt_jax.inference.measured import Corrected, means, widened
-from spt_jax.inference.open_end import Ending, end_note, ending
+from spt_jax.inference.open_end import Ending, end_note, ending, open_end_of
 from spt_jax.inference.prediction import Prediction, Value, elements_of
 from spt_jax.inference.said import provenance, told, whose
 from spt_jax.inference.trust import trust
@@ -81,16 +81,13 @@ class Model:
 
     @cached_property
     def open_end(self) -> OpenEnd | None:
-        """What it expects beyond the end of a spectrum; None where it reads whole ones only, or does not show it, as an
-        exported file."""
-        if self.parts:
-            return self.parts[0].open_end  # they are of one training set
-        gaps, std = getattr(self.network, "gaps", None), np.array(self.blueprint.spectrum_std)
-        return gaps and OpenEnd.of(gaps.mean[...], gaps.components[...], std)
+        """What it expects beyond the end of a spectrum; None where it reads whole ones only, or does not show it."""
+        one = self.parts[0] if self.parts else self  # they are of one training set
+        return open_end_of(one.network, one.blueprint.spectrum_std, self.domain)
 
     def ending(self, row: np.ndarray, absorber: str) -> Ending | None:
         """What it takes to lie beyond the end of a (L,) spectrum on the grid; None where nothing is missing, or unknown."""
-        return ending(self.open_end, self.domain, row, absorber) if self.open_end else None
+        return ending(self.open_end, row, absorber) if self.open_end else None
 
     def __reduce__(self) -> tuple:
         from spt_jax.runs.export import exported

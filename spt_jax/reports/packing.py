@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from data_pipelines.dataset.clusters import clusters_of
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
@@ -22,6 +20,7 @@ from spt_jax.reports.model_card import Words, make_card
 from spt_jax.runs.packed import Packed, PackedMember, pack
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.domain import Domain
+from spt_jax.scoring.open_end import OpenEnd
 from spt_jax.training.domain import fit_domain
 
 
@@ -52,7 +51,7 @@ def pack_runs(
     packed = tuple(PackedMember.of(each.blueprint, each.network) for each in members)
     clusters = _around(dataset, structures, report)  # first, for a wrong name is found there
     decisions, domain = _decisions(model, dataset), fit_domain(dataset, names, report=report)
-    domain = replace(domain, clusters=clusters, widths=_widths(model, dataset, domain))
+    domain = replace(domain, clusters=clusters, open_end=_open_end(model, dataset, domain))
     with TemporaryDirectory() as scratch:
         # The card is of what is shipped: of the weights in half precision.
         trial = Path(scratch) / out.name
@@ -68,10 +67,10 @@ def _around(dataset: Dataset, structures: Sequence[Path], report: Callable[[str,
     return clusters_of(sites, structures, report) if structures else None
 
 
-def _widths(model: Model, dataset: Dataset, domain: Domain) -> np.ndarray | None:
-    """How far off the model is beyond the end of a spectrum, for each element; None where none may end early."""
+def _open_end(model: Model, dataset: Dataset, domain: Domain) -> OpenEnd | None:
+    """What the model expects beyond the end of a spectrum, and how far off it is; None where none may end early."""
     own, batch = model.open_end, dataset.split("train").batch
-    return own and own.widths(batch.spectrum, batch.atomic_number, domain.elements.tolist(), dataset.grid.common)
+    return own and own.measured(batch.spectrum, batch.atomic_number, domain.elements, dataset.grid.common)
 
 
 def _decisions(model: Model, dataset: Dataset) -> Decisions:

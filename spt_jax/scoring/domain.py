@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.structures.cluster import Clusters
+from spt_jax.scoring.open_end import OpenEnd
 
 # How its arrays lie in a file. A coefficient in half precision is off by less than 0.002 edge steps.
 STORED: dict[str, type] = {
@@ -25,6 +26,7 @@ STORED: dict[str, type] = {
     "coefficients": np.float16,
     "atomic_number": np.uint8,
 }
+OPEN_END = ("mean", "components", "widths")
 # Of validation spectra, the share that is called strange.
 FALSE_ALARMS = 0.05
 
@@ -45,7 +47,7 @@ class Domain:
     nets: of each, its layers as (in, out) weights and (out,) biases. thresholds: of the mean output, where the element is
     told and where it is not. components: (K, P) orthonormal, and coefficients: (N, K) of the training spectra less their
     mean; materials, for people, and (N,) atomic_number of these. clusters: what surrounds their absorbers; None where it was
-    packed without. widths: (E,) of `OpenEnd`, by element; None where no spectrum may end early.
+    packed without. open_end: what may be expected beyond the end of a spectrum; None where none may end early.
     """
 
     mean: np.ndarray
@@ -58,7 +60,7 @@ class Domain:
     atomic_number: np.ndarray
     materials: tuple[str, ...]
     clusters: Clusters | None = None
-    widths: np.ndarray | None = None
+    open_end: OpenEnd | None = None
 
     def parts(self) -> tuple[dict, dict[str, np.ndarray]]:
         """As JSON, and as arrays by name, for a file."""
@@ -72,14 +74,16 @@ class Domain:
         document: dict[str, Any] = {"thresholds": self.thresholds, "layers": [len(net) for net in self.nets]}
         if self.clusters:
             document["cluster_step"], arrays["clusters"] = self.clusters.step, self.clusters.compressed()
-        if self.widths is not None:
-            arrays["widths"] = self.widths.astype(np.float32)
+        if self.open_end:
+            document["residual"] = self.open_end.residual
+            for name in OPEN_END:
+                arrays[f"open_end/{name}"] = getattr(self.open_end, name).astype(np.float32)
         return document, arrays
 
     @classmethod
     def of_parts(cls, document: dict, arrays: Mapping[str, np.ndarray]) -> Domain:
-        """Of what `parts` gave. Raises KeyError where something is missing. Files from before there were clusters and widths
-        have none."""
+        """Of what `parts` gave. Raises KeyError where something is missing. Files from before there were clusters and open
+        ends have none."""
 
         def layer(i: int, k: int) -> tuple[np.ndarray, np.ndarray]:
             return arrays[f"net/{i}/{k}/weights"].astype(np.float32), arrays[f"net/{i}/{k}/bias"]
@@ -93,7 +97,10 @@ class Domain:
         if "clusters" in arrays:
             step = document["cluster_step"]
             own["clusters"] = Clusters.of_compressed(arrays["clusters"], len(materials), step)
-        return cls(**own, widths=arrays.get("widths"))
+        if "residual" in document:
+            known = {name: arrays[f"open_end/{name}"] for name in OPEN_END}
+            own["open_end"] = OpenEnd(residual=document["residual"], elements=own["elements"], **known)
+        return cls(**own)
 
     def strangeness(self, spectrum: Any, atomic_number: Any, measured: bool = False) -> Any:
         """(N, L) spectra on the grid and (N,) atomic numbers -> (N,), above 0 where it is unlike what was learnt. Arrays
@@ -134,11 +141,6 @@ class Domain:
     def spectrum(self, row: int) -> np.ndarray:
         """(P,) mu of a training spectrum, as far as the components hold it."""
         return self.mean + self.coefficients[row] @ self.components
-
-    def width(self, atomic_number: int) -> float:
-        """Of `widths`, that of an element; NaN where it is not known."""
-        own = np.flatnonzero(self.elements == atomic_number)
-        return float(self.widths[own[0]]) if self.widths is not None and len(own) else np.nan
 
 
 def inputs(spectrum: Any, is_element: Any, mean: np.ndarray, std: np.ndarray) -> Any:

@@ -7,8 +7,7 @@ left of the fine structure. So how far off it is was measured on spectra that ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,11 +24,17 @@ LEAST_RESIDUAL = 1e-5
 @dataclass(frozen=True)
 class OpenEnd:
     """mu = mean + components x + noise; x: (K,) standard normal numbers times the square root of `residual`, the variance
-    of the noise. mean: (L,), components: (L, K), as a network has them."""
+    of the noise. mean: (L,), components: (L, K), as a network has them.
+
+    elements: (E,) atomic numbers for which it was measured how many standard deviations hold WITHIN of the points, and widths:
+    (E,) these; NaN where no element had FEWEST whole spectra.
+    """
 
     mean: np.ndarray
     components: np.ndarray
     residual: float
+    elements: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
+    widths: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def of(cls, mean: np.ndarray, components: np.ndarray, std: np.ndarray) -> OpenEnd:
@@ -47,11 +52,13 @@ class OpenEnd:
         variance = self.residual * (1 + ((there @ spread) * there).sum(axis=1))
         return self.mean[~known] + weights @ there.T, np.sqrt(variance)
 
-    def widths(
-        self, spectrum: np.ndarray, atomic_number: np.ndarray, elements: Sequence[int], common: int
-    ) -> np.ndarray:
-        """(N, L) training spectra of (N,) elements -> (E,) how many standard deviations hold WITHIN of their points behind
-        ends from `common` points on, for each of `elements`. NaN where no element has FEWEST whole spectra."""
+    def width(self, atomic_number: int) -> float:
+        """How many standard deviations hold WITHIN of the points of an element; NaN where that was not measured."""
+        own = np.flatnonzero(self.elements == atomic_number)
+        return float(self.widths[own[0]]) if len(own) else np.nan
+
+    def measured(self, spectrum: np.ndarray, atomic_number: np.ndarray, elements: np.ndarray, common: int) -> OpenEnd:
+        """The same with the widths that (N, L) training spectra of (N,) elements show behind ends from `common` points on."""
         whole = np.isfinite(spectrum).all(axis=1)
         spectrum, atomic_number = spectrum[whole], atomic_number[whole]
         found, points = np.full(len(elements), np.nan), np.arange(len(self.mean))
@@ -66,4 +73,4 @@ class OpenEnd:
                 off.append((np.abs(own[:, ~known] - expected) / std).ravel())
             found[i] = np.quantile(np.concatenate(off), WITHIN)
         widest = np.nanmax(found) if np.isfinite(found).any() else np.nan
-        return np.where(np.isfinite(found), found, widest)
+        return replace(self, elements=elements, widths=np.where(np.isfinite(found), found, widest))

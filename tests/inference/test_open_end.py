@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -105,9 +104,8 @@ def test_who_asks_is_told_what_is_expected_beyond_the_end(folder):
     known = np.isfinite(row)
     train = dataset.split("train").batch
     elements = np.unique(train.atomic_number)
-    widths = model.open_end.widths(train.spectrum, train.atomic_number, elements, COMMON)
-    domain = SimpleNamespace(width=lambda number: float(widths[elements.tolist().index(number)]))
-    found = ending(model.open_end, domain, row, f"{element} {edge}")
+    measured = model.open_end.measured(train.spectrum, train.atomic_number, elements, COMMON)
+    found = ending(measured, row, f"{element} {edge}")
     filled, _ = model.network.gaps.fill(jnp.asarray(row[None]))
     np.testing.assert_allclose(found.expected, np.asarray(filled)[0][~known], atol=1e-3)
     told = end_note(dataset.grid, row, f"{element} {edge}", found)
@@ -149,9 +147,8 @@ def test_it_goes_into_files_and_comes_back(folder, tmp_path, capsys):
         model = spt_jax.load(file)
         assert model.blueprint.grid == EnergyGrid(required=COMMON)
         # The packed one also knows how far off what it expects is.
-        assert (model.domain is None) == (file.suffix == ".spt") and (
-            not model.domain or (model.domain.widths > 0).all()
-        )
+        assert (model.domain is None) == (file.suffix == ".spt")
+        assert not model.domain or (model.domain.open_end.widths > 0).all()
         np.testing.assert_allclose(model.answers(batch.spectrum, batch.atomic_number)["CN"], own["CN"], atol=near)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from data_pipelines.structures.cluster import Cluster, Clusters
 from spt_jax.scoring.domain import Domain
+from spt_jax.scoring.open_end import OpenEnd
 
 
 @pytest.fixture
@@ -86,13 +87,16 @@ def test_what_surrounds_the_sites_and_open_ends_are_optional(domain, rng):
     """Files from before there were such hold neither."""
     document, arrays = domain.parts()
     found = Domain.of_parts(document, arrays)
-    assert found.clusters is None and found.widths is None and np.isnan(found.width(29))
+    assert found.clusters is None and found.open_end is None
     around = [Cluster(np.array([8, 29]), rng.uniform(-3, 3, (2, 3))) if i % 2 else None for i in range(40)]
-    more = replace(domain, clusters=Clusters.of(around), widths=np.array([2.5, 3.0]))
+    open_end = OpenEnd(rng.normal(size=9), rng.normal(size=(9, 2)), 1e-3, domain.elements, np.array([2.5, 3.0]))
+    more = replace(domain, clusters=Clusters.of(around), open_end=open_end)
     document, arrays = more.parts()
     found = Domain.of_parts(document, arrays)
     assert found.clusters.row(0) is None and found.clusters.row(7).number.tolist() == [8, 29]
     np.testing.assert_allclose(found.clusters.row(7).place, around[7].place, atol=0.0201)
-    assert (found.width(27), found.width(29)) == (2.5, 3.0) and np.isnan(found.width(8))
+    end = found.open_end
+    assert (end.width(27), end.width(29)) == (2.5, 3.0) and np.isnan(end.width(8)) and end.residual == 1e-3
+    np.testing.assert_allclose(end.components, open_end.components, rtol=1e-6)
     with pytest.raises(ValueError, match="clusters"):
         Domain.of_parts(document, {**arrays, "clusters": arrays["clusters"][:9]})

@@ -40,12 +40,12 @@ def test_of_held_out_spectra_the_stated_share_lies_within(library):
     dataset, _, own = library
     train, held = dataset.split("train").batch, dataset.split("validation").batch
     elements = np.unique(train.atomic_number)
-    widths = own.widths(train.spectrum, train.atomic_number, elements, 70)
+    own = own.measured(train.spectrum, train.atomic_number, elements, 70)
     inside = []
     for end in (70, 100, 130):
         known = np.arange(held.spectrum.shape[1]) < end
         expected, std = own.expected(held.spectrum, known)
-        half = widths[np.searchsorted(elements, held.atomic_number)][:, None] * std
+        half = np.array([own.width(each) for each in held.atomic_number])[:, None] * std
         inside.append((np.abs(held.spectrum[:, ~known] - expected) <= half).mean())
     assert np.mean(inside) == pytest.approx(WITHIN, abs=0.08), inside
 
@@ -57,6 +57,6 @@ def test_an_element_of_few_spectra_has_the_widest_band(library):
     most = int(elements[counts.argmax()])
     few = np.concatenate([np.flatnonzero(batch.atomic_number == e)[: FEWEST - 1] for e in elements if e != most])
     rows = np.append(few, np.flatnonzero(batch.atomic_number == most))
-    widths = own.widths(batch.spectrum[rows], batch.atomic_number[rows], elements, 70)
+    widths = own.measured(batch.spectrum[rows], batch.atomic_number[rows], elements, 70).widths
     assert (widths == widths[elements.tolist().index(most)]).all() and widths[0] > 1
-    assert np.isnan(own.widths(batch.spectrum[few], batch.atomic_number[few], elements, 70)).all()
+    assert np.isnan(own.measured(batch.spectrum[few], batch.atomic_number[few], elements, 70).widths).all()
