@@ -75,11 +75,12 @@ class Site:
     known: dict[str, float] = field(default_factory=dict)
     settings: str = ""
     place: str = ""
+    structure: Structure | None = None
 
 
 def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     """All records of one task, in its order."""
-    label, read = _READERS[task.kind](task)
+    label, read = READERS[task.kind](task)
     sites = [_try(read, member) for member in task.members]
     good = [site for site in sites if isinstance(site, Site)]
     spectra = iter(all_to_grid([(site.energy, site.mu, site.element, site.edge) for site in good], grid))
@@ -134,7 +135,7 @@ def _with_structure(read_site: Callable[[SourceTask, str | int, Surroundings], S
             site = read_site(task, member, around)
             if not 0 <= site.index < len(around.structure) or _symbol(around, site.index) != site.element:
                 raise SpectrumError("site mismatch", f"site {site.index} of the structure is not {site.element}")
-            return replace(site, place=site_key(around.structure, site.index))
+            return replace(site, place=site_key(around.structure, site.index), structure=around.structure)
 
         return lambda site: describe(surroundings.get(), site.index, site.known), read
 
@@ -320,7 +321,7 @@ def _stated_charge(row: dict) -> dict[str, float]:
 
 
 # kind of a task -> (task) -> (site -> labels and masks, member -> site)
-_READERS: dict[str, Callable[[SourceTask], tuple[Callable, Callable]]] = {
+READERS: dict[str, Callable[[SourceTask], tuple[Callable, Callable]]] = {
     "tree": _with_structure(_read_site_folder),
     "run": _with_structure(_read_run),
     "library": _with_structure(_read_library_row),
