@@ -103,12 +103,11 @@ def pair_distribution(structure, grid, element=None):
     from data_pipelines.labels.pdf import scattering_lengths
 
     length, symbols = scattering_lengths(structure, grid.radiation), [site.specie.symbol for site in structure]
-    end = grid.stop + 30
+    end = grid.stop + 20
     r = np.arange(0.005, end, 0.005)
     found, sigma = np.zeros_like(r), np.sqrt(2 * grid.displacement)
-    share = np.mean(
-        [a * b * (element in (None, s, t)) for a, s in zip(length, symbols) for b, t in zip(length, symbols)]
-    )
+    atoms = list(zip(length, symbols, strict=True))
+    share = np.mean([a * b * (element in (None, s, t)) for a, s in atoms for b, t in atoms])
     for i, site in enumerate(structure):
         for other in structure.get_neighbors(site, end):
             if element in (None, symbols[i], symbols[other.index]):
@@ -118,7 +117,7 @@ def pair_distribution(structure, grid, element=None):
     mean = length.mean() ** 2
     found = found / (r * len(structure) * mean) - 4 * np.pi * r * len(structure) / structure.volume * share / mean
     if grid.qmax:
-        found *= np.cos(np.pi / 2 * np.clip((r - grid.stop - 10) / 20, 0, 1)) ** 2
+        found *= np.cos(np.pi / 2 * np.clip((r - grid.stop - 5) / 15, 0, 1)) ** 2
         away, sum_ = r - grid.r[:, None], r + grid.r[:, None]
         cut = grid.qmax / np.pi * np.sinc(grid.qmax * away / np.pi) - np.sin(grid.qmax * sum_) / (np.pi * sum_)
         found = cut @ found * 0.005
