@@ -77,7 +77,7 @@ def pair_distribution(structure: Structure, grid: PdfGrid | None = None, element
     found = _broadened(distance, weight, np.sqrt(2 * grid.displacement), len(fine)) / fine - 4 * np.pi * density * fine
     if grid.qmax:
         # An end as steep as any peak would ring on as well.
-        found = _cut_off(found * np.cos(np.pi / 2 * np.clip((fine - grid.stop) / MARGIN, 0, 1)) ** 2, grid.qmax)
+        found = cut_off(fine, found * np.cos(np.pi / 2 * np.clip((fine - grid.stop) / MARGIN, 0, 1)) ** 2, grid.qmax)
     return np.interp(grid.r, fine, found * np.exp(-0.5 * (grid.qdamp * fine) ** 2))
 
 
@@ -111,12 +111,15 @@ def _broadened(distance: np.ndarray, weight: np.ndarray, width: float, points: i
     return np.fft.irfft(np.fft.rfft(count, 2 * len(count)) * smooth)[1 : points + 1] / STEP
 
 
-def _cut_off(found: np.ndarray, qmax: float) -> np.ndarray:
-    """G on the fine grid without what of its sine transform lies beyond qmax."""
+def cut_off(r: np.ndarray, g: np.ndarray, qmax: float) -> np.ndarray:
+    """(N,) G at (N,) r = step, 2 step, ... (or from 0 on) without what of its sine transform lies beyond qmax."""
+    step = (r[-1] - r[0]) / (len(r) - 1)
+    skipped = round(r[0] / step)
     # G is odd: of one period of an odd function, a Fourier transform is the sine transform. A long period makes steps in Q
     # small, and of the step that holds qmax its share is kept.
-    length = LONGER * len(found)
-    q = 2 * np.pi * np.fft.rfftfreq(2 * length, STEP)
-    sine = np.fft.rfft(np.concatenate([[0.0], found]), 2 * length).imag
+    odd = np.concatenate([np.zeros(skipped), g])
+    length = LONGER * len(odd)
+    q = 2 * np.pi * np.fft.rfftfreq(2 * length, step)
+    sine = np.fft.rfft(odd, 2 * length).imag
     kept = np.clip((qmax - q) / q[1] + 0.5, 0, 1)
-    return np.fft.irfft(2j * sine * kept)[1 : len(found) + 1]
+    return np.fft.irfft(2j * sine * kept)[skipped : len(odd)]
