@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+
+from data_pipelines.errors import SpectrumError
 
 Channel = Literal["transmission", "fluorescence", "reference"]
 
@@ -47,3 +50,7 @@ class ReadAs:
     shift: float = 0.0
     deglitch: bool = False
     calculated: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.shift):
+            raise SpectrumError("shift", f"{self.shift} eV; give a number")

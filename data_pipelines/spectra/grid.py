@@ -29,6 +29,8 @@ POST_EDGE_FRACTION = 0.4
 SMALLEST_STEP = 1e-6
 # A pre-edge line is fitted only to points this far below the grid: measured spectra have them, FEFF does not.
 PRE_EDGE_GAP_EV = 10.0
+# No K edge lies higher, and no number that was measured is larger: sums of what is do not overflow.
+HIGHEST_EV, LARGEST = 200_000.0, 1e30
 # Points so much farther off that line than half of them are glitches, and the line is not theirs.
 STRAY = 30.0
 
@@ -40,6 +42,9 @@ def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
     if not (np.isfinite(energy).all() and np.isfinite(mu).all()):
         line = int(np.argmin(np.isfinite(energy) & np.isfinite(mu)))
         raise SpectrumError("not finite", f"point {line + 1} holds NaN or infinity")
+    if np.abs(mu).max() > LARGEST or np.abs(energy).max() > HIGHEST_EV:
+        line = int(np.argmax((np.abs(mu) > LARGEST) | (np.abs(energy) > HIGHEST_EV)))
+        raise SpectrumError("implausible numbers", f"point {line + 1} holds {energy[line]:g} eV and {mu[line]:g}")
     if (np.diff(energy) <= 0).any():
         if (np.diff(energy) < 0).all():
             raise SpectrumError("energy descending", "sort the file by ascending energy")

@@ -24,6 +24,8 @@ LINE_ABOVE_EV, PARABOLA_ABOVE_EV = 30.0, 300.0
 FLAT_FROM_EV = 100.0
 # The derivative is smoothed by a Gaussian of this many eV at 5 keV, in proportion to the energy, as resolution goes.
 SMOOTHING_EV, AT_EV = 0.4, 5000.0
+# A spectrum is looked at in so many pieces at most; only one of more than 5 keV is looked at less finely than it is.
+FINEST = 100_000
 # Of the largest slope: what a maximum must have, with both neighbours, to be an edge and no spike.
 STEEP = 0.6
 
@@ -68,7 +70,7 @@ def edge_energy(energy: np.ndarray, mu: np.ndarray, share: float | None = None) 
     >>> round(edge_energy(energy, np.arctan((energy - 7123.4) / 2)), 1)
     7123.4
     """
-    step = max(np.min(np.diff(energy)), 0.05)
+    step = max(np.min(np.diff(energy)), 0.05, np.ptp(energy) / FINEST)
     even = np.arange(energy[0], energy[-1], step)
     width = SMOOTHING_EV * energy.mean() / AT_EV / step
     slope = np.gradient(gaussian_filter1d(np.interp(even, energy, mu), width), step)

@@ -95,7 +95,7 @@ def correct(
     scale = calibration.scale(element, foil is not None)
     if foil is not None:
         booklet = REFERENCE_ENERGY_EV[element, edge]
-        if abs(booklet - foil) > FARTHEST:
+        if not abs(booklet - foil) <= FARTHEST:
             raise SpectrumError("foil", f"E0 {foil:.1f} eV is not of a foil of {element}, which has {booklet:.1f} eV")
         energy = energy + (booklet - foil)
         notes.append(

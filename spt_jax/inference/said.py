@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipelines.errors import CountedError, UserError
+from data_pipelines.errors import CountedError, UserError, printable
 from data_pipelines.readers.measured import Measured
 from data_pipelines.spectra.shape import k_edges_near
 
@@ -25,6 +25,7 @@ def provenance(spectrum: Measured | UserError) -> dict[str, Any]:
 
 def told(name: str, error: UserError) -> str:
     """What is wrong, with the name of the spectrum in it."""
+    name = printable(name)
     if name in str(error):
         return str(error)
     return f"{error.reason}: {name}: {error.detail}" if isinstance(error, CountedError) else f"{name}: {error}"

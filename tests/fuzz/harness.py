@@ -1,0 +1,99 @@
+"""What holds whatever is handed over: a limit of time and memory, no warning, nothing opened elsewhere, one line."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 8.0  # of a processor
+BYTES = 1_500_000_000  # more than there were
+# Where Python itself reads: modules, time zones, the state of this process.
+KNOWN = tuple({str(ROOT), *map(os.path.realpath, (sys.prefix, sys.base_prefix)), "/dev/", "/proc/", "/sys/", "/usr/"})
+CHANGES = (
+    "os.mkdir os.rename os.remove os.rmdir os.link os.symlink os.chmod os.truncate subprocess.Popen os.system os.exec "
+    "os.posix_spawn os.fork socket.connect"
+).split()
+_heard: list[str] | None = None
+_folder = ""
+
+
+def _hook(event: str, given: tuple) -> None:
+    """Cannot be taken away again, so it is silent where nobody listens."""
+    if _heard is None or (event != "open" and event not in CHANGES):
+        return
+    if event == "open" and isinstance(given[0], int):
+        return
+    place = os.fsdecode(given[0]) if isinstance(given[0], (str, bytes, os.PathLike)) else ""
+    inside = os.path.realpath(place.replace("\0", "?")).startswith(_folder)
+    flags = given[2] if event == "open" and isinstance(given[2], int) else 0
+    writes = event != "open" or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    known = os.path.realpath(place.replace("\0", "?")).startswith(KNOWN) and (not writes or "__pycache__" in place)
+    if not inside and not known:
+        _heard.append(f"{event} {place!r}")
+
+
+sys.addaudithook(_hook)
+
+
+class Guarded:
+    """`with guarded():` about what is asked. folder: where inputs lie; all else is not to be touched."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def fresh(self) -> Path:
+        """An empty folder for one input."""
+        place = self.folder / "given"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        return place
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        global _heard, _folder
+        scratch = self.folder / "scratch"
+        scratch.mkdir(exist_ok=True)
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        statm = Path("/proc/self/statm")
+        before, alarm = tempfile.tempdir, signal.signal(signal.SIGPROF, _too_long)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            warnings.filterwarnings("ignore", category=ResourceWarning)  # of what other tests left open
+            tempfile.tempdir = str(scratch)
+            if statm.exists():
+                size = int(statm.read_text().split()[0]) * resource.getpagesize()
+                resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, limits[1]))
+            _folder, _heard = os.path.realpath(self.folder), []
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            try:
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                heard, _heard = _heard, None
+                resource.setrlimit(resource.RLIMIT_AS, limits)
+                signal.signal(signal.SIGPROF, alarm)
+                tempfile.tempdir = before
+        assert not heard, heard
+        assert not told, [str(each.message) for each in told]
+        assert not list(scratch.iterdir())
+
+
+def _too_long(number: int, frame: object) -> None:
+    pytest.fail(f"took more than {SECONDS:g} s of a processor")
+
+
+def is_line(text: str) -> None:
+    """One line that any terminal shows."""
+    assert text.strip() and text.splitlines() == [text] and text.isprintable(), repr(text)
+    text.encode("utf-8")
