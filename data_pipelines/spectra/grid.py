@@ -31,14 +31,15 @@ SMALLEST_STEP = 1e-6
 PRE_EDGE_GAP_EV = 10.0
 # No K edge lies higher, and no number that was measured is larger: sums of what is do not overflow.
 HIGHEST_EV, LARGEST = 200_000.0, 1e30
+FEWEST = 8
 # Points so much farther off that line than half of them are glitches, and the line is not theirs.
 STRAY = 30.0
 
 
 def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
     """Raise SpectrumError unless (N,) energy in eV and (N,) mu are usable on grid_energy."""
-    if energy.ndim != 1 or energy.shape != mu.shape or len(energy) < 8:
-        raise SpectrumError("too few points", f"need at least 8 (energy, mu) pairs, got {energy.shape} and {mu.shape}")
+    if energy.ndim != 1 or energy.shape != mu.shape or len(energy) < FEWEST:
+        raise SpectrumError("too few points", f"need at least {FEWEST} (energy, mu) pairs, got {energy.shape} and {mu.shape}")
     if not (np.isfinite(energy).all() and np.isfinite(mu).all()):
         line = int(np.argmin(np.isfinite(energy) & np.isfinite(mu)))
         raise SpectrumError("not finite", f"point {line + 1} holds NaN or infinity")

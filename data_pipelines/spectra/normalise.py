@@ -12,6 +12,7 @@ from numpy.polynomial import Polynomial
 from scipy.ndimage import gaussian_filter1d
 
 from data_pipelines.errors import SpectrumError
+from data_pipelines.spectra.grid import FEWEST
 
 # Points that a line below the edge must have; with fewer the mean of what there is is taken off.
 LINE_POINTS = 3
@@ -96,6 +97,8 @@ def normalise(energy: np.ndarray, mu: np.ndarray, e0: float | None = None) -> No
     what there is, if that is less) to the end: of degree 2, of 1 where that is below 300 eV, of 0 where below 30 eV. Raises
     SpectrumError where there is no edge, or nothing on one side of it.
     """
+    if len(energy) < FEWEST:
+        raise SpectrumError("too few points", f"need at least {FEWEST} (energy, mu) pairs, got {len(energy)}")
     e0 = edge_energy(energy, mu) if e0 is None else e0
     if not energy[1] < e0 < energy[-2]:
         raise SpectrumError("no edge in range", f"E0 {e0:.1f} eV, energies {energy[0]:.1f} to {energy[-1]:.1f} eV")

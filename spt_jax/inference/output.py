@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from data_pipelines.errors import printable
 from data_pipelines.schema import descriptor
 from spt_jax.inference.prediction import Prediction, Value
 
@@ -20,7 +21,7 @@ _TRUST = ("strangeness", "warnings")
 
 def as_table(prediction: Prediction, coverage: float) -> Table:
     """One spectrum's descriptors with the likelier alternatives of each class, and the interval of each value."""
-    table = Table(title=escape(f"{prediction.name} ({prediction.absorber})"), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=escape(printable(f"{prediction.name} ({prediction.absorber})")), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("descriptor")
     table.add_column("value", justify="right")
     table.add_column("unit")
@@ -52,10 +53,15 @@ def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
     """One list with an object for each spectrum, which has an `error` where there are no descriptors."""
     before = "[\n"
     for each in predictions:
-        text = json.dumps(row_of(each), indent=1, ensure_ascii=False)
-        yield before + "\n".join(f" {line}" for line in text.splitlines())
+        text = _writable(json.dumps(row_of(each), indent=1, ensure_ascii=False))
+        yield before + "\n".join(f" {line}" for line in text.split("\n"))
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def _writable(text: str) -> str:
+    """Names of files that are no UTF-8 have halves of surrogates in them; an escape, which JSON reads back."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def row_of(each: Prediction) -> dict[str, object]:
@@ -103,7 +109,7 @@ def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
             writer.writerow([each.name, each.absorber, name, v.value, v.unit, *sure, *read, ""])
         if each.error:
             writer.writerow([each.name, each.absorber, *[""] * 6, *read, each.error])
-        yield text.getvalue()
+        yield _writable(text.getvalue())
         text.seek(0)
         text.truncate()
     yield text.getvalue()

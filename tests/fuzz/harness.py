@@ -34,11 +34,13 @@ def _hook(event: str, given: tuple) -> None:
         return
     if event == "open" and isinstance(given[0], int):
         return
-    place = os.fsdecode(given[0]) if isinstance(given[0], (str, bytes, os.PathLike)) else ""
-    inside = os.path.realpath(place.replace("\0", "?")).startswith(_folder)
+    place = os.fsdecode(given[0]).replace("\0", "?") if isinstance(given[0], (str, bytes, os.PathLike)) else ""
+    if event in ("os.remove", "os.rmdir", "os.mkdir") and given[-1] >= 0:  # by a folder that is open
+        place = os.path.join(os.readlink(f"/proc/self/fd/{given[-1]}"), place)
+    inside = os.path.realpath(place).startswith(_folder)
     flags = given[2] if event == "open" and isinstance(given[2], int) else 0
     writes = event != "open" or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    known = os.path.realpath(place.replace("\0", "?")).startswith(KNOWN) and (not writes or "__pycache__" in place)
+    known = os.path.realpath(place).startswith(KNOWN) and (not writes or "__pycache__" in place)
     if not inside and not known:
         _heard.append(f"{event} {place!r}")
 

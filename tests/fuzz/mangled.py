@@ -155,7 +155,7 @@ def mangled(draw: st.DrawFn, contents: Mapping[str, bytes]) -> tuple[str, bytes]
 # Of files that are there; a path may hold neither NUL nor a slash.
 NAMES = st.sampled_from(
     [
-        *("a\nb.dat", "a\r\x1b[31mb.dat", "#.dat", "a#b#c.dat", "-rf.dat", "...dat", "a\udcffb.dat", "[bold]a[/].dat"),
+        *("a\nb.dat", "a\r\x1b[31mb.dat", "#.dat", "a#b#c.dat", "-rf.dat", "...dat", "a\udcffb.dat", "[bold]a[b].dat"),
         *(
             "%s{0}$HOME.dat",
             "a\u2028b\u202e.dat",

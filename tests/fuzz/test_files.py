@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 import spt_jax
 from data_pipelines.errors import UserError
@@ -19,7 +20,7 @@ from data_pipelines.readers.cures import put_right
 from data_pipelines.readers.measured import Measured, ReadAs
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.inference.measured import Calibration
-from spt_jax.inference.output import as_csv, as_json
+from spt_jax.inference.output import as_csv, as_json, as_table
 from spt_jax.inference.predict import Model
 from spt_jax.inference.prediction import Prediction
 from spt_jax.inference.spectra import corrected, files_of, predict_files
@@ -68,6 +69,9 @@ def check(found: list[Prediction], name: str = "") -> None:
         assert each.strangeness is None or not math.isnan(each.strangeness)
         for line in (*each.notes, *each.warnings):
             is_line(line)
+    screen = Console(file=io.TextIOWrapper(io.BytesIO(), "utf-8"))
+    for each in found:
+        screen.print(as_table(each, 0.9))
     rows = json.loads("".join(as_json(found)), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert len(rows) == len(found)
     "".join(as_csv(found)).encode()
@@ -85,7 +89,7 @@ def ask(guarded, path, said: dict | None = None, foil: float | None = None, scal
         found = list(
             predict_files(model, [path], read_as=read_as, calibration=calibration if scaled else None, foil=foil)
         )
-        check(found, path.name if path.name.isprintable() else "")
+        check(found, name if (name := str(path).rpartition("/")[2]).isprintable() else "")
 
 
 @pytest.mark.parametrize("held", ["here", "cases", "experiment"])
@@ -114,3 +118,81 @@ def test_a_changed_nexus_file_is_answered_or_refused_in_a_line(guarded):
         ask(guarded, path)
 
     run()
+
+
+def test_names_that_no_file_should_have(guarded):
+    known()
+    folder = guarded.fresh()
+
+    @given(NAMES, st.sampled_from([EXAMPLE.read_bytes(), b"no numbers"]))
+    @settings(max_examples=30)
+    def run(name, content):
+        path = guarded.fresh() / name
+        path.write_bytes(content)
+        ask(guarded, path)
+        ask(guarded, f"{path}#{name}")
+
+    run()
+    for name in ("a\0b.dat", "a" * 5000, "../" * 2000, "", "#", "/", "/dev/zero", "/proc/self/mem", "~", "https://a/b"):
+        ask(guarded, folder / name if name[:1] not in "/" else name)
+
+
+def test_a_folder_of_what_is_no_file(guarded):
+    known()
+    folder = guarded.fresh()
+    (folder / "good.dat").write_bytes(EXAMPLE.read_bytes())
+    (folder / "nowhere.dat").symlink_to(folder / "gone")
+    (folder / "round.dat").symlink_to(folder / "round.dat")
+    (folder / "endless.dat").symlink_to("/dev/zero")
+    (folder / "below").mkdir()
+    os.mkfifo(folder / "pipe.dat")
+    with guarded():
+        found = files_of([folder])
+    assert [path.name for path in found] == ["good.dat"]
+    for name in ("nowhere.dat", "round.dat", "endless.dat", "pipe.dat", "below"):
+        ask(guarded, folder / name)
+
+
+NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 1e30, -1e30, 2e5, 7709.0, 1e-320])
+
+
+def test_arrays_of_any_numbers(guarded):
+    """Those of a spectrum, some of them changed, so that most checks are passed."""
+    model, calibration = known()
+    own = read_spectrum(EXAMPLE)
+    places = st.dictionaries(st.integers(0, len(own.mu) - 1), NUMBERS, max_size=6)
+
+    @given(places, places, st.sampled_from([1.0, 1e-3, 1e30, 0.0, -1.0, math.nan]), st.booleans(), FOIL)
+    def run(energies, levels, scale, calculated, foil):
+        energy, mu = own.energy.copy(), own.mu * scale
+        for array, changed in ((energy, energies), (mu, levels)):
+            array[list(changed)] = list(changed.values())
+        given = Measured(energy, mu, "Co", "K", calculated=calculated)
+        with guarded():
+            try:
+                found = corrected(model, put_right(given, "a"), calibration, foil)
+            except UserError as error:
+                found = error
+            check(model.predict_each([("a", found), ("a", given)]), "a")
+            try:
+                model.predict(energy, mu, "Co")
+            except UserError as error:
+                is_line(str(error))
+
+    run()
+
+
+@pytest.mark.parametrize("how", ["zeros", "zeros within", "numbers", "json"])
+def test_a_bomb_costs_a_line(how, guarded):
+    known()
+    head = b"# Athena project file\n"
+    content = {
+        "zeros": head + bytes(200_000_000),
+        "zeros within": gzip.compress(head + bytes(100_000_000)),
+        "numbers": head + b"$old_group = 'g';\n@args = ('label','a');\n@x = (" + b"'0'," * 11_000_000 + b");\n",
+        "json": b'{"_____header1": "# Athena project file", "a": {"x": [' + b"1," * 20_000_000,
+    }[how]
+    path = guarded.fresh() / "bomb.prj"
+    path.write_bytes(gzip.compress(content, 1))
+    del content
+    ask(guarded, path)
