@@ -39,7 +39,9 @@ STRAY = 30.0
 def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
     """Raise SpectrumError unless (N,) energy in eV and (N,) mu are usable on grid_energy."""
     if energy.ndim != 1 or energy.shape != mu.shape or len(energy) < FEWEST:
-        raise SpectrumError("too few points", f"need at least {FEWEST} (energy, mu) pairs, got {energy.shape} and {mu.shape}")
+        raise SpectrumError(
+            "too few points", f"need at least {FEWEST} (energy, mu) pairs, got {energy.shape} and {mu.shape}"
+        )
     if not (np.isfinite(energy).all() and np.isfinite(mu).all()):
         line = int(np.argmin(np.isfinite(energy) & np.isfinite(mu)))
         raise SpectrumError("not finite", f"point {line + 1} holds NaN or infinity")

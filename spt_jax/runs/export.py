@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
-from data_pipelines.errors import CheckpointError
+from data_pipelines.errors import CheckpointError, line_of
 from data_pipelines.files import write_atomic
 from spt_jax.runs.ahead import Ahead, Machine, Programs
 from spt_jax.runs.blueprint import Blueprint, Network
@@ -29,6 +28,8 @@ from spt_jax.runs.sources import without_sources
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 DOCUMENT, NETWORK, PROGRAM = "model.json", "network.bin", "ahead-{}.bin"
+# What is written is not packed at all.
+MOST_UNPACKED = 10
 AGAIN = "make one with `spt-jax export RUN --out FILE`"
 
 
@@ -84,10 +85,12 @@ def read_exported(content: bytes, path: str, compiled: bool = False) -> tuple[Bl
     """The same of the content of a file; `path` is what errors call it."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(each.file_size for each in archive.infolist()) > MOST_UNPACKED * len(content):
+                raise ValueError("it would unpack to far more than it is")
             document, content = json.loads(archive.read(DOCUMENT)), archive.read(NETWORK)
             programs = _programs(archive, document.get("ahead", ()), path, compiled)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not an exported model, or damaged ({error}); {AGAIN}") from None
+    except Exception as error:  # whatever a zip file can have in it
+        raise CheckpointError(f"{path}: not an exported model, or damaged ({line_of(error)}); {AGAIN}") from None
     try:
         document = export_of_today(document)
     except ValueError as error:

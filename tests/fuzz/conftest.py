@@ -14,14 +14,14 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="needs the extra `test`")
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.fuzz.harness import Guarded
 
 COMMON = {
     "deadline": None,  # processor time is watched by `Guarded`: the clock of a busy machine says nothing
     "suppress_health_check": list(HealthCheck),
-    "print_blob": True,
+    "phases": (Phase.explicit, Phase.reuse, Phase.generate),  # whole files shrink for minutes, and to little
 }
 settings.register_profile("fuzz", max_examples=100, derandomize=True, database=None, **COMMON)
 settings.register_profile("long", max_examples=2_000, **COMMON)
