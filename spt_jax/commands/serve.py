@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from spt_jax.commands.screen import Bars, errors
 if TYPE_CHECKING:
     from spt_jax.app.desk import Desk
 
+ASKED = "POST /predict, POST /files, GET /openapi.json"
 Name = tyro.conf.Positional[str]
 
 
@@ -51,15 +53,37 @@ class Serve(Listening):
     any other --host than 127.0.0.1 everyone who reaches the port may ask.
     """
 
+    processes: Annotated[int, Range(least=1)] = 1
+    """Processes behind the one port, each with a model of its own; for a CPU of several cores."""
+
     def run(self) -> None:
         from spt_jax.app.listen import listening, run
         from spt_jax.app.web import service
 
         with listening(self.host, self.port) as own:
-            app = service(desk_of(self.model), self.hosts)
-            announce(own, "POST /predict, POST /files, GET /openapi.json")
-            run(app, own)
+            if self.processes > 1:
+                self._run_several(own)
+            else:
+                app = service(desk_of(self.model), self.hosts)
+                announce(own, ASKED)
+                run(app, own)
         print("stopped")
+
+    def _run_several(self, own: socket.socket) -> None:
+        from spt_jax.app.listen import shared
+        from spt_jax.app.processes import Crew
+
+        def say(line: str) -> None:
+            errors.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+        with contextlib.ExitStack() as held:
+            sockets = [held.enter_context(each) for each in shared(own, self.processes)]
+            crew = held.enter_context(Crew(sockets, self.model, self.hosts))
+            with Bars() as report:
+                crew.begin(report)
+            if not crew.asked:
+                announce(sockets[0], ASKED)
+                crew.watch(say)
 
 
 def desk_of(model: str) -> Desk:
