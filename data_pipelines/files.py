@@ -22,6 +22,11 @@ if sys.platform != "win32":
     NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept between starts: $XDG_CACHE_HOME/spt-jax, or ~/.cache/spt-jax."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spt-jax"
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write under a temporary name, flush to disk, rename: a kill leaves the old file or the new one. Text is UTF-8."""
     partial = path.with_name(f".{path.name}.partial")

@@ -138,6 +138,9 @@ class LabelsConfig:
     spectrum draws its own. For measured spectra."""
     background: Amount = 0.0
     """Standard deviation of each end of a straight background, edge steps. For measured spectra."""
+    self_absorption: Annotated[float, Range(least=0, most=0.5)] = 0.0
+    """Largest share of the absorber in all absorption of a thick sample whose fluorescence is measured, which flattens its
+    peaks; each spectrum draws its own. For measured spectra."""
     cut: Share = 0.0
     """Share of spectra that lose their end from a random energy on, where the grid does not require it."""
     mixup: Amount = 0.0

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from pathlib import Path
+
+from data_pipelines.files import cache_folder
 
 
 def settle() -> None:
     """Start this process again with the settings, unless the user has some of their own."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spt-jax" / "compiled"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
     # XLA writes to stderr how to file a bug where compiling takes long; what fails is raised all the same.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit
 
 from data_pipelines.chemistry import possible_states
 from data_pipelines.dataset.statistics import Statistics
@@ -89,7 +88,7 @@ def units(task: Task, output: np.ndarray) -> np.ndarray:
     (N, Z): 0 of those that training did not show."""
     if task.kind == "elements":
         found = np.zeros((len(output), len(SYMBOLS)), np.float32)
-        found[:, task.elements] = expit(output + task.offset)
+        found[:, task.elements] = np.exp(-np.logaddexp(0, -(output + task.offset)))
         return found
     if task.classes:
         shifted = np.exp(output - output.max(axis=-1, keepdims=True))

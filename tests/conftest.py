@@ -8,6 +8,7 @@ from pathlib import Path
 if not {"PYTEST_XDIST_WORKER", "JAX_COMPILATION_CACHE_DIR"} & os.environ.keys():
     _cache = tempfile.TemporaryDirectory(prefix="spt-jax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["XDG_CACHE_HOME"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Most of the tests' time is XLA's, and what it compiles here runs for moments. Whoever sets XLA_FLAGS, if to nothing,
 # has the programs of a user.

@@ -192,11 +192,11 @@ def test_by_its_address_it_is_fetched_once_and_only_if_it_is_the_one(packed, ser
         spt_jax.load(f"{served}/{packed.name}#sha256={64 * '0'}")
     with pytest.raises(CheckpointError, match=r"not to be had \(File not found"):
         spt_jax.load(f"{served}/other.safetensors#sha256={64 * '0'}")
-    assert [path.name for path in (tmp_path / "spt_jax").iterdir()] == [f"{checksum}.safetensors"]
+    assert [path.name for path in (tmp_path / "spt-jax" / "models").iterdir()] == [f"{checksum}.safetensors"]
     # Kept, so that nobody is asked; damaged, it is fetched again, and of no one.
     gone = f"http://127.0.0.1:9/{packed.name}#sha256={checksum}"
     assert spt_jax.load(gone)
-    (tmp_path / "spt_jax" / f"{checksum}.safetensors").write_bytes(b"damaged")
+    (tmp_path / "spt-jax" / "models" / f"{checksum}.safetensors").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="not to be had"):
         spt_jax.load(gone)
 

@@ -10,11 +10,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
-from scipy.ndimage import gaussian_filter1d
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import EnergyGrid
+from data_pipelines.spectra.curves import interpolated, smoothed
 from data_pipelines.spectra.shape import check_background, check_glitches, check_points, shapes
 
 # FEFF writes nothing below k = -1 (about 4 eV under the Fermi level), where mu is down to the
@@ -186,9 +185,9 @@ def all_to_grid(
         energy, grid_energy = members[0][1], grid.absolute(element, edge)
         highest_start = MAX_FILLED_START if energy[0] > grid_energy[0] else MAX_START
         flat = [remove_pre_edge(energy, mu, grid_energy) for _, _, mu in members]
-        curve = PchipInterpolator(energy, np.stack(flat), axis=1, extrapolate=False)
+        curves = interpolated(energy, np.stack(flat), np.maximum(grid_energy, energy[0]))
         below = pre_edge(energy, grid_energy)
-        for (i, _, mu), own, on_grid in zip(members, flat, curve(np.maximum(grid_energy, energy[0])), strict=True):
+        for (i, _, mu), own, on_grid in zip(members, flat, curves, strict=True):
             try:
                 step = edge_step(on_grid[: grid.common], highest_start)
                 if step < SMALLEST_STEP * np.abs(mu).max():
@@ -208,16 +207,16 @@ def all_to_grid(
 def shifted(mu: np.ndarray, grid: EnergyGrid, shift: float) -> np.ndarray:
     """(N, L) mu with the energy axis calibrated `shift` eV too high; the end values are held where mu is not known."""
     energy = grid.relative()
-    return PchipInterpolator(energy, mu, axis=1)(np.clip(energy - shift, energy[0], energy[-1]))
+    return interpolated(energy, mu, np.clip(energy - shift, energy[0], energy[-1]))
 
 
 def broadened(mu: np.ndarray, grid: EnergyGrid, sigma: float) -> np.ndarray:
     """(N, L) mu seen with a Gaussian energy resolution of standard deviation `sigma` eV; end values held outside."""
-    return gaussian_filter1d(np.asarray(mu, float), sigma / grid.step, axis=1, mode="nearest", truncate=6)
+    return smoothed(np.asarray(mu, float), sigma / grid.step, truncate=6)
 
 
 def resampled(mu: np.ndarray, grid: EnergyGrid, step: float) -> np.ndarray:
     """(N, L) mu measured every `step` eV only, and at the end of the grid, then brought back as `to_grid` does."""
     energy = grid.relative()
     measured = np.append(np.arange(energy[0], energy[-1] - 1e-6, step), energy[-1])
-    return PchipInterpolator(measured, PchipInterpolator(energy, mu, axis=1)(measured), axis=1)(energy)
+    return interpolated(measured, interpolated(energy, mu, measured), energy)

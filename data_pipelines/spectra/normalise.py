@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.polynomial import Polynomial
-from scipy.ndimage import gaussian_filter1d
 
 from data_pipelines.errors import SpectrumError
+from data_pipelines.spectra.curves import smoothed
 from data_pipelines.spectra.grid import FEWEST
 
 # Points that a line below the edge must have; with fewer the mean of what there is is taken off.
@@ -74,7 +74,7 @@ def edge_energy(energy: np.ndarray, mu: np.ndarray, share: float | None = None) 
     step = max(np.min(np.diff(energy)), 0.05, np.ptp(energy) / FINEST)
     even = np.arange(energy[0], energy[-1], step)
     width = SMOOTHING_EV * energy.mean() / AT_EV / step
-    slope = np.gradient(gaussian_filter1d(np.interp(even, energy, mu), width), step)
+    slope = np.gradient(smoothed(np.interp(even, energy, mu), width), step)
     edge = max(2, int(3 * width))
     inner = slope[edge:-edge]
     if len(inner) < 3 or not inner.max() > 0:

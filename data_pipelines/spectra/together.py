@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from data_pipelines.errors import SpectrumError
+from data_pipelines.spectra.curves import interpolated
 from data_pipelines.spectra.normalise import FLAT_FROM_EV, LINE_POINTS, edge_energy, normalise
 
 # From where to where spectra are compared, eV from the edge energy, as far as all of them go.
@@ -70,11 +70,11 @@ def together(spectra: Sequence[tuple[str, np.ndarray, np.ndarray]], count: int |
             shared = (energy >= first) & (energy <= last)
             with _told(name):
                 found = normalise(energy[shared], mu[shared], middle)
-            rows.append(PchipInterpolator(energy[shared], found.flat)(grid))
+            rows.append(interpolated(energy[shared], found.flat, grid))
             step.append(found.step)
             doubt.append(_doubt(found.flat[energy[shared] >= middle + found.above[0]]))
         else:
-            row = PchipInterpolator(energy, mu)(grid)
+            row = interpolated(energy, mu, grid)
             row = row - row[:LINE_POINTS].mean()
             upper = grid >= grid[-1] - UPPER * (grid[-1] - grid[0])
             height = float(np.trapezoid(row[upper], grid[upper]) / np.ptp(grid[upper]))

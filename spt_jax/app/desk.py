@@ -15,15 +15,13 @@ from typing import Any
 from data_pipelines.errors import UserError
 from data_pipelines.readers.measured import Measured
 from spt_jax.inference.measured import LIKELY, Calibration, Corrected
-from spt_jax.inference.predict import CHUNK, load
+from spt_jax.inference.predict import CHUNK, FEW, load
 from spt_jax.inference.prediction import Prediction
 from spt_jax.runs.packed import read_card, unscored
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
 Named = tuple[str, Measured | Corrected | UserError]
 
-# Rows of a program for one who asks alone: a measured spectrum has seven.
-FEW = 8
 # Questions that may wait: some seconds of work for a CPU.
 MOST_WAITING = 1_000
 
@@ -108,8 +106,7 @@ class Desk:
 
     def _answer(self, batch: Sequence[_Question]) -> None:
         spectra = [spectrum for question in batch for spectrum in question.spectra]
-        # A spectrum that comes twice is answered by the program for many, and that for one is never compiled.
-        found = self.model.predict_each(spectra * 2 if len(spectra) == 1 else spectra)
+        found = self.model.predict_each(spectra)
         for question in batch:
             own, found = found[: len(question.spectra)], found[len(question.spectra) :]
             question.answer.set_result(own)

@@ -28,8 +28,9 @@ class Export:
       spt-jax export run --out model.spt --compiled-batch 4096 --chip h200
     """
 
-    model: tyro.conf.Positional[Path]
-    """Run folder made by `spt-jax train`, or folder of `spt-jax ensemble`."""
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax pack`, or a name of `spt-jax
+    models`."""
     out: Path
     """File to write, for instance model.spt."""
     compiled_batch: Annotated[tuple[int, ...], Range(least=1), tyro.conf.arg(metavar="B...")] = ()
@@ -47,7 +48,7 @@ class Export:
     def run(self) -> None:
         import jax
 
-        from spt_jax.inference.load import load_folder
+        from spt_jax.inference.predict import load
         from spt_jax.runs.ahead import compile_ahead
         from spt_jax.runs.export import export
         from spt_jax.runs.targets import device_of
@@ -56,13 +57,13 @@ class Export:
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")
         self.out.parent.mkdir(parents=True, exist_ok=True)
         device = device_of(self.chip) if self.chip else None
-        model = load_folder(self.model, self.source)
+        model = load(self.model, source=self.source)
         with Bars() as report:
             sizes, programs = dict.fromkeys(self.compiled_batch), []
             for number, size in enumerate(sizes):
                 report("compiling", number, len(sizes))
                 place = device or jax.devices()[0]
                 programs.append(compile_ahead(model.network, size, model.blueprint.grid.points, place))
-        export(model.blueprint, model.network, self.out, programs=programs)
+        export(model.blueprint, model.network, self.out, programs=programs, domain=model.domain)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         print(f"Next: spt-jax predict {self.out} xmu.dat")

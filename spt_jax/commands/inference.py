@@ -152,9 +152,9 @@ class Predict(FileOptions):
         print(f"{self.out}: {done.rows:,} spectra{silent}, {self.out.stat().st_size / 1e6:.1f} MB")
 
     def _predict_files(self) -> None:
+        from spt_jax.inference.kept import load_kept
         from spt_jax.inference.measured import Calibration
         from spt_jax.inference.output import as_csv, as_json
-        from spt_jax.inference.predict import load
         from spt_jax.inference.prediction import refused_if_warned
         from spt_jax.inference.spectra import files_of, predict_files
         from spt_jax.zoo.shelf import is_model
@@ -165,7 +165,8 @@ class Predict(FileOptions):
                 raise UserError(f"{name}: no such file, nor a model of that name")
             raise UserError("no FILE given; name spectrum files (docs/files.md), or a folder of them")
         files = files_of(given)
-        model = load(name, self.compiled, self.source)
+        with Bars() as report:
+            model = load_kept(name, self.compiled, self.source, report)
         bad: list[str] = []
         absorbers: list[str] = []
         warned: list[str] = []

@@ -63,8 +63,9 @@ class Series(FileOptions):
 
     def run(self) -> None:
         from data_pipelines.files import write_atomic
+        from spt_jax.inference.kept import load_kept
         from spt_jax.inference.measured import Calibration
-        from spt_jax.inference.predict import CHUNK, load
+        from spt_jax.inference.predict import CHUNK
         from spt_jax.inference.spectra import files_of
         from spt_jax.series.figure import as_figure
         from spt_jax.series.output import as_csv, as_table, lines
@@ -77,7 +78,7 @@ class Series(FileOptions):
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with Bars() as report:
             found = follow(
-                load(name),
+                load_kept(name, report=report),
                 files,
                 self.order,
                 self.values,

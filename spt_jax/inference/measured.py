@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.measured import Measured
@@ -72,7 +72,7 @@ class Corrected(NamedTuple):
         """The same at LIKELY energies, the most likely one first."""
         if not self.sigma:
             return [self.spectrum]
-        moves = self.sigma * ndtri((np.arange(LIKELY) + 0.5) / LIKELY)
+        moves = self.sigma * np.array([NormalDist().inv_cdf((i + 0.5) / LIKELY) for i in range(LIKELY)])
         moves = moves[np.argsort(np.abs(moves), kind="stable")]
         return [self.spectrum._replace(energy=self.spectrum.energy + move) for move in moves]
 

@@ -38,6 +38,8 @@ Element = str | int
 # Spectra are answered in pieces of one size, so that one program is compiled whatever their number; of this size,
 # because a core's cache then holds what a step of the network passes to the next (benchmarks/NOTES.md).
 CHUNK = 64
+# Rows of a program for who asks for little: one spectrum, or the seven views of one that was measured.
+FEW = 8
 
 
 class Model:
@@ -74,14 +76,16 @@ class Model:
     def __reduce__(self) -> tuple:
         from spt_jax.runs.export import exported
 
-        return _unpickled, (exported(self.blueprint, self.network), self.domain)
+        return _unpickled, (exported(self.blueprint, self.network, domain=self.domain),)
 
     def outputs(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> dict[str, np.ndarray]:
         """(N, L) spectra on the grid and (N,) atomic numbers -> (N, ...) head outputs and "bands"."""
         spectrum, atomic_number = np.asarray(spectrum, np.float32), np.asarray(atomic_number, np.int32)
         count = len(spectrum)
         # One that is compiled already, and no larger than it need be: a server has several.
-        size = 1 if count == 1 else min((each for each in self._compiled if each >= count), default=CHUNK)
+        most = FEW if count == 1 else max(count, CHUNK)
+        ready = {*self._compiled, *(self._programs.sizes if self._programs else ())}
+        size = min((each for each in ready if count <= each <= most), default=1 if count == 1 else CHUNK)
         run = self.compiled(size)
         # A single spectrum has no time for a detour.
         return run(spectrum, atomic_number) if size == count else in_pieces(run, size, spectrum, atomic_number)
@@ -261,10 +265,10 @@ def symbol_of(element: Element) -> str:
     raise SpectrumError("unknown element", f"{element!r}; give a symbol as Ni, or an atomic number as 28")
 
 
-def _unpickled(content: bytes, domain: Domain | None = None) -> Model:
+def _unpickled(content: bytes) -> Model:
     from spt_jax.runs.export import read_exported
 
-    return Model(*read_exported(content, "pickled model"), domain=domain)
+    return Model(*read_exported(content, "pickled model"))
 
 
 def load(path: Path | str = "", compiled: bool = False, source: int | str | None = None) -> Model:

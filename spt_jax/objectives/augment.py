@@ -45,7 +45,7 @@ def held(mu: jax.Array) -> jax.Array:
 
 
 def blur(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig, grid: EnergyGrid) -> jax.Array:
-    """(B, L) spectra as a sample and an instrument blur them, on a straight background; keys: (B,).
+    """(B, L) spectra as a sample and an instrument blur them, absorbed by the sample, on a straight background; keys: (B,).
 
     Calculated fine structure is too strong, the more so the higher above the edge: no thermal motion, one electron. So the
     sigma of `config.broadening` is reached BLURRED_EV above the start of the grid, and a quarter of it is all there.
@@ -58,7 +58,20 @@ def blur(keys: jax.Array, spectrum: jax.Array, config: LabelsConfig, grid: Energ
     ends = config.background * jax.vmap(lambda key: jax.random.normal(key, (2, 1)))(draws[:, 1])
     way = (energy / energy[-1]).astype(np.float32)
     background = (1 - way) * ends[:, 0] + way * ends[:, 1]
-    return jnp.where(jnp.isfinite(spectrum), share * far + (1 - share) * near + background, jnp.nan)
+    mu = absorbed(draws[:, 0], share * far + (1 - share) * near, config.self_absorption)
+    return jnp.where(jnp.isfinite(spectrum), mu + background, jnp.nan)
+
+
+def absorbed(keys: jax.Array, spectrum: jax.Array, largest: float) -> jax.Array:
+    """(B, L) spectra as the fluorescence of a thick sample shows them: mu / (1 + s (mu - 1)), s up to `largest`; keys: (B,).
+
+    At an edge step of 1 the sample's other absorption, with that of the fluorescence on its way out, is (1 - s) / s.
+    Peaks shrink, and what lies below 1 is lifted.
+    """
+    if not largest:
+        return spectrum
+    share = largest * jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (1,)))(keys)
+    return spectrum / (1 + share * (spectrum - 1))
 
 
 def cut_short(keys: jax.Array, spectrum: jax.Array, share: float, common: int) -> jax.Array:

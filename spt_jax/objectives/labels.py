@@ -83,7 +83,7 @@ class Labels:
         other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
         share = mix_share(mixing, batch, other, self.config.mixup)
         spectrum = batch.spectrum
-        if self.config.broadening or self.config.background:
+        if self.config.broadening or self.config.background or self.config.self_absorption:
             spectrum = blur(augmenting, spectrum, self.config, self.grid)
         spectrum = augment(augmenting, spectrum, self.config, self.grid)
         if self.config.cut:

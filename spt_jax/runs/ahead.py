@@ -121,6 +121,11 @@ class Programs:
     def __init__(self, path: str, here: Mapping[int, bytes], others: frozenset[Machine], wanted: bool):
         self._path, self._here, self._others, self._wanted, self._told = path, dict(here), others, wanted, False
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Batches of which there is a program that may be loaded here."""
+        return tuple(self._here) if self._wanted else ()
+
     def find(self, batch: int, length: int) -> Program | None:
         """The program for `batch` spectra of `length` points on the first device, or None: it is to be compiled."""
         if not self._wanted:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-CHECKPOINT, EXPORT, PACKED = 5, 3, 2
+CHECKPOINT, EXPORT, PACKED = 5, 4, 2
 
 
 def _third(document: dict) -> dict:
@@ -35,6 +35,7 @@ _CHECKPOINTS: dict[int, Callable[[dict], dict]] = {3: _third, 4: _fourth}
 _EXPORTS: dict[int, Callable[[dict], dict]] = {
     1: lambda document: {**_third(document), "format": 2},
     2: lambda document: {**_fourth(document), "format": 3},
+    3: lambda document: {"domain": None, **document, "format": 4},
 }
 _PACKED: dict[int, Callable[[dict], dict]] = {1: lambda document: {"domain": None, **document, "format": 2}}
 

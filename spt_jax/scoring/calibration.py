@@ -5,9 +5,9 @@ Both are fitted on answers for the validation split, of any model (decisions.py)
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax, logit
 
 from spt_jax.scoring.probabilities import FLOOR
 
@@ -51,12 +51,14 @@ def _gap(confidence: np.ndarray, hit: np.ndarray, bins: np.ndarray) -> float:
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The temperature with the least negative log-likelihood of (N,) class indices: above 1 where over-confident."""
+    from scipy.special import log_softmax
+
     logits, labels = _logits(probabilities), labels.astype(int)
 
     def loss(log_t: float) -> float:
         return -log_softmax(logits / np.exp(log_t), axis=1)[np.arange(len(labels)), labels].mean()
 
-    return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
+    return _least(loss)
 
 
 def with_temperature(probabilities: np.ndarray, t: float | np.ndarray) -> np.ndarray:
@@ -70,18 +72,31 @@ def with_temperature(probabilities: np.ndarray, t: float | np.ndarray) -> np.nda
 def fit_temperature_each(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """As of `fit_temperature`, of (N, Z) probabilities that are each of a yes or no, and of (N, Z) bool."""
     possible = probabilities > 0
-    logits, truth = logit(np.clip(probabilities[possible], FLOOR, 1 - FLOOR, dtype=np.float64)), truth[possible]
+    logits, truth = _logit(probabilities[possible]), truth[possible]
 
     def loss(log_t: float) -> float:
         scaled = logits / np.exp(log_t)
         return np.mean(np.logaddexp(0, scaled) - truth * scaled)
 
-    return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
+    return _least(loss)
 
 
 def with_temperature_each(probabilities: np.ndarray, t: float | np.ndarray) -> np.ndarray:
     """(N, Z) with the temperature of `fit_temperature_each`; what is impossible stays so."""
-    return np.where(probabilities > 0, expit(logit(np.clip(probabilities, FLOOR, 1 - FLOOR, dtype=np.float64)) / t), 0)
+    return np.where(probabilities > 0, np.exp(-np.logaddexp(0, -_logit(probabilities) / t)), 0)
+
+
+def _least(loss: Callable[[float], float]) -> float:
+    """The temperature at which a loss of its logarithm is least."""
+    # Who only applies a temperature need not wait for it.
+    from scipy.optimize import minimize_scalar
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
+
+
+def _logit(probabilities: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probabilities, FLOOR, 1 - FLOOR, dtype=np.float64)
+    return np.log(clipped) - np.log1p(-clipped)
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:

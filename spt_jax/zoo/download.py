@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from data_pipelines.errors import CheckpointError
-from data_pipelines.files import file_sha256
+from data_pipelines.files import cache_folder, file_sha256
 
 # A path makes one slash of two.
 ADDRESS = re.compile(r"(https?):/+(.+)")
@@ -27,7 +27,7 @@ def is_address(model: Path | str) -> bool:
 def fetched(model: Path | str, suffix: str) -> Path:
     """The file at `https://HOST/NAME.safetensors#sha256=CHECKSUM`, from the cache where it was fetched before.
 
-    The cache is $XDG_CACHE_HOME/spt_jax, or ~/.cache/spt_jax. Raises CheckpointError for an address without a checksum,
+    It is kept in `cache_folder()`. Raises CheckpointError for an address without a checksum,
     for one that does not answer, and for a file that is another.
     """
     scheme, rest = ADDRESS.fullmatch(str(model)).groups()
@@ -38,7 +38,7 @@ def fetched(model: Path | str, suffix: str) -> Path:
             f"{address}: add #sha256=, with the SHA-256 of the file, so that no other is taken for it"
         )
     address, checksum = pinned[1], pinned[2].lower()
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spt_jax" / f"{checksum}{suffix}"
+    place = cache_folder() / "models" / f"{checksum}{suffix}"
     if not (place.is_file() and file_sha256(place) == checksum):
         place.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -80,6 +80,14 @@ def test_the_command_warns_and_says_so_with_its_status(wrong, capsys):
     assert status == 0 and "warning" not in out
 
 
+def test_an_exported_file_warns_as_the_packed_one(wrong, tmp_path, capsys):
+    out = tmp_path / "model.spt"
+    main(["export", "spt-k", "--out", str(out)])
+    capsys.readouterr()
+    status, said, _ = told(capsys, out, wrong, "--element", "Co", "--as", "theory", "--format", "json")
+    assert status == 3 and json.loads(said)[0]["warnings"][0].startswith(UNLIKE)
+
+
 def test_strict_refuses_it(wrong, capsys):
     status, out, err = told(capsys, EXAMPLE, wrong, "--element", "Co", "--as", "theory", "--format", "csv", "--strict")
     assert status == 1 and "error: 1 of 2 files could not be used" in err

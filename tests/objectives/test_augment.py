@@ -80,6 +80,18 @@ def test_a_background_is_a_line_of_which_both_ends_are_drawn_and_what_is_unknown
     assert last.std() == pytest.approx(0.03, rel=0.1) and abs(np.corrcoef(out[:, 0], last)[0, 1]) < 0.06
 
 
+def test_a_thick_sample_flattens_what_stands_out_of_the_edge_step_and_keeps_its_order(rng):
+    spectrum = np.sort(np.append(rng.uniform(-0.02, 1.6, 58), (0.0, 1.0)))
+    out = blurred(rng, spectrum, 2000, self_absorption=0.5)
+    assert (np.diff(out, axis=1) >= -1e-6).all()
+    zero, one = np.searchsorted(spectrum, (0.0, 1.0))
+    np.testing.assert_allclose(out[:, [zero, one]], [[0, 1]] * 2000, atol=1e-6)
+    # I = mu / (mu + rest), with rest / (1 + rest) of 1 - s, in units of I at mu = 1.
+    rest = 1 / 0.5 - 1
+    strongest = spectrum / (spectrum + rest) * (1 + rest)
+    assert np.abs(out - strongest).max(axis=1).min() < 0.01 and np.abs(out - spectrum).max(axis=1).min() < 0.01
+
+
 def test_the_edge_step_is_scaled_as_a_whole(rng):
     spectrum = 1 + rng.random(60)
     factor = copies(rng, spectrum, 2000, amplitude=0.02) / spectrum

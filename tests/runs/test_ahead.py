@@ -91,8 +91,8 @@ def test_what_does_not_serve_is_said_once_and_compiled(what, model, file, tmp_pa
         words = "with jax 0.1, this is"
         changed(file, path, jax="0.1")
     elif what == "another batch":
-        words = "compiled ahead for batches of 8, not of 1; compiling"
-        program = compile_ahead(model.network, 8, 144, jax.devices()[0])
+        words = "compiled ahead for batches of 32, not of 1; compiling"
+        program = compile_ahead(model.network, 32, 144, jax.devices()[0])
         export(model.blueprint, model.network, path, programs=[program])
     elif what == "none":
         words = "no program in it is compiled ahead; compiling"

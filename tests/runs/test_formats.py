@@ -47,6 +47,13 @@ def test_an_exported_file_of_format_2_answers_as_it_did():
     check_answers(model, "export_2")
 
 
+def test_an_exported_file_of_format_3_answers_as_it_did():
+    """Such a file knows nothing of what its model learnt from."""
+    model = spt_jax.load(HERE / "export_3.spt")
+    assert model.domain is None
+    check_answers(model, "export_3")
+
+
 def test_a_packed_file_of_format_1_answers_as_it_did():
     """It is of the run in checkpoint_4, in half precision; such a file knows nothing of what it learnt from."""
     model = spt_jax.load(HERE / "packed_1.safetensors")
