@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
 
 if TYPE_CHECKING:
@@ -64,3 +66,20 @@ class FileOptions:
             calculated,
         )
         return ReadAs(*given)
+
+
+def model_and_files(model: str, files: tuple[Path, ...]) -> tuple[str, tuple[Path, ...]]:
+    """The model, "" for the default one, and the spectra, of a command line `[MODEL] FILE...`: who gives no model gives
+    spectra first. Raises UserError for a name that is neither, and where no spectra are given."""
+    from spt_jax.zoo.shelf import is_model
+
+    first = Path(model)
+    if model and not is_model(model):
+        if not first.exists() and not Path(model.rpartition("#")[0]).is_file():
+            raise UserError(f"{model}: no such file, nor a model of that name")
+        if first.is_dir() and not any(path.is_file() for path in first.iterdir()):
+            raise UserError(f"{model}: no files in this folder, nor a model; make a run with `spt-jax train`")
+        model, files = "", (first, *files)
+    if not files:
+        raise UserError("no FILE given; name spectrum files (docs/files.md), or a folder of them")
+    return model, files
