@@ -15,6 +15,7 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import COMMANDS, main
+from spt_jax.commands.file_options import model_and_files
 from spt_jax.runs.formats import CHECKPOINT
 from spt_jax.scoring.names import CLASS_SCORES, VALUE_SCORES
 from tests.conftest import SMALL
