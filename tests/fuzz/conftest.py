@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("hypothesis", reason="needs the extra `test`")
+pytest.importorskip("resource", reason="needs a POSIX system")
 
 from hypothesis import HealthCheck, Phase, settings
 
