@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff.output import COLUMNS, parse_xmu
 from data_pipelines.readers import athena, columns, formats
@@ -73,6 +75,7 @@ def _parted(path: Path | str) -> tuple[Path, str]:
     return Path(name), wanted
 
 
+@np.errstate(all="ignore")  # numbers are what they are; `put_right` leaves out what is none
 def _records(file: Path, read_as: ReadAs) -> list[Record]:
     """As they stand in the file; a single one has no name of its own."""
     name = str(file)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 8.0  # of a processor
@@ -94,13 +95,18 @@ class Guarded:
         assert not heard, heard
         grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most)
         assert grown < BYTES, f"{grown / 1e9:.1f} GB more than before"
-        assert not told, [str(each.message) for each in told]
+        assert not told, [f"{each.filename}:{each.lineno}: {each.message}" for each in told]
         left = [path.name for path in scratch.iterdir() if not path.name.endswith("tfds")]  # TFDS leaves empty folders
         assert not left, left
 
 
 def _too_long(number: int, frame: object) -> None:
     pytest.fail(f"took more than {SECONDS:g} s of a processor")
+
+
+def share(part: float) -> settings:
+    """Of the examples that the profile asks for: of inputs that cost more than others."""
+    return settings(max_examples=max(1, int(part * settings().max_examples)))
 
 
 def is_line(text: str) -> None:

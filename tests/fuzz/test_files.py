@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -25,7 +25,7 @@ from spt_jax.inference.predict import Model
 from spt_jax.inference.prediction import Prediction
 from spt_jax.inference.spectra import corrected, files_of, predict_files
 from tests.fuzz import corpus
-from tests.fuzz.harness import is_line
+from tests.fuzz.harness import is_line, share
 from tests.fuzz.mangled import NAMES, mangled
 
 SAID = st.fixed_dictionaries(
@@ -125,7 +125,7 @@ def test_names_that_no_file_should_have(guarded):
     folder = guarded.fresh()
 
     @given(NAMES, st.sampled_from([EXAMPLE.read_bytes(), b"no numbers"]))
-    @settings(max_examples=30)
+    @share(0.3)
     def run(name, content):
         path = guarded.fresh() / name
         path.write_bytes(content)
@@ -187,10 +187,10 @@ def test_a_bomb_costs_a_line(how, guarded):
     known()
     head = b"# Athena project file\n"
     content = {
-        "zeros": head + bytes(200_000_000),
-        "zeros within": gzip.compress(head + bytes(100_000_000)),
-        "numbers": head + b"$old_group = 'g';\n@args = ('label','a');\n@x = (" + b"'0'," * 11_000_000 + b");\n",
-        "json": b'{"_____header1": "# Athena project file", "a": {"x": [' + b"1," * 20_000_000,
+        "zeros": head + bytes(60_000_000),
+        "zeros within": gzip.compress(head + bytes(60_000_000)),
+        "numbers": head + b"$old_group = 'g';\n@args = ('label','a');\n@x = (" + b"'0'," * 2_500_000 + b");\n",
+        "json": b'{"_____header1": "# Athena project file", "a": {"x": [' + b"1," * 6_000_000,
     }[how]
     path = guarded.fresh() / "bomb.prj"
     path.write_bytes(gzip.compress(content, 1))

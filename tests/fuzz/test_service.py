@@ -6,7 +6,7 @@ import math
 from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 pytest.importorskip("fastapi", reason="needs the extra `app`")
@@ -17,7 +17,7 @@ from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.app.desk import Desk
 from spt_jax.app.web import service
 from tests.fuzz import corpus
-from tests.fuzz.harness import is_line
+from tests.fuzz.harness import is_line, share
 from tests.fuzz.mangled import GARBAGE, NAMES, mangled
 
 REFUSALS = (400, 403, 404, 405, 413, 422)
@@ -109,7 +109,7 @@ def test_any_bytes_are_answered_or_refused_in_a_line(app, guarded):
     @example(("", b"[" * 100_000), "application/json")
     @example(("", b'{"spectra":' * 100_000), "application/json")
     @example(("", b'{"spectra": ' + b"9" * 5_000 + b"}"), "application/json")
-    @settings(max_examples=60)
+    @share(0.6)
     def run(changed, kind):
         ask(app, guarded, "/predict", changed[1], kind)
 
@@ -139,7 +139,7 @@ def test_any_form_is_answered_or_refused_in_a_line(app, guarded):
     @given(
         mangled(whole), st.sampled_from(["; boundary=mark", "", "; boundary=", "; boundary=" + "a" * 9000, ";;=\xff"])
     )
-    @settings(max_examples=60)
+    @share(0.6)
     def run(changed, boundary):
         ask(app, guarded, "/files", changed[1], f"multipart/form-data{boundary}")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.dataset.build import prepare
@@ -22,7 +22,7 @@ from data_pipelines.library import EXAMPLE
 from data_pipelines.readers.spectrum import read_spectrum
 from data_pipelines.structures.files import Dropped, read_file, read_sources
 from tests.fuzz import corpus
-from tests.fuzz.harness import is_line
+from tests.fuzz.harness import is_line, share
 from tests.fuzz.mangled import NAMES, mangled
 
 RUN = corpus.RUNS / "NiO_base_Ni0"
@@ -70,7 +70,7 @@ def test_a_folder_of_structures_with_any_names(guarded):
     own = corpus.structures()["nio.cif"]
 
     @given(st.lists(NAMES, min_size=1, max_size=3))
-    @settings(max_examples=15)
+    @share(0.15)
     def run(names):
         folder = guarded.fresh()
         for name in names:
@@ -140,7 +140,7 @@ def made(guarded, source) -> None:
 
 def test_a_changed_table_is_read_or_refused_in_a_line(guarded):
     @given(mangled(tables()))
-    @settings(max_examples=60)
+    @share(0.6)
     def run(changed):
         name, content = changed
         (path := guarded.fresh() / name).write_bytes(content)
@@ -160,7 +160,7 @@ def test_a_table_of_any_values_is_read_or_refused_in_a_line(guarded):
     more = {"structure": texts, "site_index": st.sampled_from([0, -1, 10**12, None]), "OS": st.floats() | st.none()}
 
     @given(st.fixed_dictionaries(columns, optional=more))
-    @settings(max_examples=40)
+    @share(0.4)
     def run(row):
         path = guarded.fresh() / "table.parquet"
         pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)
@@ -173,7 +173,7 @@ def test_a_changed_run_folder_is_read_or_refused_in_a_line(guarded):
     parts = {name: (RUN / name).read_bytes() for name in ("POSCAR", "feff.inp", "xmu.dat")}
 
     @given(mangled(parts), st.sampled_from(["000_Ni", "999999999999_Ni", "000_Xx", "-1_Ni", "a\nb"]), st.booleans())
-    @settings(max_examples=25)
+    @share(0.25)
     def run(changed, site, tree):
         root = guarded.fresh() / "runs"
         folder = root / "mp-1" / "FEFF-XANES" / site if tree else root
