@@ -173,7 +173,8 @@ class _Once:
     def get(self) -> Surroundings:
         if self.value is None:
             try:
-                self.value = _checked(Surroundings(_structure(self.task)))
+                with np.errstate(all="ignore"):  # a file may hold any numbers
+                    self.value = _checked(Surroundings(_structure(self.task)))
             except CountedError as error:
                 self.value = SpectrumError(error.reason, error.detail)
             except Exception as error:
@@ -184,7 +185,9 @@ class _Once:
 
 
 def _checked(around: Surroundings) -> Surroundings:
-    """Raises StructureError where atoms coincide."""
+    """Raises StructureError where atoms coincide, or stand nowhere."""
+    if not (np.isfinite(around.structure.lattice.matrix).all() and np.isfinite(around.structure.frac_coords).all()):
+        raise StructureError("no cell", "lattice or coordinates are not finite")
     check_apart(around.structure, pairs(around.structure))
     return around
 

@@ -115,8 +115,8 @@ def normalise(energy: np.ndarray, mu: np.ndarray, e0: float | None = None) -> No
     over = 0 if length < LINE_ABOVE_EV else 1 if length < PARABOLA_ABOVE_EV else 2
     if below.stop <= below.start:
         below = slice(below.start, below.start + 1)
-    pre = Polynomial.fit(energy[below], mu[below], under)(energy) if under else np.full(len(mu), mu[below].mean())
-    post = Polynomial.fit(energy[above], (mu - pre)[above], over)(energy)
+    pre = _fitted(energy[below], mu[below], under)(energy) if under else np.full(len(mu), mu[below].mean())
+    post = _fitted(energy[above], (mu - pre)[above], over)(energy)
     at = _nearest(energy, e0)
     step = float(post[at])
     if not step > 0:
@@ -125,6 +125,13 @@ def normalise(energy: np.ndarray, mu: np.ndarray, e0: float | None = None) -> No
     flat = np.where(np.arange(len(mu)) < at, norm, norm - post / step + 1)
     ends = float(energy[below.start] - e0), float(energy[below.stop - 1] - e0)
     return Normalised(norm, flat, e0, step, ends, (first, high), (under, over))
+
+
+def _fitted(energy: np.ndarray, mu: np.ndarray, degree: int) -> Polynomial:
+    found, (_, rank, _, _) = Polynomial.fit(energy, mu, degree, full=True)
+    if rank <= degree:
+        raise SpectrumError("no background", f"energies from {energy[0]:.1f} to {energy[-1]:.1f} eV fix no polynomial")
+    return found
 
 
 def _before(energy: np.ndarray, value: float) -> int:
