@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from data_pipelines.dataset.calculations import as_text, stated, version
-from data_pipelines.errors import CountedError, SpectrumError
+from data_pipelines.errors import CountedError, SpectrumError, StructureError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
