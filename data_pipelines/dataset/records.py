@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from data_pipelines.dataset.calculations import as_text, stated, version
-from data_pipelines.errors import CountedError, SpectrumError, StructureError
+from data_pipelines.errors import CountedError, SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
@@ -186,8 +186,6 @@ class _Once:
 
 def _checked(around: Surroundings) -> Surroundings:
     """Raises StructureError where atoms coincide, or stand nowhere."""
-    if not (np.isfinite(around.structure.lattice.matrix).all() and np.isfinite(around.structure.frac_coords).all()):
-        raise StructureError("no cell", "lattice or coordinates are not finite")
     check_apart(around.structure, pairs(around.structure))
     return around
 
