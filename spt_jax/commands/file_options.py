@@ -76,7 +76,7 @@ def model_and_files(model: str, files: tuple[Path, ...]) -> tuple[str, tuple[Pat
     first = Path(model)
     if model and not is_model(model):
         if not first.exists() and not Path(model.rpartition("#")[0]).is_file():
-            raise UserError(f"{model}: no such file, nor a model of that name")
+            raise UserError(f"{model}: no such file, nor a model of that name (`spt-jax models`)")
         if first.is_dir() and not any(path.is_file() for path in first.iterdir()):
             raise UserError(f"{model}: no files in this folder, nor a model; make a run with `spt-jax train`")
         model, files = "", (first, *files)
