@@ -50,18 +50,24 @@ def compared(known: Sequence[Curves], sigma: float) -> None:
     }
     print("OS and CN: answer, its probability, * where wrong; truth before them")
     print(f"{'':24}{'OS':>6}{'CN':>6}  " + "".join(f"{way:24}" for way in ways))
-    totals = {way: np.zeros(3) for way in ways}
+    totals, behind = ({way: np.zeros(3) for way in ways} for _ in range(2))
     for each in known:
         line = []
         for way, (shift, width, foil) in ways.items():
             words, right, chance = shown(each, shift[each.compound.name], width, foil)
-            totals[way] += [right["OS"], right["CN"], -np.log(chance + 0.001)]
+            counts = np.array([right["OS"], right["CN"], -np.log(chance + 0.001)])
+            totals[way] += counts
+            behind[way] += counts * each.behind
             line.append(f"{words:24}")
         one = each.compound
         truth = [",".join(map(str, values)) for values in (one.oxidation, one.coordination)]
         print(f"{one.element} {one.name:21}{truth[0]:>6}{truth[1]:>6}  " + "".join(line))
-    for way, (os, cn, nll) in totals.items():
-        print(f"{way:24} OS {os:.0f}, CN {cn:.0f} of {len(known)}; NLL of OS {nll / len(known):.2f}")
+    for what, sums, of in (
+        ("all", totals, len(known)),
+        ("foil behind the sample", behind, sum(each.behind for each in known)),
+    ):
+        for way, (os, cn, nll) in sums.items():
+            print(f"{what}, {way:24} OS {os:.0f}, CN {cn:.0f} of {of}; NLL of OS {nll / max(of, 1):.2f}")
 
 
 def choices(known: Sequence[Curves]) -> dict[bool, tuple[float, float]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff.output import COLUMNS, parse_xmu
 from data_pipelines.readers import athena, columns, formats
@@ -139,4 +141,17 @@ def _finished(found: Measured, name: str, read_as: ReadAs) -> Measured:
             notes.append(f"read as the {edge} edge, as asked for; the file says {found.edge}")
     calculated = found.calculated if read_as.calculated is None else read_as.calculated
     found = found._replace(element=element, edge=edge, notes=(*found.notes, *notes), calculated=calculated)
-    return put_right(found, name, read_as.shift, read_as.deglitch)
+    return put_right(found._replace(reference=_behind(found, name, read_as)), name, read_as.shift, read_as.deglitch)
+
+
+def _behind(found: Measured, name: str, read_as: ReadAs) -> tuple[np.ndarray, np.ndarray] | None:
+    """What was measured behind the sample, its energies put right in the same way; None where it holds nothing, and where
+    the user says himself how far energies are off."""
+    if found.reference is None or read_as.shift:
+        return None
+    energy, mu = found.reference
+    try:
+        own = put_right(found._replace(energy=energy, mu=mu), name)
+    except SpectrumError:
+        return None
+    return own.energy, own.mu

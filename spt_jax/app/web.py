@@ -83,7 +83,9 @@ class Settings(BaseModel):
     shift: float = Field(0.0, description="eV to add to the energies")
     deglitch: bool = False
     taken: Literal["auto", "measured", "theory"] = Field("auto", alias="as")
-    foil: float | None = Field(None, gt=0, description="E0 that the monochromator gave to a metal foil, eV")
+    foil: Annotated[float, Field(gt=0)] | Literal["auto", "none"] = Field(
+        "auto", description="E0 that the monochromator gave to a metal foil, eV; auto: of a foil behind the sample"
+    )
 
     def told(self) -> Told:
         """Raises UserError for what nobody understands."""
@@ -137,7 +139,7 @@ def service(desk: Desk, hosts: Sequence[str] = (), watch: Watch | None = None) -
     @app.post("/predict")
     async def predict(asked: Asked) -> Response:
         """Descriptors of spectra, an object for each in order, with an `error` where there are none."""
-        told = Told(ReadAs(shift=asked.shift, calculated=asked.taken == "theory"), asked.foil)
+        told = Told(ReadAs(shift=asked.shift, calculated=asked.taken == "theory"), asked.foil or "none")
 
         def given() -> list[Named]:
             return [

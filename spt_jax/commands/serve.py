@@ -110,8 +110,8 @@ class App(Listening):
     """Leave out points there that stand alone, far off their neighbours."""
     taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
     """Whether spectra there are measured ones or calculated."""
-    foil: Annotated[float | None, Range(above=0)] = None
-    """E0 that the monochromator gave to a metal foil of the element, eV."""
+    foil: Annotated[float | Literal["auto", "none"], Range(above=0)] = "auto"
+    """E0 that the monochromator gave to a metal foil of the element, eV; auto is that of a foil behind the sample."""
 
     def run(self) -> None:
         from spt_jax.app.boards import Boards

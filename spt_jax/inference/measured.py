@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from data_pipelines.errors import SpectrumError
-from data_pipelines.readers.measured import Measured
+from data_pipelines.readers.foil import check_foil, foil_energy
+from data_pipelines.readers.measured import Foil, Measured
 from data_pipelines.schema import REFERENCE_ENERGY_EV, descriptor
 from data_pipelines.spectra.normalise import normalise
 from spt_jax.zoo.shelf import FOLDER
@@ -24,8 +25,6 @@ from spt_jax.zoo.shelf import FOLDER
 CONSTANTS = FOLDER / "measured.json"
 # A spectrum is answered at so many energies, equally likely ones: the middles of as many parts of the distribution.
 LIKELY = 7
-# A foil further off than this is none of the element, or its edge was not found, eV.
-FARTHEST = 5.0
 # So many standard deviations about its mean, a normal distribution has 90 %, as intervals are meant to.
 NORMAL_90 = 1.645
 
@@ -77,13 +76,12 @@ class Corrected(NamedTuple):
         return [self.spectrum._replace(energy=self.spectrum.energy + move) for move in moves]
 
 
-def correct(
-    spectrum: Measured, calibration: Calibration, foil: float | None = None, shift: float | None = None
-) -> Corrected:
+def correct(spectrum: Measured, calibration: Calibration, foil: Foil = "auto", shift: float | None = None) -> Corrected:
     """A measured spectrum, of an element that is known, with energies in eV that ascend.
 
     foil: E0 that this monochromator gives to a metal foil of the element, in eV: energies are moved so that it is what
-    the X-ray Data Booklet has. shift: eV to add in the place of what was fitted, without any doubt. Raises SpectrumError
+    the X-ray Data Booklet has. auto: that of the foil behind the sample, where the spectrum has a reference channel and
+    that shows one; none: not even that. shift: eV to add in the place of what was fitted, without any doubt. Raises SpectrumError
     where there is no edge, no reference energy, or a foil far from it.
     """
     element, edge = spectrum.element or "", spectrum.edge or "K"
@@ -92,15 +90,20 @@ def correct(
     energy = np.asarray(spectrum.energy, float)
     found = normalise(energy, np.asarray(spectrum.mu, float))
     notes = [str(found)]
-    scale = calibration.scale(element, foil is not None)
-    if foil is not None:
+    e0, which = (foil, "the foil") if isinstance(foil, float | int) else (None, "the foil behind the sample")
+    if foil == "auto" and spectrum.reference is not None:
+        try:
+            e0 = foil_energy(*spectrum.reference, element, edge)
+        except SpectrumError as error:
+            notes.append(f"no foil of {element} in the reference channel: {error.detail}")
+    scale = calibration.scale(element, e0 is not None)
+    if e0 is not None:
+        check_foil(e0, element, edge)
         booklet = REFERENCE_ENERGY_EV[element, edge]
-        if abs(booklet - foil) > FARTHEST:
-            raise SpectrumError("foil", f"E0 {foil:.1f} eV is not of a foil of {element}, which has {booklet:.1f} eV")
-        energy = energy + (booklet - foil)
+        energy = energy + (booklet - e0)
         notes.append(
-            f"energies moved by {booklet - foil:+.2f} eV: E0 of the foil, {foil:.2f} eV, is {booklet:.1f} eV in the X-ray "
-            "Data Booklet"
+            f"energies moved by {booklet - e0:+.2f} eV: E0 of {which}, {e0:.2f} eV, is {booklet:.1f} eV in the X-ray Data "
+            "Booklet" + ("" if e0 == foil else "; --foil none leaves them")
         )
     if shift is not None:
         scale = Scale(shift, 0.0)
@@ -111,7 +114,7 @@ def correct(
             f"{calibration.references} measured references; answers are the mean over {LIKELY} energies within that"
         )
     moved = spectrum._replace(energy=energy + scale.shift, mu=found.level, notes=(*spectrum.notes, *notes))
-    return Corrected(moved, scale.sigma, tuple(notes))
+    return Corrected(moved._replace(reference=None, foil=e0), scale.sigma, tuple(notes))
 
 
 def means(each: np.ndarray, count: list[int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from data_pipelines.errors import SpectrumError, UserError
-from data_pipelines.readers.measured import Measured, ReadAs
+from data_pipelines.readers.measured import Foil, Measured, ReadAs
 from data_pipelines.readers.spectrum import read_spectra
 from spt_jax.inference.measured import Calibration, Corrected, correct
 from spt_jax.inference.predict import CHUNK, Element, Model, load, symbol_of
@@ -86,12 +86,12 @@ def predict_files(
     edge: str | None = None,
     read_as: ReadAs | None = None,
     calibration: Calibration | None = None,
-    foil: float | None = None,
+    foil: Foil = "auto",
 ) -> Iterator[Prediction]:
     """A Prediction for each spectrum in each file, in order; `element` and `edge` go before what a file says.
 
     calibration: of measured spectra, which are brought to the scale of calculated ones; foil: E0 that their monochromator
-    gives to a metal foil, eV. Without a calibration every spectrum is taken as it is.
+    gives to a metal foil, as of `correct`. Without a calibration every spectrum is taken as it is.
 
     Files are read some dozens at a time, as the predictions are asked for: however many there are, memory is not.
     """
@@ -129,7 +129,7 @@ def _read(file: Path, read_as: ReadAs) -> Sequence[tuple[str, Measured | UserErr
 
 
 def corrected(
-    model: Model, found: Measured | UserError, calibration: Calibration | None, foil: float | None
+    model: Model, found: Measured | UserError, calibration: Calibration | None, foil: Foil
 ) -> Measured | Corrected | UserError:
     """A spectrum as it was read -> as the model is to be asked about it; of one that cannot be, why."""
     if calibration is None or isinstance(found, UserError) or found.calculated:

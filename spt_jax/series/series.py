@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.readers.measured import Measured, ReadAs
+from data_pipelines.readers.measured import Foil, Measured, ReadAs
 from data_pipelines.readers.spectrum import read_spectra
 from data_pipelines.schema import descriptor
 from data_pipelines.spectra.combination import Combination, combination
@@ -99,7 +99,7 @@ def follow(
     references: Sequence[Path] = (),
     read_as: ReadAs | None = None,
     calibration: Calibration | None = None,
-    foil: float | None = None,
+    foil: Foil = "auto",
     report: Report | None = None,
 ) -> Followed:
     """A series of spectrum files, ordered as asked. values: a table of file,value that says the places. references: files of

@@ -57,6 +57,9 @@ def test_the_channel_with_the_clearer_edge_is_taken(tmp_path, scan, rng):
     assert found.channel == "fluorescence" and "edge step over noise: transmission" in found.notes[0]
     assert read_spectrum(path, ReadAs(channel="transmission")).channel == "transmission"
     assert read_spectrum(path, ReadAs(channel="reference")).columns.endswith("ln(itrans/irefer)")
+    np.testing.assert_allclose(found.reference[1], np.log(noisy / (it / 2)), atol=1e-5)
+    assert read_spectrum(path, ReadAs(channel="reference")).reference is None
+    assert read_spectrum(path, ReadAs(shift=1.0)).reference is None
     good = write(
         tmp_path / "b.dat", [energy, i0, it, elements[0] * (1 + 0.05 * rng.normal(size=300)), it], labels=labels
     )
