@@ -68,6 +68,14 @@ def test_the_channel_with_the_clearer_edge_is_taken(tmp_path, scan, rng):
         read_spectrum(write(tmp_path / "c.dat", [energy, mu, mu], labels="energy mu x"), ReadAs(channel="reference"))
 
 
+def test_a_heading_that_only_looks_like_spec_is_none(tmp_path, scan):
+    energy, *_, mu = scan
+    path = write(tmp_path / "a.dat", [energy, mu], header="S sample\nL energy mu", labels="energy mu")
+    path.write_text(path.read_text().replace("# S", "#S").replace("# L", "#L"))
+    assert "#S sample" in path.read_text() and "#L energy" in path.read_text()
+    np.testing.assert_allclose(read_spectrum(path).mu, mu, atol=1e-6)
+
+
 def test_several_elements_in_one_detector(tmp_path, scan):
     energy, i0, _, elements, mu = scan
     path = write(tmp_path / "a.dat", [energy, i0, elements[0], 1e3 + 0 * i0], labels="energy\tI0\tFeKa_Sum\tTiKa_Sum")
