@@ -15,8 +15,10 @@ from benchmarks.measured.compounds import Compound
 from benchmarks.measured.files import Scan
 from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.foil import FARTHEST
+from data_pipelines.readers.measured import Normalisation
 from data_pipelines.schema import REFERENCE_ENERGY_EV, SYMBOLS, descriptor
 from data_pipelines.spectra.grid import all_to_grid
+from data_pipelines.spectra.mback import mback
 from data_pipelines.spectra.normalise import normalise
 from spt_jax.inference.measured import LIKELY
 from spt_jax.inference.predict import Model
@@ -60,13 +62,13 @@ class Curves(NamedTuple):
         return sum(w * np.log(FLOOR + said[name][self.right(name, said[name])].sum()) for name, w in WEIGHTS.items())
 
 
-def curves(model: Model, compound: Compound, scans: Sequence[Scan]) -> Curves | None:
-    """None where no scan can be used at any shift."""
+def curves(model: Model, compound: Compound, scans: Sequence[Scan], way: Normalisation = "edges") -> Curves | None:
+    """None where no scan can be used at any shift. way: how scans are normalised."""
     element = compound.element
     found, behind = Curves(compound, [], []), []
     for scan in scans:
         try:
-            mu = normalise(scan.energy, scan.mu).level
+            mu = (mback(scan.energy, scan.mu, element) if way == "mback" else normalise(scan.energy, scan.mu)).level
         except SpectrumError:
             continue
         rows = all_to_grid([(scan.energy + shift, mu, element, "K") for shift in SHIFTS], model.blueprint.grid)

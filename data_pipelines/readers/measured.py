@@ -10,6 +10,8 @@ import numpy as np
 Channel = Literal["transmission", "fluorescence", "reference"]
 # E0 that a monochromator gave to a metal foil, eV; that of a foil behind the sample, where there is one; or no foil.
 Foil = float | Literal["auto", "none"]
+# How mu is brought to edge steps: by what is fitted below and above the edge, or by MBACK.
+Normalisation = Literal["edges", "mback"]
 
 
 class Measured(NamedTuple):

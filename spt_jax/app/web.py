@@ -86,6 +86,7 @@ class Settings(BaseModel):
     foil: Annotated[float, Field(gt=0)] | Literal["auto", "none"] = Field(
         "auto", description="E0 that the monochromator gave to a metal foil, eV; auto: of a foil behind the sample"
     )
+    normalise: Literal["edges", "mback"] = "edges"
 
     def told(self) -> Told:
         """Raises UserError for what nobody understands."""
@@ -97,7 +98,7 @@ class Settings(BaseModel):
         calculated = None if self.taken == "auto" else self.taken == "theory"
         channel = self.channel or None
         given = symbol, self.edge or None, channel, self.columns, self.beamline, self.shift, self.deglitch, calculated
-        return Told(ReadAs(*given), self.foil)
+        return Told(ReadAs(*given), self.foil, self.normalise)
 
 
 Files = Annotated[list[UploadFile], File(description="as beamlines write them: docs/files.md")]

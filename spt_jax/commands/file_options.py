@@ -37,6 +37,9 @@ class FileOptions:
     foil: Annotated[float | Literal["auto", "none"], Range(above=0)] = "auto"
     """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off.
     auto finds that of a foil measured behind the sample, where the file holds a reference channel; none looks for none."""
+    normalise: Literal["edges", "mback"] = "edges"
+    """How measured mu is brought to edge steps. edges: a line below the edge, a polynomial above it. mback: a background for
+    which mu is the tabulated absorption of the atom, for backgrounds that bend (docs/measured.md); extra `mback`."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -17,9 +17,10 @@ from scipy.special import ndtri
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.foil import check_foil, foil_energy
-from data_pipelines.readers.measured import Foil, Measured
+from data_pipelines.readers.measured import Foil, Measured, Normalisation
 from data_pipelines.schema import REFERENCE_ENERGY_EV, descriptor
-from data_pipelines.spectra.normalise import normalise
+from data_pipelines.spectra.mback import mback
+from data_pipelines.spectra.normalise import normalise as by_edges
 from spt_jax.zoo.shelf import FOLDER
 
 CONSTANTS = FOLDER / "measured.json"
@@ -76,19 +77,27 @@ class Corrected(NamedTuple):
         return [self.spectrum._replace(energy=self.spectrum.energy + move) for move in moves]
 
 
-def correct(spectrum: Measured, calibration: Calibration, foil: Foil = "auto", shift: float | None = None) -> Corrected:
+def correct(
+    spectrum: Measured,
+    calibration: Calibration,
+    foil: Foil = "auto",
+    shift: float | None = None,
+    normalise: Normalisation = "edges",
+) -> Corrected:
     """A measured spectrum, of an element that is known, with energies in eV that ascend.
 
     foil: E0 that this monochromator gives to a metal foil of the element, in eV: energies are moved so that it is what
     the X-ray Data Booklet has. auto: that of the foil behind the sample, where the spectrum has a reference channel and
-    that shows one; none: not even that. shift: eV to add in the place of what was fitted, without any doubt. Raises SpectrumError
-    where there is no edge, no reference energy, or a foil far from it.
+    that shows one; none: not even that. shift: eV to add in the place of what was fitted, without any doubt. normalise:
+    edges, by a line below the edge and a polynomial above it; mback, by the absorption of the free atom, which needs the
+    extra of that name. Raises SpectrumError where there is no edge, no reference energy, or a foil far from it.
     """
     element, edge = spectrum.element or "", spectrum.edge or "K"
     if (element, edge) not in REFERENCE_ENERGY_EV:
         raise SpectrumError("unknown edge", f"no reference energy for the {element} {edge} edge")
     energy = np.asarray(spectrum.energy, float)
-    found = normalise(energy, np.asarray(spectrum.mu, float))
+    mu = np.asarray(spectrum.mu, float)
+    found = mback(energy, mu, element) if normalise == "mback" else by_edges(energy, mu)
     notes = [str(found)]
     e0, which = (foil, "the foil") if isinstance(foil, float | int) else (None, "the foil behind the sample")
     if foil == "auto" and spectrum.reference is not None:

@@ -143,3 +143,18 @@ def test_the_shipped_constants_are_of_the_shipped_model():
     assert -3 < found.common.shift < 4 and 0.4 < found.common.sigma < 2.5 and found.references >= 30
     assert Calibration.of("a run folder") == found
     assert spt_jax.load("spt-k").absorber("Fe")
+
+
+def test_mback_is_one_more_way_to_normalise(measured):
+    pytest.importorskip("xraydb", reason="needs the extra `mback`")
+    bent = 0.3 * ((measured.energy - REFERENCE_ENERGY_EV[measured.element, "K"]) / 100) ** 2
+    height = np.ptp(measured.mu)
+    plain, found = (
+        correct(measured._replace(mu=mu), CALIBRATION, normalise="mback")
+        for mu in (measured.mu, measured.mu + height * bent)
+    )
+    assert found.notes[0].startswith("normalised by MBACK: E0 ") and "of degree 2, edge step" in found.notes[0]
+    np.testing.assert_allclose(found.spectrum.energy, measured.energy + 1.5)
+    np.testing.assert_allclose(found.spectrum.mu, plain.spectrum.mu, atol=0.02)
+    by_edges = correct(measured, CALIBRATION)
+    assert np.corrcoef(plain.spectrum.mu, by_edges.spectrum.mu)[0, 1] > 0.99
