@@ -14,7 +14,7 @@ FARTHEST = 5.0
 # Of its largest slope, what the first inflection of a metal has at least: that of manganese has half of the steepest.
 FIRST = 0.3
 # Edge step over the scatter of points, from which on the first inflection is no noise: foils have 80 and more, a channel
-# without a foil, or with a detector that failed, 4 and less.
+# without a foil, or with a detector that failed, 6 and less.
 CLEAR = 20.0
 
 

@@ -29,8 +29,8 @@ BROAD, BROAD_STRUCTURE = SYMBOLS.index("Kr"), 0.002
 NOISE = {"an arctangent": 0.02, "a tanh": 0.02, "a sine": 0.1, "a cubic": 0.1}
 # By so much more than seen on the grid points scatter: interpolation smooths them.
 SMOOTHED = 1.2
-# Points that scatter by this, in edge steps, show no edge.
-NOISY = 0.15
+# Points that scatter by this, in edge steps, show no edge; measured references have 0.026 at most.
+NOISY = 0.1
 # The coarse search misses the best curve by 0.01 at most.
 COARSE = 0.012
 # A narrower range shows too little of a spectrum to tell it from a line, eV.
