@@ -27,9 +27,8 @@ from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
 from data_pipelines.run_tree import CODE, INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER
 from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, SOURCE_COLUMN, EnergyGrid, site_kind
-from data_pipelines.spectra.grid import all_to_grid
-from data_pipelines.spectra.shape import resolved
-from data_pipelines.spectra.spikes import check_spikes
+from data_pipelines.spectra.grid import all_to_grid, post_edge
+from data_pipelines.spectra.spikes import check_spikes, resolved
 from data_pipelines.structures.distances import check_apart, pairs, site_key
 
 # What else is said of a spectrum with a spike.
@@ -102,7 +101,9 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
 
 
 def _without_spikes(spectrum: np.ndarray | SpectrumError, site: Site) -> np.ndarray | SpectrumError:
-    check_spikes(site.mu, site.id, resolved(site.energy, site.element, site.edge))
+    step = post_edge(site.mu).mean()
+    if np.isfinite(site.mu).all() and step > 0:
+        check_spikes(site.mu / step, site.id, resolved(site.energy, site.element, site.edge))
     return spectrum
 
 
