@@ -1,6 +1,7 @@
-"""How often a packed model calls a spectrum strange: python -m benchmarks.domain MODEL DATASET [EXPERIMENT] [REFERENCES]
+"""How often a packed model calls a spectrum strange, and how far off it is beyond the end of one: python -m benchmarks.domain MODEL DATASET [EXPERIMENT] [REFERENCES]
 
-DATASET: whose test split it never saw; as it is, moved on its energy axis, and with its points in another order.
+DATASET: whose test split it never saw; as it is, moved on its energy axis, and with its points in another order. Whole
+spectra of its validation split are cut, and compared with the band that is drawn beyond the end.
 EXPERIMENT: the folder with xdi_library.tar.xz and the others: measured oxides, and metals, sulfides and molecules; each
 compound counts once, by its median scan, on the energies that `spt-jax predict` would give it. REFERENCES: calculated ones,
 of which those that have `ood` true are metals and sulfides.
@@ -21,6 +22,7 @@ from benchmarks.measured.files import scans
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.measured import Measured
+from data_pipelines.schema import SYMBOLS
 from spt_jax.inference.measured import Calibration, correct
 from spt_jax.inference.predict import Model
 from spt_jax.scoring.domain import Domain
@@ -46,6 +48,28 @@ def of_theory(domain: Domain, dataset: Dataset) -> None:
     moved = np.stack([np.interp(common - shift, common, mu) for mu, shift in zip(spectrum, far, strict=True)])
     print(f"  moved by 3 to 10 eV: {share(moved)}")
     print(f"  points in another order: {share(rng.permuted(spectrum, axis=1))}")
+
+
+def of_open_ends(model: Model, dataset: Dataset) -> None:
+    own, batch, grid = model.open_end, dataset.split("validation").batch, dataset.grid
+    if own is None or not len(own.widths):
+        return
+    whole = np.isfinite(batch.spectrum).all(axis=1)
+    spectrum, number = np.float64(batch.spectrum[whole]), batch.atomic_number[whole]
+    width = np.array([own.width(each) for each in number])[:, None]
+    copper = number == SYMBOLS.index("Cu")
+    print(
+        f"\n{len(number)} whole validation spectra, {copper.sum()} of Cu, cut: points in the band, rms off, mean half width"
+    )
+    for end in np.linspace(grid.common, grid.points, 5)[:-1].astype(int):
+        known = np.arange(grid.points) < end
+        expected, std = own.expected(spectrum, known)
+        off, half = np.abs(spectrum[:, ~known] - expected), width * std
+        for name, rows in (("Cu", copper), ("others", ~copper)):
+            inside, rms = (off <= half)[rows].mean(), np.sqrt((off[rows] ** 2).mean())
+            print(
+                f"  to {grid.relative()[end - 1]:4.1f} eV, {name:6}: {100 * inside:4.1f} %, {rms:.3f}, {half[rows].mean():.3f}"
+            )
 
 
 def of_measured(model: Model, compounds: Sequence[Compound], experiment: Path, calibration: Calibration) -> None:
@@ -86,7 +110,9 @@ def main() -> None:
     model = spt_jax.load(options.model)
     if model.domain is None:
         parser.error(f"{options.model} does not know what it learnt from; pack it anew with `spt-jax pack`")
-    of_theory(model.domain, Dataset(options.dataset))
+    dataset = Dataset(options.dataset)
+    of_theory(model.domain, dataset)
+    of_open_ends(model, dataset)
     if options.experiment:
         calibration = Calibration.of(options.model)
         for title, group in (("measured oxides", KNOWN), ("measured metals, sulfides, molecules", FOREIGN)):

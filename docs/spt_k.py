@@ -131,7 +131,7 @@ def main() -> None:
         runs = fit(teachers(), dataset, folder)
         if not teacher.exists():
             pack_runs(runs, dataset, teacher, replace(WORDS, name="teacher", about="whom spt-k learnt from"))
-        pack_runs(fit(students(teacher), dataset, folder), dataset, out, WORDS, formulas(sources))
+        pack_runs(fit(students(teacher), dataset, folder), dataset, out, WORDS, formulas(sources), sources)
     except UserError as error:
         parser.error(str(error))
     print(out)

@@ -53,8 +53,9 @@ def dense() -> Config:
 
 
 def measured() -> Config:
-    """dense for measured spectra: taught on blurred ones, with a background, whose energies are not known to 1 eV."""
-    seen = LabelsConfig(energy_shift=1.0, broadening=4.0, background=0.03, noise=0.01, mixup=0.4)
+    """dense for measured spectra: taught on blurred ones, some of thick samples, with a background, whose energies are not
+    known to 1 eV."""
+    seen = LabelsConfig(energy_shift=1.0, broadening=4.0, background=0.03, noise=0.01, mixup=0.4, self_absorption=0.3)
     return replace(dense(), objective=seen)
 
 

@@ -38,6 +38,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rng-seed", type=int, help="seed of the random inputs, as a failed test printed it")
 
 
+# Files go to workers in the order of their names; one that takes minutes must not be among the last.
+LONG = (
+    "tests/training/",
+    "tests/inference/",
+    "tests/benchmarks/",
+    "tests/study/",
+    "tests/test_quickstart.py",
+    "tests/test_zoo.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Fresh random inputs every run; a failure prints how to have the same again."""

@@ -60,6 +60,7 @@ def test_it_knows_what_its_runs_learnt_from(packed):
     mu, number = split.batch.spectrum[0], int(split.batch.atomic_number[0])
     nearest, *_ = domain.nearest(mu, number)
     assert nearest.material == split.materials[0] and nearest.distance < 0.05
+    assert domain.clusters is None and domain.open_end is None  # no structures were given, and no end is open
 
 
 def test_a_whole_dataset_gets_its_strangeness(packed, tmp_path):

@@ -27,9 +27,8 @@ from data_pipelines.labels.descriptors import Surroundings, describe
 from data_pipelines.readers.sources import SourceTask
 from data_pipelines.run_tree import CODE, INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER
 from data_pipelines.schema import DESCRIPTORS, LABELS, NAMES, SHELL_NAMES, SOURCE_COLUMN, EnergyGrid, site_kind
-from data_pipelines.spectra.grid import all_to_grid
-from data_pipelines.spectra.shape import resolved
-from data_pipelines.spectra.spikes import check_spikes
+from data_pipelines.spectra.grid import all_to_grid, post_edge
+from data_pipelines.spectra.spikes import check_spikes, resolved
 from data_pipelines.structures.distances import check_apart, pairs, site_key
 
 # What else is said of a spectrum with a spike.
@@ -75,11 +74,12 @@ class Site:
     known: dict[str, float] = field(default_factory=dict)
     settings: str = ""
     place: str = ""
+    structure: Structure | None = None
 
 
 def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     """All records of one task, in its order."""
-    label, read = _READERS[task.kind](task)
+    label, read = READERS[task.kind](task)
     sites = [_try(read, member) for member in task.members]
     good = [site for site in sites if isinstance(site, Site)]
     spectra = iter(all_to_grid([(site.energy, site.mu, site.element, site.edge) for site in good], grid))
@@ -101,7 +101,9 @@ def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
 
 
 def _without_spikes(spectrum: np.ndarray | SpectrumError, site: Site) -> np.ndarray | SpectrumError:
-    check_spikes(site.mu, site.id, resolved(site.energy, site.element, site.edge))
+    step = post_edge(site.mu).mean()
+    if np.isfinite(site.mu).all() and step > 0:
+        check_spikes(site.mu / step, site.id, resolved(site.energy, site.element, site.edge))
     return spectrum
 
 
@@ -134,7 +136,7 @@ def _with_structure(read_site: Callable[[SourceTask, str | int, Surroundings], S
             site = read_site(task, member, around)
             if not 0 <= site.index < len(around.structure) or _symbol(around, site.index) != site.element:
                 raise SpectrumError("site mismatch", f"site {site.index} of the structure is not {site.element}")
-            return replace(site, place=site_key(around.structure, site.index))
+            return replace(site, place=site_key(around.structure, site.index), structure=around.structure)
 
         return lambda site: describe(surroundings.get(), site.index, site.known), read
 
@@ -321,7 +323,7 @@ def _stated_charge(row: dict) -> dict[str, float]:
 
 
 # kind of a task -> (task) -> (site -> labels and masks, member -> site)
-_READERS: dict[str, Callable[[SourceTask], tuple[Callable, Callable]]] = {
+READERS: dict[str, Callable[[SourceTask], tuple[Callable, Callable]]] = {
     "tree": _with_structure(_read_site_folder),
     "run": _with_structure(_read_run),
     "library": _with_structure(_read_library_row),

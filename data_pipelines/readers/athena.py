@@ -49,7 +49,15 @@ def records(content: bytes, name: str) -> list[tuple[str, Measured | SpectrumErr
             found.append((label, _record(args, arrays, f"{name}#{label}")))
         except SpectrumError as error:
             found.append((label, error))
-    return found
+    records = dict(found)
+    return [(label, _with_reference(record, records.get(f"Ref {label}"))) for label, record in found]
+
+
+def _with_reference(record: Measured | SpectrumError, behind: Measured | SpectrumError | None) -> Any:
+    """Athena keeps the reference channel of a scan as a record of its own, and calls it so."""
+    if isinstance(record, SpectrumError) or not isinstance(behind, Measured):
+        return record
+    return record._replace(reference=(behind.energy, behind.mu))
 
 
 def _unpacked(content: bytes, largest: int) -> bytes:

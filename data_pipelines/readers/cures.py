@@ -8,7 +8,7 @@ from data_pipelines.errors import SpectrumError, printable
 from data_pipelines.readers.measured import Measured
 from data_pipelines.schema import REFERENCE_ENERGY_EV
 from data_pipelines.spectra.grid import HIGHEST_EV, LARGEST
-from data_pipelines.spectra.shape import standing_alone
+from data_pipelines.spectra.spikes import standing_out
 
 # No K edge lies below the 54.7 eV of lithium.
 KEV_BELOW = 50.0
@@ -110,7 +110,7 @@ def _deglitched(energy: np.ndarray, mu: np.ndarray, wanted: bool) -> tuple[np.nd
     height = float(np.subtract(*np.percentile(mu, [75, 10])))
     if len(mu) < 20 or not height > 0:
         return energy, mu, []
-    alone = standing_alone(energy, mu, (GLITCH if wanted else FAR) * height)
+    alone = standing_out(mu, (GLITCH if wanted else FAR) * height)
     count = int(alone.sum())
     where = ", ".join(f"{each:.1f}" for each in energy[alone][:6]) + (", ..." if count > 6 else "")
     told = f"{count} point{'' if count == 1 else 's'} far off the others, at {where} eV"

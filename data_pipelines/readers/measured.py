@@ -11,6 +11,10 @@ import numpy as np
 from data_pipelines.errors import SpectrumError
 
 Channel = Literal["transmission", "fluorescence", "reference"]
+# E0 that a monochromator gave to a metal foil, eV; that of a foil behind the sample, where there is one; or no foil.
+Foil = float | Literal["auto", "none"]
+# How mu is brought to edge steps: by what is fitted below and above the edge, or by MBACK.
+Normalisation = Literal["edges", "mback"]
 
 
 class Measured(NamedTuple):
@@ -18,8 +22,10 @@ class Measured(NamedTuple):
 
     element, edge: as the file or the user states them; None where nobody does. channel: transmission, fluorescence or
     reference; "" where the file holds mu and does not say of what. shift: eV that were added to the energies of the
-    file. calculated: by FEFF, so on the scale of a model's own spectra. columns: which of its columns were taken, as `--columns` would say it. notes: what was put right or assumed, a
-    sentence each.
+    file. calculated: by FEFF, so on the scale of a model's own spectra. columns: which of its columns were taken, as
+    `--columns` would say it. notes: what was put right or assumed, a sentence each. reference: (M,) energy in eV and (M,)
+    mu of what was measured behind the sample, most often a foil of its element; None where the file holds no such channel.
+    foil: E0 in eV by which energies were calibrated, as measured; None where they were not.
     """
 
     energy: np.ndarray
@@ -31,6 +37,8 @@ class Measured(NamedTuple):
     columns: str = ""
     notes: tuple[str, ...] = ()
     calculated: bool = False
+    reference: tuple[np.ndarray, np.ndarray] | None = None
+    foil: float | None = None
 
 
 @dataclass(frozen=True)

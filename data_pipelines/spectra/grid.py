@@ -14,7 +14,8 @@ import numpy as np
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.spectra.curves import interpolated, smoothed
-from data_pipelines.spectra.shape import check_background, check_glitches, check_points, shapes
+from data_pipelines.spectra.shape import check_background, check_points, shapes
+from data_pipelines.spectra.spikes import check_glitches
 
 # FEFF writes nothing below k = -1 (about 4 eV under the Fermi level), where mu is down to the
 # core-hole tail; the grid's first few eV may be filled with the first value.

@@ -8,9 +8,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from data_pipelines.errors import UserError
 from data_pipelines.readers.measured import Measured
@@ -20,10 +22,14 @@ from spt_jax.inference.prediction import Prediction
 from spt_jax.runs.packed import read_card, unscored
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
+if TYPE_CHECKING:  # an exported file is served where flax is missing
+    from spt_jax.explain.one import Attributed, Looking
+
 Named = tuple[str, Measured | Corrected | UserError]
 
 # Questions that may wait: some seconds of work for a CPU.
 MOST_WAITING = 1_000
+MOST_LOOKS = 20
 
 
 class Busy(UserError):
@@ -57,6 +63,10 @@ class Desk:
         self._waiting: queue.Queue[_Question | None] = queue.Queue(MOST_WAITING)
         self._worker = threading.Thread(target=self._work, name="model", daemon=True)
         self._worker.start()
+        # By itself: nobody's answer waits while it compiles.
+        self._eyes = ThreadPoolExecutor(1, "looks")
+        self._looks = threading.BoundedSemaphore(MOST_LOOKS)
+        self._looking: Looking | None = None
 
     @property
     def waiting(self) -> int:
@@ -76,8 +86,26 @@ class Desk:
             raise Busy("busy: more is asked than this model answers; ask again in a moment") from None
         return question.answer
 
+    def look(self, row: np.ndarray, said: Prediction, descriptor: str) -> Future[Attributed]:
+        """What of a (L,) spectrum on the grid made an answer. The first takes seconds, for it compiles.
+
+        Raises Busy where too many wait; the future RunError where the model shows no gradients.
+        """
+        if not self._looks.acquire(blocking=False):
+            raise Busy("busy: too many ask where the network looked; ask again in a moment")
+        found = self._eyes.submit(self._look, row, said, descriptor)
+        found.add_done_callback(lambda _: self._looks.release())
+        return found
+
+    def _look(self, row: np.ndarray, said: Prediction, descriptor: str) -> Attributed:
+        from spt_jax.explain.one import Looking
+
+        self._looking = self._looking or Looking(self.model)
+        return self._looking.at(row, said.absorber, descriptor, said.values[descriptor])
+
     def close(self) -> None:
         """Answers what waits, and ends."""
+        self._eyes.shutdown(cancel_futures=True)
         self._waiting.put(None)
         self._worker.join()
 

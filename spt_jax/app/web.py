@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from data_pipelines.errors import MissingExtra, UserError
@@ -83,7 +83,10 @@ class Settings(BaseModel):
     shift: float = Field(0.0, description="eV to add to the energies")
     deglitch: bool = False
     taken: Literal["auto", "measured", "theory"] = Field("auto", alias="as")
-    foil: float | None = Field(None, gt=0, description="E0 that the monochromator gave to a metal foil, eV")
+    foil: Annotated[float, Field(gt=0)] | Literal["auto", "none"] = Field(
+        "auto", description="E0 that the monochromator gave to a metal foil, eV; auto: of a foil behind the sample"
+    )
+    normalise: Literal["edges", "mback"] = "edges"
 
     def told(self) -> Told:
         """Raises UserError for what nobody understands."""
@@ -95,7 +98,7 @@ class Settings(BaseModel):
         calculated = None if self.taken == "auto" else self.taken == "theory"
         channel = self.channel or None
         given = symbol, self.edge or None, channel, self.columns, self.beamline, self.shift, self.deglitch, calculated
-        return Told(ReadAs(*given), self.foil)
+        return Told(ReadAs(*given), self.foil, self.normalise)
 
 
 Files = Annotated[list[UploadFile], File(description="as beamlines write them: docs/files.md")]
@@ -137,7 +140,7 @@ def service(desk: Desk, hosts: Sequence[str] = (), watch: Watch | None = None) -
     @app.post("/predict")
     async def predict(asked: Asked) -> Response:
         """Descriptors of spectra, an object for each in order, with an `error` where there are none."""
-        told = Told(ReadAs(shift=asked.shift, calculated=asked.taken == "theory"), asked.foil)
+        told = Told(ReadAs(shift=asked.shift, calculated=asked.taken == "theory"), asked.foil or "none")
 
         def given() -> list[Named]:
             return [
@@ -203,6 +206,17 @@ def page(desk: Desk, boards: Boards, watch: Watch | None = None, hosts: Sequence
             raise HTTPException(404, "not on this page any more")
         return await asyncio.to_thread(shown.whole, desk, found)
 
+    @app.get("/board/{number}/looked", include_in_schema=False)
+    async def looked(request: Request, number: int, descriptor: Text) -> dict[str, Any]:
+        found = boards.row(token(request), number)
+        if found is None:
+            raise HTTPException(404, "not on this page any more")
+        mu = await asyncio.to_thread(shown.on_grid, desk, found)
+        if mu is None or descriptor not in found.prediction.values:
+            raise UserError(f"{descriptor}: not answered for this spectrum")
+        with _refusing():
+            return shown.looked(await asyncio.wrap_future(desk.look(mu, found.prediction, descriptor)))
+
     @app.get("/export.{kind}", include_in_schema=False)
     async def export(request: Request, kind: Literal["csv", "json"]) -> Response:
         said = [row.prediction for row in boards.rows(token(request))]
@@ -217,10 +231,8 @@ async def answers(desk: Desk, spectra: Sequence[Named]) -> list[Prediction]:
     """A Prediction for each, a batch at a time."""
     found: list[Prediction] = []
     for piece in pieces(spectra):
-        try:
+        with _refusing():
             found += await asyncio.wrap_future(desk.ask(piece))
-        except Busy as error:
-            raise HTTPException(503, str(error), {"Retry-After": "1"}) from None
     return found
 
 
@@ -231,6 +243,15 @@ async def read(desk: Desk, files: Sequence[UploadFile], told: Told) -> list[Name
         content = await file.read(MOST_BYTES + 1)
         found += await asyncio.to_thread(read_upload, desk, file.filename or "", content, told)
     return found
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """For now, where more is asked than the model answers."""
+    try:
+        yield
+    except Busy as error:
+        raise HTTPException(503, str(error), {"Retry-After": "1"}) from None
 
 
 def _rows(found: Sequence[Prediction]) -> Response:

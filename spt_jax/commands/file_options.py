@@ -36,8 +36,12 @@ class FileOptions:
     taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
     """Whether spectra are measured ones, which are normalised and moved to the energies of calculated ones, with a note, or
     are taken as they are; auto takes FEFF's xmu.dat as theory, and all others as measured."""
-    foil: Annotated[float | None, Range(above=0)] = None
-    """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off."""
+    foil: Annotated[float | Literal["auto", "none"], Range(above=0)] = "auto"
+    """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off.
+    auto finds that of a foil measured behind the sample, where the file holds a reference channel; none looks for none."""
+    normalise: Literal["edges", "mback"] = "edges"
+    """How measured mu is brought to edge steps. edges: a line below the edge, a polynomial above it. mback: a background for
+    which mu is the tabulated absorption of the atom, for backgrounds that bend (docs/measured.md); extra `mback`."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -158,7 +158,9 @@ class Predict(FileOptions):
         with Bars() as report:
             told = report if shown else None
             calibration = Calibration.of(name)
-            each = predict_files(model, files, self.element, self.edge, self.read_as, calibration, self.foil)
+            each = predict_files(
+                model, files, self.element, self.edge, self.read_as, calibration, self.foil, self.normalise
+            )
             each = map(refused_if_warned, each) if self.strict else each
             predictions = _watched(each, len(files), bad, absorbers, warned, told)
             if self.format == "table":

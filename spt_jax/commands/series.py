@@ -20,7 +20,7 @@ class Series(FileOptions):
 
     Prints a table, and writes one figure and, beside it, one CSV file with a row for each spectrum (docs/series.md). A
     spectrum that cannot be used, or whose place is not known, costs a line, and exit status 1 at the end. Of references,
-    --columns and --beamline are not asked, and --foil is for the model's answers alone.
+    --columns and --beamline are not asked, and --foil and --normalise are for the model's answers alone.
 
       spt-jax series scans/*.xdi --order time
       spt-jax series cell/*.dat --order voltage --references LiNiO2.xdi NiO.xdi
@@ -72,6 +72,7 @@ class Series(FileOptions):
                 self.read_as,
                 Calibration.of(name),
                 self.foil,
+                self.normalise,
                 report if len(files) > CHUNK else None,
             )
         write_atomic(table, as_csv(found))

@@ -134,8 +134,10 @@ class App(Listening):
     """Leave out points there that stand alone, far off their neighbours."""
     taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
     """Whether spectra there are measured ones or calculated."""
-    foil: Annotated[float | None, Range(above=0)] = None
-    """E0 that the monochromator gave to a metal foil of the element, eV."""
+    foil: Annotated[float | Literal["auto", "none"], Range(above=0)] = "auto"
+    """E0 that the monochromator gave to a metal foil of the element, eV; auto is that of a foil behind the sample."""
+    normalise: Literal["edges", "mback"] = "edges"
+    """How mu is brought to edge steps there, as of `spt-jax predict`."""
 
     def run(self) -> None:
         from spt_jax.app.boards import Boards
@@ -145,7 +147,7 @@ class App(Listening):
 
         said = {
             name: getattr(self, name)
-            for name in ("element", "edge", "channel", "columns", "beamline", "shift", "deglitch", "foil")
+            for name in ("element", "edge", "channel", "columns", "beamline", "shift", "deglitch", "foil", "normalise")
         }
         told = Settings.model_validate({**said, "as": self.taken}).told()
         if self.watch and not self.watch.is_dir():

@@ -53,8 +53,11 @@ class Pack:
     intervals of the mean are fitted anew on the validation split, and the card's scores are of the test split. Weights
     are in half precision, nothing in the file is a pickle, and a changed byte is found when it is read.
 
+    With --structures, the file also has the twenty atoms around each absorber of the training set, some 50 bytes a site:
+    the page of `spt-jax app` then shows what surrounds it in the materials whose spectra are most like a measured one.
+
       spt-jax pack run1 run2 --data dataset --out mine.safetensors \
-          --about "Fe K of our minerals"
+          --about "Fe K of our minerals" --structures calculations.tar.xz
       spt-jax predict mine.safetensors xmu.dat
     """
 
@@ -70,6 +73,8 @@ class Pack:
     """Under which it may be used."""
     attribution: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT...")] = ()
     """Whom its data are owed to, a line each."""
+    structures: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SOURCE...")] = ()
+    """Sources that `spt-jax prepare` made the dataset of: their structures go into the file. Those who get it get them."""
 
     def run(self) -> None:
         from data_pipelines.dataset.loading import Dataset
@@ -77,6 +82,7 @@ class Pack:
         from spt_jax import __version__
         from spt_jax.reports.model_card import Words
         from spt_jax.reports.packing import pack_runs
+        from spt_jax.runs.packed import read_packed
         from spt_jax.zoo.shelf import SUFFIX
 
         if not self.runs:
@@ -87,6 +93,10 @@ class Pack:
         made_with = f"spt_jax {__version__}"
         words = Words(self.out.stem, self.about, self.licence, self.attribution, made_with)
         with Bars() as report:
-            pack_runs(self.runs, Dataset(self.data), self.out, words, report=report)
+            dataset = Dataset(self.data)
+            pack_runs(self.runs, dataset, self.out, words, structures=self.structures, report=report)
+        if self.structures and (domain := read_packed(self.out).domain) and domain.clusters:
+            count = domain.clusters.count
+            print(f"with what surrounds {(count > 0).sum():,} of {len(count):,} training sites")
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB, sha256={file_sha256(self.out)}")
         print(f"Next: spt-jax models {self.out}")

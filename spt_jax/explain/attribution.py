@@ -5,6 +5,7 @@ All of it comes out of the forward pass itself (`SPT.explained`), for spectra on
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -48,7 +49,8 @@ class Question:
     """Which number of the output is attributed to energies.
 
     A value in its unit; or of a class the log-odds against others: log p(of) - log sum of p over `against`. All
-    classes are numbered by their place in the descriptor's table. `against` empty: all others.
+    classes are numbered by their place in the descriptor's table. `against` empty: all others. Of a shell the log-odds
+    that the element `of`, by its place in the task, is there.
     """
 
     task: Task
@@ -81,24 +83,36 @@ class Attribution:
 
 
 class Explainer:
-    """The questions of this file to one model, each compiled once. Raises RunError for a model without inner parts."""
+    """The questions of this file to one model, each compiled once. Raises RunError for a model without inner parts.
 
-    def __init__(self, model: Model, steps: int = STEPS):
+    rows: spectra of one compiled call.
+    """
+
+    def __init__(self, model: Model, steps: int = STEPS, rows: int = ROWS):
         if not isinstance(model.network, SPT):
             raise RunError(
-                "only the run folder of an SPT can be explained: an exported file or another kind of model "
+                "only an SPT in a run folder or a packed file can be explained: an exported file or another kind of model "
                 "does not show its inner parts"
             )
-        self.blueprint = model.blueprint
+        self.blueprint, self.rows = model.blueprint, rows
         self.baseline = jnp.asarray(model.blueprint.spectrum_mean, jnp.float32)
         # Weights are arguments: as constants of the program they would be compiled anew for each network.
         graph, self._weights = nnx.split(model.network)
+        self._graph = graph
         self._look = jax.jit(lambda weights, *given: look_inside(nnx.merge(graph, weights), *given))
         self._attribute = jax.jit(lambda weights, *given: self._integrate(nnx.merge(graph, weights), steps, *given))
 
+    def of(self, model: Model) -> Explainer:
+        """The same questions to another model, by the same programs where it is a network of the same kind."""
+        if not isinstance(model.network, SPT) or nnx.split(model.network)[0] != self._graph:
+            return Explainer(model, rows=self.rows)
+        other = copy.copy(self)
+        other.blueprint, other._weights = model.blueprint, nnx.split(model.network)[1]
+        return other
+
     def look(self, spectrum: np.ndarray, atomic_number: np.ndarray) -> Looked:
         """(N, L) spectra on the grid and (N,) atomic numbers -> what happens inside."""
-        return Looked(*in_pieces(partial(self._look, self._weights), ROWS, spectrum, atomic_number))
+        return Looked(*in_pieces(partial(self._look, self._weights), self.rows, spectrum, atomic_number))
 
     def attribute(
         self,
@@ -115,14 +129,14 @@ class Explainer:
         """
         masks = (np.stack(each) for each in zip(*(self._masks(question) for question in questions), strict=True))
         attribute = partial(self._attribute, self._weights)
-        return Attribution(*in_pieces(attribute, ROWS, spectrum, atomic_number, *masks))
+        return Attribution(*in_pieces(attribute, self.rows, spectrum, atomic_number, *masks))
 
     def _masks(self, question: Question) -> tuple[np.ndarray, np.ndarray]:
         """(T,) factors of the outputs side by side, and (T,) bool, the classes to set against."""
         sizes = {task.name: max(task.classes, 1) for task in self.blueprint.tasks}
         start = sum(list(sizes.values())[: list(sizes).index(question.task.name)])
         factor, against = np.zeros(sum(sizes.values()), np.float32), np.zeros(sum(sizes.values()), bool)
-        if question.task.classes:
+        if question.task.kind == "class":
             others = question.against or tuple(set(range(question.task.classes)) - {question.of})
             against[[start + other for other in others]] = True
         factor[start + question.of] = 1.0 if question.task.classes else question.task.std

@@ -44,7 +44,8 @@ def together(members: Sequence[Model]) -> Model:
             for task, own in learnt.items()
         }
 
-    return Model(_blueprint({task.name: [members[i] for i in own] for task, own in learnt.items()}), network)
+    blueprint = _blueprint({task.name: [members[i] for i in own] for task, own in learnt.items()})
+    return Model(blueprint, network, parts=tuple(members))
 
 
 def _mean(task: Task, each: list[tuple[Decisions, jax.Array]], atomic_number: jax.Array) -> jax.Array:

@@ -42,7 +42,8 @@ def load_packed(path: Path, source: int | str | None = None) -> Model:
     members = [_of_source(member.blueprint, member.network(), source) for member in packed.members]
     model = together(members) if len(members) > 1 else members[0]
     decisions = packed.decisions or model.blueprint.decisions
-    return Model(replace(model.blueprint, decisions=decisions), model.network, domain=packed.domain)
+    blueprint = replace(model.blueprint, decisions=decisions)
+    return Model(blueprint, model.network, domain=packed.domain, parts=model.parts)
 
 
 def load_members(folder: Path, source: int | str | None = None) -> dict[str, Model]:

@@ -15,7 +15,7 @@ from data_pipelines.errors import printable
 from data_pipelines.schema import descriptor
 from spt_jax.inference.prediction import Prediction, Value
 
-_READ = ("channel", "shift", "columns", "notes")
+_READ = ("channel", "shift", "columns", "foil", "notes")
 _TRUST = ("strangeness", "warnings")
 
 
@@ -73,7 +73,8 @@ def row_of(each: Prediction) -> dict[str, object]:
         "absorber": each.absorber,
         "descriptors": {n: _entry(n, v) for n, v in each.values.items()},
     }
-    row |= {"channel": each.channel, "shift": each.shift, "columns": each.columns, "notes": list(each.notes)}
+    row |= {"channel": each.channel, "shift": each.shift, "columns": each.columns}
+    row |= {"foil": None if each.foil is None else round(each.foil, 3), "notes": list(each.notes)}
     if each.strangeness is not None:
         row |= {"strangeness": round(each.strangeness, 3), "warnings": list(each.warnings)}
         row["nearest"] = [{"material": n.material, "distance": round(n.distance, 4)} for n in each.nearest]
@@ -100,7 +101,8 @@ def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
         ["file", "absorber", "descriptor", "value", "unit", "probability", "low", "high", *_READ, *_TRUST, "error"]
     )
     for each in predictions:
-        read = [each.channel, each.shift, each.columns, "; ".join(each.notes)]
+        foil = "" if each.foil is None else round(each.foil, 3)
+        read = [each.channel, each.shift, each.columns, foil, "; ".join(each.notes)]
         read += ["" if each.strangeness is None else round(each.strangeness, 3), "; ".join(each.warnings)]
         for name, v in each.values.items():
             if isinstance(v.value, tuple):

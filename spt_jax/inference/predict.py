@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -22,6 +23,7 @@ from spt_jax.batching import in_pieces
 from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
 from spt_jax.inference.measured import Corrected, means, widened
+from spt_jax.inference.open_end import Ending, end_note, ending, open_end_of
 from spt_jax.inference.prediction import Prediction, Value, elements_of
 from spt_jax.inference.said import provenance, told, whose
 from spt_jax.inference.trust import trust
@@ -29,6 +31,7 @@ from spt_jax.runs.ahead import Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.scoring.decisions import Decisions, lacks_oxygens
 from spt_jax.scoring.domain import Domain
+from spt_jax.scoring.open_end import OpenEnd
 from spt_jax.tasks import Answers, answers_of
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
@@ -54,11 +57,14 @@ class Model:
         network: Network,
         programs: Programs | None = None,
         domain: Domain | None = None,
+        parts: tuple[Model, ...] = (),
     ):
-        """programs: of the network, compiled ahead of time. domain: what it learnt from, where that is known."""
+        """programs: of the network, compiled ahead of time. domain: what it learnt from, where that is known. parts: the
+        models whose mean it is."""
         self.blueprint = blueprint
         self.network = network
         self.domain = domain
+        self.parts = parts
         self._programs = programs
         self.decisions = blueprint.decisions or Decisions()
         self._compiled: dict[int, Compiled] = {}
@@ -72,6 +78,16 @@ class Model:
             f"{grid.points} points from {grid.start:g} eV in steps of {grid.step:g} eV; {said}"
             f"{f'; source {own.source}' if own.sources else ''}>"
         )
+
+    @cached_property
+    def open_end(self) -> OpenEnd | None:
+        """What it expects beyond the end of a spectrum; None where it reads whole ones only, or does not show it."""
+        one = self.parts[0] if self.parts else self  # they are of one training set
+        return open_end_of(one.network, one.blueprint.spectrum_std, self.domain)
+
+    def ending(self, row: np.ndarray, absorber: str) -> Ending | None:
+        """What it takes to lie beyond the end of a (L,) spectrum on the grid; None where nothing is missing, or unknown."""
+        return ending(self.open_end, row, absorber) if self.open_end else None
 
     def __reduce__(self) -> tuple:
         from spt_jax.runs.export import exported
@@ -183,6 +199,10 @@ class Model:
             said = self._values(list(rows.values()), [found[i].absorber for i in rows])
             for i, values in zip(rows, said, strict=True):
                 found[i] = replace(found[i], values=values)
+        for i, on_grid in rows.items():
+            row, absorber = on_grid[0], found[i].absorber
+            if note := end_note(self.blueprint.grid, row, absorber, self.ending(row, absorber)):
+                found[i] = replace(found[i], notes=(*found[i].notes, note))
         if self.domain:
             for i, on_grid in rows.items():
                 said_of = trust(self.domain, on_grid, found[i].absorber, measured[i])

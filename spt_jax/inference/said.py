@@ -20,7 +20,7 @@ def whose(spectrum: Measured, known: Sequence[str]) -> str:
 def provenance(spectrum: Measured | UserError) -> dict[str, Any]:
     if isinstance(spectrum, UserError):
         return {}
-    return {name: getattr(spectrum, name) for name in ("channel", "shift", "columns", "notes")}
+    return {name: getattr(spectrum, name) for name in ("channel", "shift", "columns", "foil", "notes")}
 
 
 def told(name: str, error: UserError) -> str:

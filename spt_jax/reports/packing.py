@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from data_pipelines.dataset.clusters import clusters_of
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
+from data_pipelines.structures.cluster import Clusters
 from spt_jax.config import LabelsConfig
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.load import load_members, load_packed, load_run
@@ -16,6 +19,8 @@ from spt_jax.objectives.objective import make_objective
 from spt_jax.reports.model_card import Words, make_card
 from spt_jax.runs.packed import Packed, PackedMember, pack
 from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.domain import Domain
+from spt_jax.scoring.open_end import OpenEnd
 from spt_jax.training.domain import fit_domain
 
 
@@ -25,10 +30,12 @@ def pack_runs(
     out: Path,
     words: Words,
     names: Mapping[str, str] | None = None,
+    structures: Sequence[Path] = (),
     report: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> None:
-    """Write the file `out`. names: of materials, for people. Raises RunError where the runs are not all of this dataset, or
-    do not fit each other."""
+    """Write the file `out`. names: of materials, for people. structures: sources of the dataset, whose structures around the
+    absorbers go into the file. Raises RunError where the runs are not all of this dataset, or do not fit each other, and
+    SourceError or DamagedSource for what is no source."""
     members: list[Model] = []
     for run in runs:
         own = list(load_members(run).values()) or [load_run(run)]
@@ -47,13 +54,28 @@ def pack_runs(
     except ValueError as error:
         raise RunError(f"these runs cannot answer together: {error}") from None
     packed = tuple(PackedMember.of(each.blueprint, each.network) for each in members)
+    clusters = _around(dataset, structures, report)  # first, for a wrong name is found there
     decisions, domain = _decisions(model, dataset), fit_domain(dataset, names, report=report)
+    domain = replace(domain, clusters=clusters, open_end=_open_end(model, dataset, domain))
     with TemporaryDirectory() as scratch:
         # The card is of what is shipped: of the weights in half precision.
         trial = Path(scratch) / out.name
         pack(Packed(packed, decisions, {}), trial)
         card = make_card(words, load_packed(trial), members, dataset)
     pack(Packed(packed, decisions, card, domain), out)
+
+
+def _around(dataset: Dataset, structures: Sequence[Path], report: Callable[[str, int, int], None]) -> Clusters | None:
+    """What surrounds the absorbers that were learnt from."""
+    split = dataset.split("train")
+    sites = list(zip(split.ids, split.materials, split.absorbers, strict=True))
+    return clusters_of(sites, structures, report) if structures else None
+
+
+def _open_end(model: Model, dataset: Dataset, domain: Domain) -> OpenEnd | None:
+    """What the model expects beyond the end of a spectrum, and how far off it is; None where none may end early."""
+    own, batch = model.open_end, dataset.split("train").batch
+    return own and own.measured(batch.spectrum, batch.atomic_number, domain.elements, dataset.grid.common)
 
 
 def _decisions(model: Model, dataset: Dataset) -> Decisions:

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_pipelines.structures.cluster import Clusters
+from spt_jax.scoring.open_end import OpenEnd
+
 # How its arrays lie in a file. A coefficient in half precision is off by less than 0.002 edge steps.
 STORED: dict[str, type] = {
     "mean": np.float32,
@@ -23,15 +26,18 @@ STORED: dict[str, type] = {
     "coefficients": np.float16,
     "atomic_number": np.uint8,
 }
+OPEN_END = ("mean", "components", "widths")
 # Of validation spectra, the share that is called strange.
 FALSE_ALARMS = 0.05
 
 
 class Neighbour(NamedTuple):
-    """A spectrum of the training set. distance: root mean square of the difference, in edge steps."""
+    """A spectrum of the training set. distance: root mean square of the difference, in edge steps. row: its place in the
+    `Domain`."""
 
     material: str
     distance: float
+    row: int = -1
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Domain:
 
     nets: of each, its layers as (in, out) weights and (out,) biases. thresholds: of the mean output, where the element is
     told and where it is not. components: (K, P) orthonormal, and coefficients: (N, K) of the training spectra less their
-    mean; materials, for people, and (N,) atomic_number of these.
+    mean; materials, for people, and (N,) atomic_number of these. clusters: what surrounds their absorbers; None where it was
+    packed without. open_end: what may be expected beyond the end of a spectrum; None where none may end early.
     """
 
     mean: np.ndarray
@@ -52,6 +59,8 @@ class Domain:
     coefficients: np.ndarray
     atomic_number: np.ndarray
     materials: tuple[str, ...]
+    clusters: Clusters | None = None
+    open_end: OpenEnd | None = None
 
     def parts(self) -> tuple[dict, dict[str, np.ndarray]]:
         """As JSON, and as arrays by name, for a file."""
@@ -62,11 +71,19 @@ class Domain:
                 arrays[f"net/{i}/{k}/bias"] = bias.astype(np.float32)
         text = zlib.compress("\n".join(self.materials).encode(), 9)
         arrays["materials"] = np.frombuffer(text, np.uint8)
-        return {"thresholds": self.thresholds, "layers": [len(net) for net in self.nets]}, arrays
+        document: dict[str, Any] = {"thresholds": self.thresholds, "layers": [len(net) for net in self.nets]}
+        if self.clusters:
+            document["cluster_step"], arrays["clusters"] = self.clusters.step, self.clusters.compressed()
+        if self.open_end:
+            document["residual"] = self.open_end.residual
+            for name in OPEN_END:
+                arrays[f"open_end/{name}"] = getattr(self.open_end, name).astype(np.float32)
+        return document, arrays
 
     @classmethod
     def of_parts(cls, document: dict, arrays: Mapping[str, np.ndarray]) -> Domain:
-        """Of what `parts` gave. Raises KeyError where something is missing."""
+        """Of what `parts` gave. Raises KeyError where something is missing. Files from before there were clusters and open
+        ends have none."""
 
         def layer(i: int, k: int) -> tuple[np.ndarray, np.ndarray]:
             return arrays[f"net/{i}/{k}/weights"].astype(np.float32), arrays[f"net/{i}/{k}/bias"]
@@ -76,7 +93,14 @@ class Domain:
             name: arrays[name].astype(np.float32 if STORED[name] is np.float16 else STORED[name]) for name in STORED
         }
         materials = zlib.decompress(arrays["materials"].tobytes()).decode().split("\n")
-        return cls(**own, nets=nets, thresholds=tuple(document["thresholds"]), materials=tuple(materials))
+        own |= {"nets": nets, "thresholds": tuple(document["thresholds"]), "materials": tuple(materials)}
+        if "clusters" in arrays:
+            step = document["cluster_step"]
+            own["clusters"] = Clusters.of_compressed(arrays["clusters"], len(materials), step)
+        if "residual" in document:
+            known = {name: arrays[f"open_end/{name}"] for name in OPEN_END}
+            own["open_end"] = OpenEnd(residual=document["residual"], elements=own["elements"], **known)
+        return cls(**own)
 
     def strangeness(self, spectrum: Any, atomic_number: Any, measured: bool = False) -> Any:
         """(N, L) spectra on the grid and (N,) atomic numbers -> (N,), above 0 where it is unlike what was learnt. Arrays
@@ -109,10 +133,14 @@ class Domain:
             row = rows[i]
             if self.materials[row] not in found:
                 distance = float(np.sqrt(square[i] / len(self.mean)))
-                found[self.materials[row]] = Neighbour(self.materials[row], distance)
+                found[self.materials[row]] = Neighbour(self.materials[row], distance, int(row))
             if len(found) == count:
                 break
         return tuple(found.values())
+
+    def spectrum(self, row: int) -> np.ndarray:
+        """(P,) mu of a training spectrum, as far as the components hold it."""
+        return self.mean + self.coefficients[row] @ self.components
 
 
 def inputs(spectrum: Any, is_element: Any, mean: np.ndarray, std: np.ndarray) -> Any:

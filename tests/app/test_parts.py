@@ -13,13 +13,14 @@ import pytest
 
 from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.readers.measured import Measured
+from data_pipelines.structures.cluster import Cluster, Clusters
 from spt_jax.app import boards, desk, shown
 from spt_jax.app.boards import Boards, OnBoard
 from spt_jax.app.desk import Busy, Desk, pieces
 from spt_jax.app.guard import Guard
 from spt_jax.app.listen import Server, listening
 from spt_jax.inference.measured import Corrected
-from spt_jax.inference.prediction import Prediction
+from spt_jax.inference.prediction import Prediction, Value
 from spt_jax.scoring.domain import Neighbour
 
 SPECTRUM = Measured(np.arange(9.0), np.arange(9.0), "Fe", "K")
@@ -89,11 +90,33 @@ def test_pieces_fill_one_batch():
 def test_warnings_and_neighbours_are_shown_where_there_are_any(slow):
     own, model = slow
     model.decisions = SimpleNamespace(coverage=0.9)
-    said = Prediction("a", "Fe K", {}, warnings=("unlike anything",), nearest=(Neighbour("FeO mp-1", 0.5),))
+    around = Cluster(np.array([8, 26]), np.array([[2.1, 0, 0], [0, 0, -3.0]]))
+    model.domain = SimpleNamespace(spectrum=lambda row: np.full(3, 0.1 * row), clusters=Clusters.of([None, around]))
+    nearest = Neighbour("FeO mp-1", 0.5, 1), Neighbour("of no structure", 0.6, 0)
+    said = Prediction("a", "Fe K", {}, warnings=("unlike anything",), nearest=nearest)
     found = shown.whole(own, OnBoard(1, 1, said, None))
     assert found["warnings"][0] == "unlike anything" and "how good it is there" in found["warnings"][1]
-    assert found["nearest"] == [{"material": "FeO mp-1", "distance": 0.5}]
+    first, second = found["nearest"]
+    assert (first["material"], first["distance"], first["mu"]) == ("FeO mp-1", 0.5, [0.1] * 3)
+    assert [each[0] for each in first["atoms"]] == ["O", "Fe"] and first["atoms"][0][1] == pytest.approx(2.1, abs=0.021)
+    assert second["atoms"] is None and len(second["mu"]) == 3
     assert found["warned"] and not shown.row(OnBoard(2, 2, Prediction("b"), None))["warned"]
+
+
+def test_what_shows_no_gradients_says_so_in_a_line_and_a_crowd_is_told_to_wait(slow, monkeypatch):
+    own, model = slow
+    model.parts, model.network = (), lambda spectrum, number: {}
+    said = Prediction("a", "Fe K", {"OS": Value(3, "")})
+    asked = own.look(np.zeros(9), said, "OS")
+    with pytest.raises(UserError, match="an exported file or another kind of model does not show") as refused:
+        asked.result(10)
+    assert "\n" not in str(refused.value)
+    go = threading.Event()
+    monkeypatch.setattr(own, "_look", lambda *given: go.wait(10))
+    with pytest.raises(Busy, match="in a moment"):
+        for _ in range(desk.MOST_LOOKS + 1):
+            own.look(np.zeros(9), said, "OS")
+    go.set()
 
 
 def test_a_board_is_full_at_some_point_and_the_oldest_browser_forgotten(monkeypatch):

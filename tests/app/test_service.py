@@ -142,10 +142,15 @@ def test_hostile_files_cost_a_line_each(running):
 
 def test_what_is_said_of_files_is_checked_and_used(running):
     content = {"xmu.dat": EXAMPLE.read_bytes()}
-    for settings, line in (("element=Xx", "unknown element"), ("columns=nonsense", "columns"), ("foil=-1", "foil")):
+    for settings, line in (
+        ("element=Xx", "unknown element"),
+        ("columns=nonsense", "columns"),
+        ("foil=-1", "foil"),
+        ("normalise=no", "normalise"),
+    ):
         status, found = running.ask(f"files?{settings}", content)
         assert status == 422 and line in found["detail"]
-    [found] = running.ask("files?as=measured&shift=0.5", content)[1]
+    [found] = running.ask("files?as=measured&shift=0.5&foil=none", content)[1]
     assert "normalised" in " ".join(found["notes"]) and found["shift"] == 0.5
 
 
@@ -167,6 +172,26 @@ def test_each_browser_sees_its_own(running):
     assert saved["columns"] == "energy=omega mu=mu" and saved["descriptors"]["OS"]["probabilities"]
     assert running.ask("board", headers=cookies[0], method="DELETE")[0] == 200
     assert "mine.dat" not in running.ask("export.csv", headers=cookies[0])[1]
+
+
+def test_where_the_network_looked_is_told_of_what_it_answered(running):
+    running.ask("board")
+    mine = {"Cookie": running.headers["set-cookie"].split(";")[0]}
+    [row] = running.ask("board", {"xmu.dat": EXAMPLE.read_bytes()}, mine)[1]
+    where = f"board/{row['number']}/looked?descriptor="
+    status, found = running.ask(f"{where}OS", headers=mine)
+    own = running.ask(f"board/{row['number']}", headers=mine)[1]
+    assert status == 200 and found["unit"] == "log-odds" and found["networks"] == 3
+    assert found["of"] == f"OS {row['values']['OS']['value']}" and len(found["values"]) == len(own["curve"]["energy"])
+    assert sum(found["values"]) == pytest.approx(found["change"], rel=0.1, abs=0.1)
+    began = time.monotonic()
+    assert running.ask(f"{where}MBL", headers=mine)[1]["unit"] == "Å"
+    assert time.monotonic() - began < 2  # nothing is compiled for another question
+    assert running.ask(f"{where}XY", headers=mine) == (422, {"detail": "XY: not answered for this spectrum"})
+    assert running.ask(f"{where}OS")[0] == 404
+    nearest = own["nearest"][0]
+    assert nearest["material"].startswith("Co3O4") and len(nearest["mu"]) == 66
+    assert [atom[0] for atom in nearest["atoms"][:7]] == ["O"] * 6 + ["Co"] and len(nearest["atoms"]) == 20
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +227,60 @@ def test_a_file_is_answered_on_the_page(browser, measured, tmp_path):
         assert words in shown
     assert browser.run("document.querySelectorAll('#one svg path').length") > 3
     assert browser.run("document.querySelectorAll('b b, td b').length") == 0  # a name is no HTML
+
+
+BALLS = "[...document.querySelectorAll('svg.atoms circle')].filter(one => one.firstChild)"
+PLACES = f"{BALLS}.map(one => one.getAttribute('cx')).join()"
+
+
+def test_the_nearest_spectra_are_drawn_with_their_atoms_which_turn(browser):
+    assert len(browser.run(f"{BALLS}.map(one => one.textContent)")) == 21
+    assert "Fe, the absorber" in browser.run(f"{BALLS}.map(one => one.textContent)")
+    assert browser.run("document.querySelectorAll('svg.atoms .bond').length") == 6
+    told = browser.run("document.querySelector('#alike').innerText")
+    assert "Fe in Fe2O3 (Fe2O3_beta): 6 O at 1.9 to 2.1 Å" in told
+    before = browser.run(PLACES)
+    browser.run("document.querySelector('svg.atoms').scrollIntoView({block: 'center'})")
+    box = browser.run(
+        "(b => [b.x + b.width / 2, b.y + b.height / 2])(document.querySelector('svg.atoms').getBoundingClientRect())"
+    )
+    for kind, off in (("mousePressed", 0), ("mouseMoved", 40), ("mouseReleased", 40)):
+        where = {"x": box[0] + off, "y": box[1], "button": "left", "buttons": 1, "clickCount": 1}
+        browser.send("Input.dispatchMouseEvent", type=kind, **where)
+    dragged = browser.until(f"{PLACES} != '{before}' && {PLACES}")
+    for kind, points in (("touchStart", [0]), ("touchMove", [50]), ("touchEnd", [])):
+        at = [{"x": box[0] + off, "y": box[1] + off} for off in points]
+        browser.send("Input.dispatchTouchEvent", type=kind, touchPoints=at)
+    touched = browser.until(f"{PLACES} != '{dragged}' && {PLACES}")
+    browser.run("document.querySelectorAll('#alike button')[1].click()")
+    other = browser.run("document.querySelectorAll('#alike button span')[2].innerText")
+    assert f"Orange: {other}" in browser.run("document.querySelector('#curve').innerText")
+    assert browser.run(PLACES) != touched
+    assert browser.run("document.querySelectorAll('#curve path.neighbour').length") == 1
+    time.sleep(0.7)  # it asks what is new, which changes nothing here
+    assert browser.run("document.querySelectorAll('#alike button')[1].getAttribute('aria-pressed')") == "true"
+
+
+CHOOSE = "(one => {{ one.value = '{0}'; one.dispatchEvent(new Event('change')); }})(document.querySelector('#looked'))"
+
+
+def test_where_it_looked_is_drawn_below_and_stays_for_the_next(browser, measured, tmp_path):
+    browser.run(CHOOSE.format("OS"))
+    browser.until("document.querySelectorAll('#bars .share').length > 20")
+    said = browser.run("document.querySelector('#bars').innerText")
+    assert "speaks for OS 3, orange against it" in said and "mean of 3 networks" in said
+    short = tmp_path / "short.xdi"
+    lines = (measured / "Fe2O3_rt_01.xdi").read_text().splitlines(keepends=True)
+    short.write_text("".join(line for line in lines if line[0] == "#" or float(line.split()[0]) < 7159))
+    browser.give(short)
+    browser.until("document.querySelector('#one h2')?.innerText == 'short.xdi Fe K'")
+    browser.until("(count => count > 5 && count < 26)(document.querySelectorAll('#bars .share').length)")
+    assert browser.run("document.querySelectorAll('#curve path.expected, #curve path.doubt').length") == 2
+    words = browser.run("document.querySelector('#one').innerText")
+    assert "Dashed: not measured, what the model expects there" in words
+    assert "nine in ten points of calculated Fe spectra lie within" in words
+    browser.run(CHOOSE.format("MBL"))
+    browser.until("document.querySelector('#bars').innerText.includes('raises MBL, orange lowers it')")
 
 
 def test_a_file_in_the_watched_folder_is_answered_within_a_second_and_again_when_it_grows(browser, running, measured):

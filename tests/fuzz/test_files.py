@@ -42,7 +42,7 @@ SAID = st.fixed_dictionaries(
         "calculated": st.sampled_from([None, None, True, False]),
     }
 )
-FOIL = st.sampled_from([None, None, None, 7709.0, 7112.5, 1e308, math.nan])
+FOIL = st.sampled_from(["auto", "auto", "none", 7709.0, 7112.5, 1e308, math.nan])
 
 
 @cache
@@ -77,7 +77,9 @@ def check(found: list[Prediction], name: str = "") -> None:
     "".join(as_csv(found)).encode()
 
 
-def ask(guarded, path, said: dict | None = None, foil: float | None = None, scaled: bool = True) -> None:
+def ask(
+    guarded, path, said: dict | None = None, foil: float | str = "auto", scaled: bool = True, how: str = "edges"
+) -> None:
     """As `spt-jax predict` does it."""
     model, calibration = known()
     with guarded():
@@ -87,7 +89,9 @@ def ask(guarded, path, said: dict | None = None, foil: float | None = None, scal
             is_line(str(error))
             return
         found = list(
-            predict_files(model, [path], read_as=read_as, calibration=calibration if scaled else None, foil=foil)
+            predict_files(
+                model, [path], read_as=read_as, calibration=calibration if scaled else None, foil=foil, normalise=how
+            )
         )
         check(found, name if (name := str(path).rpartition("/")[2]).isprintable() else "")
 
@@ -97,12 +101,12 @@ def test_a_changed_file_is_answered_or_refused_in_a_line(held, guarded):
     contents = corpus.spectra(held)
     known()
 
-    @given(mangled(contents), SAID, FOIL, st.booleans())
-    def run(changed, said, foil, scaled):
+    @given(mangled(contents), SAID, FOIL, st.booleans(), st.sampled_from(["edges", "edges", "mback"]))
+    def run(changed, said, foil, scaled, how):
         name, content = changed
         path = guarded.fresh() / name
         path.write_bytes(content)
-        ask(guarded, path, said, foil, scaled)
+        ask(guarded, path, said, foil, scaled, how)
 
     run()
 

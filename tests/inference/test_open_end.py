@@ -1,21 +1,26 @@
 """Spectra of different ends in one dataset, on the whole way: prepared, checked, trained on, answered, packed."""
 
 import json
+import pickle
 
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pymatgen.core import Lattice, Structure
 
 import spt_jax
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError, SpectrumError
 from data_pipelines.library import LIBRARY
+from data_pipelines.readers.measured import Measured
 from data_pipelines.schema import DESCRIPTORS, EnergyGrid
 from spt_jax.cli import main
 from spt_jax.config import Config, LabelsConfig, TrainConfig
 from spt_jax.explain.ablation import without_frequency, without_window
 from spt_jax.explain.attribution import Explainer, Question
+from spt_jax.inference.open_end import end_note, ending
 from spt_jax.objectives.labels import Labels
 from spt_jax.presets import PEERS
 from spt_jax.runs.folder import read_log
@@ -78,16 +83,72 @@ def test_long_and_short_spectra_are_answered_and_too_short_ones_refused(folder, 
         model.predict(energy[: COMMON - 1], mu[: COMMON - 1], element=element)
 
 
-def test_it_goes_into_files_and_comes_back(folder, tmp_path):
+def test_who_asks_is_told_what_is_expected_beyond_the_end(folder):
+    """And a file that does not show what it expects says so without a number."""
+    model, dataset = spt_jax.load(folder / "run"), Dataset(folder / "data")
+    split = dataset.split("test")
+    i = int(np.flatnonzero(np.isfinite(split.batch.spectrum).all(axis=1))[0])
+    element, edge = split.absorbers[i].split()
+    energy, mu = dataset.grid.absolute(element), split.batch.spectrum[i]
+    stop = COMMON + 20
+    given = [
+        ("whole", Measured(energy, mu, element, edge)),
+        ("short", Measured(energy[:stop], mu[:stop], element, edge)),
+    ]
+    given.append(("too short", Measured(energy[:50], mu[:50], element, edge)))
+    whole, short, refused = model.predict_each(given)
+    assert not whole.notes and "grid not covered" in refused.error and not refused.notes
+    said = f"the spectrum ends {dataset.grid.relative()[stop - 1]:g} eV above the reference energy; the rest, to 73.5 eV, is"
+    assert short.notes[0].startswith(said) and "nine in ten" not in short.notes[0]
+    row = model.to_grid(energy[:stop], mu[:stop], f"{element} {edge}")
+    known = np.isfinite(row)
+    train = dataset.split("train").batch
+    elements = np.unique(train.atomic_number)
+    measured = model.open_end.measured(train.spectrum, train.atomic_number, elements, COMMON)
+    found = ending(measured, row, f"{element} {edge}")
+    filled, _ = model.network.gaps.fill(jnp.asarray(row[None]))
+    np.testing.assert_allclose(found.expected, np.asarray(filled)[0][~known], atol=1e-3)
+    told = end_note(dataset.grid, row, f"{element} {edge}", found)
+    assert f"nine in ten points of calculated {element} spectra lie within {found.half.mean():.2f} edge steps" in told
+    again = pickle.loads(pickle.dumps(model))
+    assert again.open_end is None and again.predict_each(given)[1].notes[0].startswith(said)
+
+
+def calculations(split, grid, path):
+    """A library with structures, of some sites of a split."""
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Li", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    rows = []
+    for i in (0, 2, 4):
+        salt[0] = element = split.absorbers[i].split()[0]
+        row = {"id": split.ids[i], "prototype": split.materials[i], "absorber": element, "site_index": 0}
+        row |= {"structure": salt.to_json(), "omega": grid.absolute(element), "mu": np.tanh(grid.relative() / 9)}
+        rows.append(row)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_it_goes_into_files_and_comes_back(folder, tmp_path, capsys):
+    dataset = Dataset(folder / "data")
+    calculations(dataset.split("train"), dataset.grid, tmp_path / "train.parquet")
+    calculations(dataset.split("test"), dataset.grid, tmp_path / "test.parquet")
     batch = Dataset(folder / "data").split("test").batch
     own = spt_jax.load(folder / "run").answers(batch.spectrum, batch.atomic_number)
     main(["export", str(folder / "run"), "--out", str(tmp_path / "model.spt")])
     words = ["--about", "a test", "--licence", "CC0", "--attribution", "nobody"]
     packed = tmp_path / "model.safetensors"
-    main(["pack", str(folder / "run"), "--data", str(folder / "data"), "--out", str(packed), *words])
+    words = ["pack", str(folder / "run"), "--data", str(folder / "data"), "--out", str(packed), *words, "--structures"]
+    with pytest.raises(SystemExit):
+        main([*words, str(tmp_path / "test.parquet")])
+    assert "no structure of any training site; name what `spt-jax prepare` made" in capsys.readouterr().err
+    main([*words, str(tmp_path / "train.parquet")])
+    assert f"surrounds 3 of {dataset.examples['train']} training sites" in capsys.readouterr().out
+    clusters = spt_jax.load(packed).domain.clusters
+    assert np.flatnonzero(clusters.count).tolist() == [0, 2, 4] and clusters.row(2).number[:6].tolist() == [8] * 6
     for file, near in ((tmp_path / "model.spt", 1e-5), (packed, 0.03)):
         model = spt_jax.load(file)
         assert model.blueprint.grid == EnergyGrid(required=COMMON)
+        # The packed one also knows how far off what it expects is.
+        assert (model.domain is None) == (file.suffix == ".spt")
+        assert not model.domain or (model.domain.open_end.widths > 0).all()
         np.testing.assert_allclose(model.answers(batch.spectrum, batch.atomic_number)["CN"], own["CN"], atol=near)
 
 

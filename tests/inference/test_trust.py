@@ -52,6 +52,20 @@ def test_what_it_learnt_from_is_not_strange_and_wrong_energies_are(model):
     assert all(each.strangeness > 0 and each.warnings[0].startswith(UNLIKE) for each in moved)
 
 
+def test_it_knows_what_surrounds_the_nearest_and_what_it_expects_beyond_the_end(model):
+    found = read_spectrum(EXAMPLE)
+    stop = np.searchsorted(found.energy, 7709 + 45)
+    [short] = model.predict_each([("a", found._replace(energy=found.energy[:stop], mu=found.mu[:stop]))])
+    around = model.domain.clusters.row(short.nearest[0].row)
+    assert around.number[:7].tolist() == [8] * 6 + [27] and len(around.number) == 20
+    distance = np.linalg.norm(around.place, axis=1)
+    assert (
+        distance[:6].mean() == pytest.approx(short.values["MBL"].value, abs=0.05) and (np.diff(distance) > -0.07).all()
+    )
+    assert short.notes[-1].startswith("the spectrum ends 44 eV above the reference energy; the rest, to 72 eV, is what")
+    assert "nine in ten points of calculated Co spectra lie within 0.12 edge steps" in short.notes[-1]
+
+
 def test_pickled_it_still_knows(model):
     found = read_spectrum(EXAMPLE)
     again = pickle.loads(pickle.dumps(model))

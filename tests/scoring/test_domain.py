@@ -1,11 +1,14 @@
 """How strange a spectrum is to a model, and what is nearest to it, against plain sums."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from data_pipelines.structures.cluster import Cluster, Clusters
 from spt_jax.scoring.domain import Domain
+from spt_jax.scoring.open_end import OpenEnd
 
 
 @pytest.fixture
@@ -54,6 +57,10 @@ def test_nearest_are_of_the_element_and_of_different_materials(domain, rng):
     assert [each.distance for each in found] == pytest.approx(distance[order], abs=1e-5)
     assert domain.nearest(spectra_of(domain)[33], 29)[0].distance == pytest.approx(0, abs=1e-3)
     assert domain.nearest(mu, 8) == ()
+    for each in found:
+        off = domain.spectrum(each.row) - mu[:12]
+        assert each.material == domain.materials[each.row]
+        assert np.sqrt(np.mean(off**2)) == pytest.approx(each.distance, abs=1e-5)
 
 
 def test_thresholds_are_of_held_out_spectra(domain, rng):
@@ -74,3 +81,22 @@ def test_it_is_the_same_from_a_file_but_for_rounding(domain, rng):
     )
     with pytest.raises(KeyError):
         Domain.of_parts(document, {name: array for name, array in arrays.items() if name != "coefficients"})
+
+
+def test_what_surrounds_the_sites_and_open_ends_are_optional(domain, rng):
+    """Files from before there were such hold neither."""
+    document, arrays = domain.parts()
+    found = Domain.of_parts(document, arrays)
+    assert found.clusters is None and found.open_end is None
+    around = [Cluster(np.array([8, 29]), rng.uniform(-3, 3, (2, 3))) if i % 2 else None for i in range(40)]
+    open_end = OpenEnd(rng.normal(size=9), rng.normal(size=(9, 2)), 1e-3, domain.elements, np.array([2.5, 3.0]))
+    more = replace(domain, clusters=Clusters.of(around), open_end=open_end)
+    document, arrays = more.parts()
+    found = Domain.of_parts(document, arrays)
+    assert found.clusters.row(0) is None and found.clusters.row(7).number.tolist() == [8, 29]
+    np.testing.assert_allclose(found.clusters.row(7).place, around[7].place, atol=0.0201)
+    end = found.open_end
+    assert (end.width(27), end.width(29)) == (2.5, 3.0) and np.isnan(end.width(8)) and end.residual == 1e-3
+    np.testing.assert_allclose(end.components, open_end.components, rtol=1e-6)
+    with pytest.raises(ValueError, match="clusters"):
+        Domain.of_parts(document, {**arrays, "clusters": arrays["clusters"][:9]})

@@ -1,4 +1,4 @@
-"""The page: HTML, style and two scripts, nothing of which is loaded from elsewhere."""
+"""The page: HTML, style and some scripts, nothing of which is loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from data_pipelines.pages.html import STYLE
 
 FOLDER = Path(__file__).parent
-NAMES = ("index.html", "page.css", "page.js", "plot.js", "said.js")
+NAMES = ("index.html", "page.css", "page.js", "plot.js", "said.js", "beside.js", "atoms.js")
 
 
 def content() -> dict[str, str]:

@@ -1,7 +1,7 @@
 // What is on the page, what was chosen, and the way to the program and back.
 
-import { series } from "./plot.js";
-import { card, el, short, sure, whole } from "./said.js";
+import { el, series } from "./plot.js";
+import { card, short, sure, whole } from "./said.js";
 
 const FIRST = ["OS", "CN", "MBL"]; // in the list; all others stand beside it
 const AT_ONCE = 27, BYTES_AT_ONCE = 16e6; // of files in a request: what is done is told in between
@@ -28,7 +28,8 @@ function trouble(line) {
 
 // --- what is new -----------------------------------------------------------------------------------------------------
 
-function take(news) {
+function take(told) {
+  const news = told.filter((row) => JSON.stringify(rows.get(row.number)) !== JSON.stringify(row)); // what was sent is told again
   for (const row of news) rows.set(row.number, row);
   if (!news.length) return;
   const follow = $("follow").querySelector("input").checked;
@@ -141,7 +142,8 @@ async function choose(number, byHand = false) {
     const own = await ask(`board/${number}`);
     if (mine !== asked) return; // another was chosen meanwhile
     document.querySelector("main").hidden = false;
-    $("one").replaceChildren(...whole(own, $("one").clientWidth));
+    const looked = (name) => ask(`board/${number}/looked?descriptor=${encodeURIComponent(name)}`);
+    $("one").replaceChildren(...whole(own, $("one").clientWidth, looked));
   } catch {
     drawn = ""; // it has just gone, or the program has; the next look tells
   }

@@ -1,7 +1,17 @@
 // Pictures as SVG, as wide as their place: letters keep their size on a telephone.
 
-const INK = "#222", BLUE = "#1f6f9f", GREY = "#b8b8b8", BAND = "#ececec";
+const INK = "#222", BLUE = "#1f6f9f", ORANGE = "#d9822b", GREY = "#b8b8b8", BAND = "#ececec", PALE = "#cfe3ee";
 const LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 38;
+
+export function el(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== undefined) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
 
 export function svg(tag, attributes, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -32,7 +42,7 @@ function axes(width, height, x, y, xLabel, yLabel, name) {
     picture.append(svg("path", { d: `M${along(value)} ${foot}v4`, stroke: GREY }));
     picture.append(svg("text", { x: along(value), y: foot + 17, "text-anchor": "middle" }, `${value}`));
   }
-  const marks = y.names ? y.names.map((name, i) => [i, name]) : ticks(y.low, y.high, inner[1] / 40, y.whole).map((v) => [v, v]);
+  const marks = y.names ? y.names.map((name, i) => [i, name]) : ticks(y.low, y.high, Math.max(4, inner[1] / 40), y.whole).map((v) => [v, v]);
   for (const [value, name] of marks) {
     picture.append(svg("path", { d: `M${LEFT - 4} ${up(value)}h4`, stroke: GREY }));
     picture.append(svg("text", { x: LEFT - 7, y: up(value) + 4, "text-anchor": "end" }, `${name}`));
@@ -42,22 +52,46 @@ function axes(width, height, x, y, xLabel, yLabel, name) {
   return { picture, along, up };
 }
 
-// A spectrum as the model sees it, over where most training spectra lie.
-export function spectrum(curve, width) {
-  const known = curve.mu.filter((value) => value !== null);
-  const high = Math.max(...known, ...curve.high), low = Math.min(0, ...known);
-  const { energy } = curve;
+// A spectrum as the model sees it, over where most training spectra lie, and what it expects beyond the last point;
+// neighbour: the training spectrum to compare it with, if any.
+export function spectrum(curve, neighbour, width) {
+  const { energy, end } = curve, known = curve.mu.filter((value) => value !== null), from = known.length;
+  const half = end?.half ?? [], low0 = end ? end.mu.map((v, i) => v - (half[i] ?? 0)) : [], high0 = end ? end.mu.map((v, i) => v + (half[i] ?? 0)) : [];
+  const high = Math.max(...known, ...curve.high, ...high0), low = Math.min(0, ...known, ...low0);
   const { picture, along, up } = axes(
     width, Math.min(300, 0.75 * width + 40), { low: energy[0], high: energy.at(-1) }, { low, high: 1.04 * high },
     "eV above the reference energy", "mu, edge steps", "the spectrum",
   );
-  const line = (values) => values.map((v, i) => `${i ? "L" : "M"}${along(energy[i]).toFixed(1)} ${up(v).toFixed(1)}`).join("");
+  const points = (values, start = 0) => values.map((v, i) => `${along(energy[start + i]).toFixed(1)} ${up(v).toFixed(1)}`);
+  const line = (values, start) => `M${points(values, start).join("L")}`;
+  const band = (under, over, start) => `${line(over, start)}L${points(under, start).reverse().join("L")}Z`;
   const clipped = (values) => values.map((value) => Math.max(value, low));
-  const back = clipped(curve.low).map((v, i) => `L${along(energy[i]).toFixed(1)} ${up(v).toFixed(1)}`).reverse().join("");
-  picture.append(svg("path", { d: `${line(clipped(curve.high))}${back}Z`, fill: BAND }));
-  const end = curve.mu.indexOf(null);
-  const own = line(end < 0 ? curve.mu : curve.mu.slice(0, end));
-  picture.append(svg("path", { d: own, fill: "none", stroke: BLUE, "stroke-width": 2, "stroke-linejoin": "round" }));
+  picture.append(svg("path", { d: band(clipped(curve.low), clipped(curve.high)), fill: BAND }));
+  if (end) {
+    if (end.half) picture.append(svg("path", { d: band(low0, high0, from), fill: PALE, opacity: 0.8, class: "doubt" }));
+    const joined = line([known.at(-1), ...end.mu], from - 1);
+    picture.append(svg("path", { d: joined, fill: "none", stroke: BLUE, "stroke-width": 1.6, "stroke-dasharray": "5 4", class: "expected" }));
+  }
+  if (neighbour?.mu) picture.append(svg("path", { d: line(neighbour.mu), fill: "none", stroke: ORANGE, "stroke-width": 1.3, class: "neighbour" }));
+  picture.append(svg("path", { d: line(known), fill: "none", stroke: BLUE, "stroke-width": 2, "stroke-linejoin": "round" }));
+  return picture;
+}
+
+// What each 2 eV add to an answer, on the energy axis of the spectrum.
+export function shares(energy, found, width) {
+  const step = energy[1] - energy[0], count = Math.max(1, Math.round(2 / step)), height = 150, bars = [];
+  for (let i = 0; i < energy.length; i += count) bars.push([energy[i] - step / 2, found.values.slice(i, i + count).reduce((sum, one) => sum + one, 0)]);
+  const most = Math.max(...bars.map(([, value]) => Math.abs(value))) || 1;
+  const { picture, along, up } = axes(
+    width, height, { low: energy[0], high: energy.at(-1) }, { low: -1.05 * most, high: 1.05 * most },
+    "eV above the reference energy", found.unit, `where the network looked for ${found.of}`,
+  );
+  for (const [start, value] of bars) {
+    const [top, foot] = [up(Math.max(value, 0)), up(Math.min(value, 0))];
+    const [x, end] = [along(Math.max(start, energy[0])), along(Math.min(start + count * step, energy.at(-1)))];
+    if (value) picture.append(svg("rect", { x: x.toFixed(1), y: top.toFixed(1), width: Math.max(1, end - x - 1).toFixed(1), height: Math.max(0.5, foot - top).toFixed(1), fill: value > 0 ? BLUE : ORANGE, class: "share" }));
+  }
+  picture.append(svg("path", { d: `M${along(energy[0])} ${up(0)}H${along(energy.at(-1))}`, stroke: GREY }));
   return picture;
 }
 

@@ -1,16 +1,7 @@
 // One spectrum in words and pictures. Whatever comes from a file is set as text, never as HTML.
 
-import { spectrum } from "./plot.js";
-
-export function el(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== undefined) made.setAttribute(name, value === true ? "" : value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
+import { looked, nearest } from "./beside.js";
+import { el, spectrum } from "./plot.js";
 
 export function short(value) {
   if (Array.isArray(value.value)) return value.value.join(" ") || "none";
@@ -55,25 +46,28 @@ function descriptor(name, value, meaning, plausible) {
   return shown;
 }
 
-// All of one spectrum, as `shown.whole` gives it, in a place of this width.
-export function whole(own, width) {
-  const found = [el("h2", {}, own.name, " ", el("small", {}, own.absorber))];
+function captioned(curve, neighbour) {
+  const grey = "Grey: where most training spectra of all elements lie, their mean and two standard deviations.";
+  const near = neighbour?.mu ? ` Orange: ${neighbour.material}, chosen below.` : "";
+  const band = curve.end?.half ? "; in the pale band lay nine of ten points of calculated spectra" : "";
+  const end = curve.end ? ` Dashed: not measured, what the model expects there${band}.` : "";
+  return `Blue: the spectrum as the model sees it.${end}${near} ${grey}`;
+}
+
+// All of one spectrum, as `shown.whole` gives it, in a place of this width. ask: where the network looked for a descriptor.
+export function whole(own, width, ask) {
+  const found = [el("h2", {}, own.name, " ", el("small", {}, own.absorber))], figure = el("figure", { id: "curve" });
+  const draw = (neighbour) => own.curve && figure.replaceChildren(spectrum(own.curve, neighbour, width), el("figcaption", {}, captioned(own.curve, neighbour)));
   if (own.error) found.push(el("p", { class: "bad" }, own.error));
   for (const warning of own.warnings) found.push(el("p", { class: "warning" }, warning));
-  if (own.curve) {
-    const caption = el("figcaption", {}, "The spectrum as the model sees it. Grey: where most training spectra of all elements lie, their mean and two standard deviations.");
-    found.push(el("figure", {}, caption, spectrum(own.curve, width)));
-  }
+  draw();
+  if (own.curve) found.push(figure, ...looked(own, width, ask));
   const each = Object.entries(own.values).map(([name, value]) => descriptor(name, value, own.descriptors[name].meaning, own.plausible[name]));
   if (each.length) {
     const about = `Bars: how likely each value is. Grey ranges: they hold the true value ${Math.round(100 * own.coverage)} times in a hundred, of calculated spectra.`;
     found.push(el("h3", {}, "What it says"), el("p", { class: "note" }, about), el("div", { class: "said" }, ...each));
   }
-  if (own.nearest.length) {
-    const rows = own.nearest.map((one) => el("tr", {}, el("td", {}, one.material), el("td", { class: "n" }, one.distance.toFixed(3))));
-    const head = el("tr", {}, ...["material", "distance, edge steps"].map((name) => el("th", {}, name)));
-    found.push(el("h3", {}, "Most alike among the training spectra"), el("div", { class: "scroll" }, el("table", {}, head, ...rows)));
-  }
+  if (own.nearest.length) found.push(...nearest(own, draw));
   const read = [own.channel && `channel: ${own.channel}`, own.columns && `columns: ${own.columns}`, own.shift ? `energies moved by ${own.shift} eV, as the file or you say` : "", own.times > 1 && `read ${own.times} times while it grew`];
   const notes = [...read.filter(Boolean), ...own.notes];
   if (notes.length) found.push(el("h3", {}, "How it was read"), el("ul", { class: "notes" }, ...notes.map((note) => el("li", {}, note))));
