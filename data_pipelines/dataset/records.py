@@ -176,7 +176,9 @@ class _Once:
         if self.value is None:
             try:
                 with np.errstate(all="ignore"):  # a file may hold any numbers
-                    self.value = _checked(Surroundings(_structure(self.task)))
+                    around = Surroundings(_structure(self.task))
+                    check_apart(around.structure, pairs(around.structure))
+                self.value = around
             except CountedError as error:
                 self.value = SpectrumError(error.reason, error.detail)
             except Exception as error:
@@ -184,12 +186,6 @@ class _Once:
         if isinstance(self.value, SpectrumError):
             raise self.value
         return self.value
-
-
-def _checked(around: Surroundings) -> Surroundings:
-    """Raises StructureError where atoms coincide, or stand nowhere."""
-    check_apart(around.structure, pairs(around.structure))
-    return around
 
 
 def _structure(task: SourceTask) -> Structure:

@@ -28,11 +28,11 @@ class Listening:
 
     model: Annotated[Name, tyro.conf.arg(metavar="MODEL")] = ""
     """As of `spt-jax predict`; the default one that comes with the package where not given."""
-    host: str = "127.0.0.1"
+    host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
     """Address to listen at: 127.0.0.1 is this machine alone, 0.0.0.0 all its networks."""
-    port: Annotated[int, Range(least=0)] = 8000
+    port: Annotated[int, Range(least=0), tyro.conf.arg(metavar="NUMBER")] = 8000
     """0 takes a free one, and says which."""
-    hosts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...")] = ()
+    hosts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="HOSTNAME...")] = ()
     """Names of this machine that are asked for besides localhost, its own and its addresses; others are refused."""
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class Serve(Listening):
     any other --host than 127.0.0.1 everyone who reaches the port may ask.
     """
 
-    processes: Annotated[int, Range(least=1)] = 1
+    processes: Annotated[int, Range(least=1), tyro.conf.arg(metavar="NUMBER")] = 1
     """Processes behind the one port, each with a model of its own; for a CPU of several cores."""
 
     def run(self) -> None:
