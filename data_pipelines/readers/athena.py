@@ -100,7 +100,7 @@ def _true(value: Any) -> bool:
 def _number(value: Any) -> float:
     try:
         found = float(value or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     return found if np.isfinite(found) else 0.0
 
@@ -108,7 +108,7 @@ def _number(value: Any) -> float:
 def _array(values: Any, name: str) -> np.ndarray:
     try:
         return np.array([np.nan if value is None else float(value) for value in values], float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SpectrumError("unreadable", f"{name}: a record holds what is no number") from None
 
 

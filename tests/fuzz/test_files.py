@@ -111,6 +111,34 @@ def test_a_changed_file_is_answered_or_refused_in_a_line(held, guarded):
     run()
 
 
+LARCH = '{"_____header1": "# Athena project file", "a": {"args": {"bkg_z": "Co"}, "x": [%s], "y": [%s]}}'
+FOUND = {
+    # What once was no line: name -> (content, what is said).
+    "one.dat": (b"# Element: Co\n7709 1\n", {}),
+    "two.dat": (b"# Element: Co\n7709 1\n7710 1\n", {}),
+    "far.dat": (b"\n".join(b"%d %d" % (7000 + 10**i, i) for i in range(40)), {"element": "Co"}),
+    "inf.dat": (b"1e400 1\n-1e400 2\n" * 30, {"element": "Co"}),
+    "wide.dat": (b"-1e308 1 2\n1e308 2 -1e308\n" * 30, {"columns": "angle=1 mu=exp(exp(2))"}),
+    "huge.prj": ((LARCH % ("1" + "0" * 400, "1")).encode(), {}),
+    "element.dat": (EXAMPLE.read_bytes(), {"element": "²"}),
+    "digits.dat": (b"# Element: " + b"9" * 400 + b"\n7709 1\n", {}),
+    "edge.dat": (EXAMPLE.read_bytes(), {"edge": "Q\n"}),
+    "shift.dat": (EXAMPLE.read_bytes(), {"shift": math.nan}),
+    "further.dat": (EXAMPLE.read_bytes(), {"shift": -1e308}),
+    "note.dat": (b"# \x1b[31m\xe2\x80\xa8energy\tmu\n" + EXAMPLE.read_bytes(), {"element": "Fe\n"}),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found(name, guarded):
+    content, said = FOUND[name]
+    path = guarded.fresh() / name
+    path.write_bytes(content)
+    for foil in ("auto", math.nan, 7709.0):
+        for calculated in (True, False):
+            ask(guarded, path, {**said, "calculated": calculated}, foil)
+
+
 def test_a_changed_nexus_file_is_answered_or_refused_in_a_line(guarded):
     content = corpus.nexus()
     known()

@@ -94,6 +94,7 @@ def test_any_json_is_answered_or_refused_in_a_line(app, guarded):
     @example({"spectra": [FEW], "shift": math.nan})
     @example({"spectra": [FEW], "foil": math.inf})
     @example({"spectra": [{**FEW, "element": "²"}]})
+    @example({"spectra": [{**FEW, "energy": [10**400, 1]}], "foil": 10**400})
     @example({"spectra": [{**FEW, "energy": [each * 1e300 for each in FEW["energy"]]}]})
     def run(asked):
         ask(app, guarded, "/predict", json.dumps(asked).encode("utf-8", "surrogatepass"), "application/json")
