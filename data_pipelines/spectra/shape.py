@@ -137,7 +137,7 @@ def _searched(grid: EnergyGrid) -> dict[str, tuple[list[tuple[float, float]], np
     span = x[-1] - x[0]
     edges = [(at, width) for at in np.arange(x[0] - 2, x[0] + 0.75 * span, 0.35) for width in _WIDTHS]
     places = {kind: edges for kind in ("an arctangent", "a tanh")}
-    places |= {"a sine": [(span / turns, 0.0) for turns in np.arange(0.1, 8, 0.1)], "a cubic": [(0.0, 0.0)]}
+    places |= {"a sine": [(span / turns, 0.0) for turns in np.arange(0.1, 8, 0.03)], "a cubic": [(0.0, 0.0)]}
     curves = {kind: _bases(x, kind, *np.array(own).T) for kind, own in places.items()}
     return {kind: (places[kind], np.hstack(list(own))) for kind, own in curves.items()}
 
