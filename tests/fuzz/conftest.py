@@ -24,7 +24,7 @@ COMMON = {
     "suppress_health_check": list(HealthCheck),
     "phases": (Phase.explicit, Phase.reuse, Phase.generate),  # whole files shrink for minutes, and to little
 }
-settings.register_profile("fuzz", max_examples=100, derandomize=True, database=None, **COMMON)
+settings.register_profile("fuzz", max_examples=80, derandomize=True, database=None, **COMMON)
 settings.register_profile("long", max_examples=2_000, **COMMON)
 if settings.get_current_profile_name() in ("default", "ci"):
     settings.load_profile("fuzz")
