@@ -30,6 +30,8 @@ PEERS = tuple(
     ("torch_peer", "--preset", preset, "--length", length, "--mode", mode)
     for (preset, length), mode in itertools.product((("base", "144"), ("inception", "100")), ("fixed", "per_sample"))
 )
+# With the libraries of the extra `app`.
+SERVICE = (("serve",),)
 # Each batch by itself, so that one that does not fit costs no other.
 ACCELERATOR = tuple(
     ("train_step", "--preset", "inception", "--dtype", dtype, "--length", length, "--width", width, "--batch", batch)
@@ -45,6 +47,7 @@ def commands(backend: str, folder: Path | None = None, small: bool = False) -> l
     found = [*EVERYWHERE, *(PEERS if find_spec("torch") else ())]
     if backend != "cpu":
         found += [*((*command, "--dtype", "bfloat16") for command in found), *ACCELERATOR]
+    found += SERVICE if find_spec("uvicorn") else ()
     if folder:
         return found + [(name, *rest, "--folder", str(folder / name)) for name, *rest in LARGE]
     return found + list(LARGE if small else ())

@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     options = measure.parser(__doc__, preset="spt-k")
     options.add_argument("--files", type=Path, default=None, help="folder of spectrum files; else one of FEFF's")
     options.add_argument("--seconds", type=float, default=5.0, help="of each case")
+    options.add_argument("--processes", type=int, default=1, help="of the service")
     options = options.parse_args(argv)
     seconds = 0.5 if options.small else options.seconds
     lines = served(options, seconds) + from_files(options, seconds)
@@ -44,6 +45,7 @@ def served(options: argparse.Namespace, seconds: float) -> list[dict]:
     own, lines = read_spectrum(EXAMPLE), []
     given = {"element": own.element, "energy": own.energy.tolist(), "mu": own.mu.tolist()}
     line = [sys.executable, "-m", "spt_jax.launch", "serve", options.preset, "--port", "0"]
+    line += ["--processes", str(options.processes)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
         try:
             place = process.stdout.readline().split()[0].rpartition("/")[2].split(":")
@@ -55,6 +57,7 @@ def served(options: argparse.Namespace, seconds: float) -> list[dict]:
                     times = asyncio.run(_clients(place, body, count, seconds))
                     passed, cpu = time.perf_counter() - began, _cpu_ms(process.pid) - before
                     case = f"{kind}, {count} client{'s' if count > 1 else ''}"
+                    case += f", {options.processes} processes" if options.processes > 1 else ""
                     lines.append(_line(options, case, times, len(times) / passed, len(own.energy), cpu / len(times)))
         finally:
             process.terminate()
@@ -62,12 +65,15 @@ def served(options: argparse.Namespace, seconds: float) -> list[dict]:
 
 
 def _cpu_ms(pid: int) -> float:
-    """Of a process so far; NaN where the system does not say it so."""
+    """Of a process and those that it began, so far; NaN where the system does not say it so."""
     place = Path(f"/proc/{pid}/stat")
     if not place.exists():
         return math.nan
     fields = place.read_text().rpartition(")")[2].split()
-    return 1e3 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return 1e3 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(
+        _cpu_ms(int(each)) for each in below
+    )
 
 
 async def _clients(place: list[str], body: bytes, count: int, seconds: float) -> list[float]:

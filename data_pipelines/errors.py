@@ -1,8 +1,20 @@
 """Errors that the user can mend: their message is one line, shown as it is."""
 
 
+def printable(text: str) -> str:
+    r"""The same, with an escape for each character that is no letter or sign: names of files hold whatever they like.
+
+    >>> print(printable("a\nb \x1b[31m 1 Å \udcff"))
+    a\nb \x1b[31m 1 Å \udcff
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class UserError(ValueError):
     """Base of all of them; the command line prints the message and exits with 1."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(printable(message))
 
 
 class SourceError(UserError):
@@ -43,7 +55,7 @@ class CountedError(UserError):
     def __init__(self, reason: str, detail: str):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.detail = detail
+        self.detail = printable(detail)
 
 
 class DoubtError(UserError):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from data_pipelines.errors import UserError
 
@@ -44,7 +44,8 @@ class Range:
 
 
 def check(record: Any) -> None:
-    """Raise UserError at the first number of a dataclass that is outside its range; None is outside no range.
+    """Raise UserError at the first number of a dataclass that is outside its range; None is outside no range, nor is a
+    word that the type has beside numbers.
 
     A field of whole numbers takes no fraction, and no number is a text or a truth value.
     """
@@ -52,7 +53,7 @@ def check(record: Any) -> None:
         if limits := range_of(hint):
             value, whole = getattr(record, name), not has(hint, float)
             for number in value if isinstance(value, tuple | list) else (value,):
-                if number is not None:
+                if number is not None and not (isinstance(number, str) and number in _words(hint)):
                     _check(name, limits, whole, number)
 
 
@@ -64,6 +65,12 @@ def range_of(hint: Any) -> Range | None:
 def has(hint: Any, kind: type) -> bool:
     """Does a type hold `kind`: itself, in a union or in a tuple?"""
     return hint is kind or any(has(part, kind) for part in get_args(hint))
+
+
+def _words(hint: Any) -> tuple[Any, ...]:
+    """What the Literals in a type hold."""
+    parts = get_args(hint)
+    return parts if get_origin(hint) is Literal else sum(map(_words, parts), ())
 
 
 def _check(name: str, limits: Range, whole: bool, number: Any) -> None:

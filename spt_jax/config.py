@@ -249,7 +249,8 @@ class TrainConfig:
     seed: Annotated[int, Range(least=0, below=2**31)] = 0
     init: str = ""
     """Run folder, packed file or model of the zoo whose parameters this one begins with, wherever name and shape agree;
-    what was not taken is told."""
+    what was not taken is told. Of several networks, as in OUT of `spt-jax ensemble`, the first of the kind; of OUT of
+    `spt-jax finetune`, the last point."""
     freeze: tuple[str, ...] = ()
     """Parameters that stay as they are: patterns of their names, such as 'band_blocks/*' or '*/bias'."""
 

@@ -47,6 +47,7 @@ OWNERS = {
     "parsl": "data_pipelines/feff/campaign.py",
     "orbax": "spt_jax/runs/checkpoint.py",
     "safetensors": "spt_jax/runs/packed.py",
+    "xraydb": "data_pipelines/spectra/mback.py",
     "tensorflow_datasets": "data_pipelines/dataset/tfds.py",
 }
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))

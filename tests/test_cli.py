@@ -15,6 +15,7 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import COMMANDS, main
+from spt_jax.commands.file_options import model_and_files
 from spt_jax.runs.formats import CHECKPOINT
 from spt_jax.scoring.names import CLASS_SCORES, VALUE_SCORES
 from tests.conftest import SMALL
@@ -116,9 +117,23 @@ def test_wrong_element_edge_and_files_get_one_line(trained, tmp_path, capsys):
     assert "no FILE" in fails(capsys, "predict", str(trained))
 
 
-def test_a_single_name_that_is_nothing_is_told(tmp_path, capsys):
-    assert "missing.dat: no such file, nor a model" in fails(capsys, "predict", str(tmp_path / "missing.dat"))
-    assert "no FILE given" in fails(capsys, "predict", "spt-k")
+@pytest.mark.parametrize("command", ["predict", "series"])
+def test_a_name_that_is_no_model_and_no_file_is_told(command, tmp_path, capsys):
+    missing = str(tmp_path / "missing.dat")
+    for names in ((missing,), (missing, str(EXAMPLE))):
+        assert "missing.dat: no such file, nor a model of that name" in fails(capsys, command, *names)
+    for names in ((), ("spt-k",)):
+        assert "no FILE given; name spectrum files" in fails(capsys, command, *names)
+    assert "nor a model; make a run with `spt-jax train`" in fails(capsys, command, str(tmp_path), str(EXAMPLE))
+
+
+def test_folders_of_spectra_need_no_model(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scan.dat").write_text("7000 1")
+    first, second = tmp_path / "a", tmp_path / "b"
+    assert model_and_files(str(first), (second,)) == ("", (first, second))
+    assert model_and_files("spt-k", (first,)) == ("spt-k", (first,))
 
 
 def test_wrong_runs_and_datasets_get_one_line(trained, tmp_path, capsys):

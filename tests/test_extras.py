@@ -16,6 +16,7 @@ from data_pipelines.feff.campaign import Campaign, run_campaign
 from data_pipelines.feff.input import FeffSettings
 from data_pipelines.readers.spectrum import read_spectrum
 from data_pipelines.schema import DESCRIPTORS, Batch
+from data_pipelines.spectra.mback import mback
 from spt_jax.cli import main
 from spt_jax.peers.trees import TreeSettings, fit_trees
 from spt_jax.training.tensorboard import Board
@@ -46,6 +47,7 @@ WITHOUT = {
     "beam": ("apache_beam.options.pipeline_options", lambda folder: Beam("DirectRunner").run([])),
     "beamline": ("h5py", read_nexus),
     "campaign": ("parsl", run_parsl),
+    "mback": ("xraydb", lambda folder: mback(np.arange(7000.0, 7300), np.arange(300.0), "Fe")),
     "tensorboard": ("tensorboardX", Board),
 }
 

@@ -159,7 +159,7 @@ def test_a_wrong_name_or_file_costs_one_line(shop, capsys):
     with pytest.raises(SystemExit):
         main(["predict", "nobody", str(EXAMPLE)])
     assert capsys.readouterr().err.splitlines() == [
-        "spt-jax: error: nobody: not a run folder, a file or a model of the package (both); make a run with `spt-jax train`"
+        "spt-jax: error: nobody: no such file, nor a model of that name (`spt-jax models`)"
     ]
     with pytest.raises(SystemExit):
         main(["models", str(shop)])

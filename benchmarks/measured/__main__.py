@@ -1,4 +1,4 @@
-"""Measured references of known chemistry, answered by a model: python -m benchmarks.measured EXPERIMENT [MODEL] [--write]
+"""Measured references of known chemistry, answered by a model: python -m benchmarks.measured EXPERIMENT [MODEL] [--write] [--normalise mback]
 
 EXPERIMENT: the folder with xdi_library.tar.xz and the others. Prints what the model says of every compound as it was
 measured, with its energies moved as references say (each by all others), and with a foil besides; which spread of shifts
@@ -16,11 +16,12 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import spt_jax
-from benchmarks.measured.compounds import DOUBTFUL, FOREIGN, KNOWN
-from benchmarks.measured.files import nickel_series, scans
+from benchmarks.measured.compounds import DOUBTFUL, FOREIGN, KNOWN, Compound
+from benchmarks.measured.files import Scan, nickel_series, scans
 from benchmarks.measured.fit import CANDIDATES, SIGMAS, SPREADS, Curves, curves, fitted, left_out, tables
 from data_pipelines.readers.measured import Measured
 from data_pipelines.schema import descriptor
+from data_pipelines.spectra.normalise import normalise
 from spt_jax.inference.measured import CONSTANTS, Calibration, Scale, correct
 from spt_jax.inference.predict import Model
 
@@ -50,18 +51,24 @@ def compared(known: Sequence[Curves], sigma: float) -> None:
     }
     print("OS and CN: answer, its probability, * where wrong; truth before them")
     print(f"{'':24}{'OS':>6}{'CN':>6}  " + "".join(f"{way:24}" for way in ways))
-    totals = {way: np.zeros(3) for way in ways}
+    totals, behind = ({way: np.zeros(3) for way in ways} for _ in range(2))
     for each in known:
         line = []
         for way, (shift, width, foil) in ways.items():
             words, right, chance = shown(each, shift[each.compound.name], width, foil)
-            totals[way] += [right["OS"], right["CN"], -np.log(chance + 0.001)]
+            counts = np.array([right["OS"], right["CN"], -np.log(chance + 0.001)])
+            totals[way] += counts
+            behind[way] += counts * each.behind
             line.append(f"{words:24}")
         one = each.compound
         truth = [",".join(map(str, values)) for values in (one.oxidation, one.coordination)]
         print(f"{one.element} {one.name:21}{truth[0]:>6}{truth[1]:>6}  " + "".join(line))
-    for way, (os, cn, nll) in totals.items():
-        print(f"{way:24} OS {os:.0f}, CN {cn:.0f} of {len(known)}; NLL of OS {nll / len(known):.2f}")
+    for what, sums, of in (
+        ("all", totals, len(known)),
+        ("foil behind the sample", behind, sum(each.behind for each in known)),
+    ):
+        for way, (os, cn, nll) in sums.items():
+            print(f"{what}, {way:24} OS {os:.0f}, CN {cn:.0f} of {of}; NLL of OS {nll / max(of, 1):.2f}")
 
 
 def choices(known: Sequence[Curves]) -> dict[bool, tuple[float, float]]:
@@ -121,14 +128,31 @@ def nickel(model: Model, experiment: Path, calibration: Calibration) -> None:
         )
 
 
+def changed(scan: Scan, until: float, bend: float) -> Scan:
+    """A scan that ends so many eV above its edge, on a background that bends."""
+    found = normalise(scan.energy, scan.mu)
+    x = scan.energy - found.e0
+    mu = scan.mu + bend * found.step * (x / 100) ** 2
+    foil = None if scan.foil is None else scan.foil[x <= until]
+    return scan._replace(energy=scan.energy[x <= until], mu=mu[x <= until], foil=foil)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", type=Path)
     parser.add_argument("model", nargs="?", default="spt-k")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--normalise", choices=("edges", "mback"), default="edges")
+    parser.add_argument("--until", type=float, default=np.inf, help="cut scans here, eV above the edge")
+    parser.add_argument("--bend", type=float, default=0.0, help="add a parabola of so many edge steps at 100 eV")
     options = parser.parse_args()
     model = spt_jax.load(options.model)
-    found = [curves(model, one, list(scans(one, options.experiment))) for one in KNOWN]
+
+    def told(one: Compound) -> Curves | None:
+        given = [changed(scan, options.until, options.bend) for scan in scans(one, options.experiment)]
+        return curves(model, one, given, options.normalise)
+
+    found = [told(one) for one in KNOWN]
     known = [each for each in found if each]
     for one, each in zip(KNOWN, found, strict=True):
         if each is None:
@@ -139,7 +163,7 @@ def main() -> None:
     for title, group in (("not counted", DOUBTFUL), ("metals, sulfides, molecules", FOREIGN)):
         print(f"\n{title}, moved")
         for one in group:
-            each = curves(model, one, list(scans(one, options.experiment)))
+            each = told(one)
             words = shown(each, *best[False], False)[0].replace("*", " ") if each else "no scan can be used"
             print(f"{one.element} {one.name:21}{','.join(map(str, one.oxidation)):>6}  {words}  {one.source}")
     calibration = Calibration(Scale(*best[False]), Scale(*best[True]), {}, len(known))

@@ -17,13 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.measured.compounds import FOILS, Compound
+from data_pipelines.readers.foil import FIRST
 from data_pipelines.spectra.normalise import edge_energy
 
 ARCHIVES = ("xdi_library.tar.xz", "beamline_formats.tar.xz", "lucia_fe_k.tar.xz")
-
-
-# Of its largest slope, what the first inflection of a foil has at least.
-FIRST = 0.3
 
 
 class Scan(NamedTuple):

@@ -14,10 +14,13 @@ from scipy.special import ndtri
 from benchmarks.measured.compounds import Compound
 from benchmarks.measured.files import Scan
 from data_pipelines.errors import SpectrumError
+from data_pipelines.readers.foil import FARTHEST
+from data_pipelines.readers.measured import Normalisation
 from data_pipelines.schema import REFERENCE_ENERGY_EV, SYMBOLS, descriptor
 from data_pipelines.spectra.grid import all_to_grid
+from data_pipelines.spectra.mback import mback
 from data_pipelines.spectra.normalise import normalise
-from spt_jax.inference.measured import FARTHEST, LIKELY
+from spt_jax.inference.measured import LIKELY
 from spt_jax.inference.predict import Model
 
 SHIFTS = np.arange(-6, 8.01, 0.25)
@@ -31,11 +34,12 @@ FLOOR = 0.02
 
 class Curves(NamedTuple):
     """Of one compound: for each scan the (len(SHIFTS), C) probabilities of a descriptor, NaN where a shift is refused, and
-    what a foil says its energies are too low by, eV (0 without)."""
+    what a foil says its energies are too low by, eV (0 without). behind: was every foil measured with its sample?"""
 
     compound: Compound
     scans: list[dict[str, np.ndarray]]
     foil: list[float]
+    behind: bool = False
 
     def said(self, name: str, shift: float, sigma: float, foil: bool) -> np.ndarray:
         """(C,) the mean over scans and over the likely energies of each."""
@@ -58,13 +62,13 @@ class Curves(NamedTuple):
         return sum(w * np.log(FLOOR + said[name][self.right(name, said[name])].sum()) for name, w in WEIGHTS.items())
 
 
-def curves(model: Model, compound: Compound, scans: Sequence[Scan]) -> Curves | None:
-    """None where no scan can be used at any shift."""
+def curves(model: Model, compound: Compound, scans: Sequence[Scan], way: Normalisation = "edges") -> Curves | None:
+    """None where no scan can be used at any shift. way: how scans are normalised."""
     element = compound.element
-    found = Curves(compound, [], [])
+    found, behind = Curves(compound, [], []), []
     for scan in scans:
         try:
-            mu = normalise(scan.energy, scan.mu).level
+            mu = (mback(scan.energy, scan.mu, element) if way == "mback" else normalise(scan.energy, scan.mu)).level
         except SpectrumError:
             continue
         rows = all_to_grid([(scan.energy + shift, mu, element, "K") for shift in SHIFTS], model.blueprint.grid)
@@ -79,7 +83,8 @@ def curves(model: Model, compound: Compound, scans: Sequence[Scan]) -> Curves | 
             each[name][usable] = likely[name]
         found.scans.append(each)
         found.foil.append(foil_shift(scan, element))
-    return found if found.scans else None
+        behind.append(scan.foil is not None and found.foil[-1] != 0)
+    return found._replace(behind=all(behind)) if found.scans else None
 
 
 def foil_shift(scan: Scan, element: str) -> float:

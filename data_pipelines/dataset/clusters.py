@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from data_pipelines.dataset.records import READERS
+from data_pipelines.dataset.sites import reader_of
 from data_pipelines.errors import CountedError, SourceError
 from data_pipelines.readers.sources import open_source
 from data_pipelines.structures.cluster import Cluster, Clusters, cluster
@@ -29,7 +29,7 @@ def clusters_of(
         tasks = [task for source in sources for task in open_source(source, Path(scratch)).tasks]
         for done, task in enumerate(tasks):
             report("structures", done, len(tasks))
-            _, read = READERS[task.kind](task)
+            read = reader_of(task).read
             for member in task.members:
                 try:
                     site = read(member)

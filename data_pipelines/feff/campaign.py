@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from pymatgen.core import Structure
 
 from data_pipelines.errors import MissingExtra, RunError, SourceError, SpectrumError
@@ -146,6 +147,7 @@ def _same(one: Path, other: Path) -> bool:
     return other.exists() and one.samefile(other)
 
 
+@np.errstate(all="ignore")  # a file may hold any numbers
 def _sites(poscar: Path) -> list[tuple[int, str]]:
     """(index, element) of the sites to run: those that provenance.json names, else one of each symmetry orbit."""
     try:

@@ -49,7 +49,15 @@ def records(content: bytes, name: str) -> list[tuple[str, Measured | SpectrumErr
             found.append((label, _record(args, arrays, f"{name}#{label}")))
         except SpectrumError as error:
             found.append((label, error))
-    return found
+    records = dict(found)
+    return [(label, _with_reference(record, records.get(f"Ref {label}"))) for label, record in found]
+
+
+def _with_reference(record: Measured | SpectrumError, behind: Measured | SpectrumError | None) -> Any:
+    """Athena keeps the reference channel of a scan as a record of its own, and calls it so."""
+    if isinstance(record, SpectrumError) or not isinstance(behind, Measured):
+        return record
+    return record._replace(reference=(behind.energy, behind.mu))
 
 
 def _unpacked(content: bytes, largest: int) -> bytes:
@@ -92,7 +100,7 @@ def _true(value: Any) -> bool:
 def _number(value: Any) -> float:
     try:
         found = float(value or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     return found if np.isfinite(found) else 0.0
 
@@ -100,7 +108,7 @@ def _number(value: Any) -> float:
 def _array(values: Any, name: str) -> np.ndarray:
     try:
         return np.array([np.nan if value is None else float(value) for value in values], float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SpectrumError("unreadable", f"{name}: a record holds what is no number") from None
 
 

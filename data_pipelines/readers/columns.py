@@ -62,6 +62,7 @@ def measured(table: Table, says: Stated, read_as: ReadAs, name: str) -> Measured
         return Measured(energy, mu, columns=f"{told} mu={given['mu']}", channel=channel, notes=tuple(notes))
     element = read_as.element or says.element
     offered = _offered(given, says, element)
+    behind = next((each for each in offered if each.channel == "reference"), None)
     if read_as.channel:
         offered = [each for each in offered if each.channel == read_as.channel]
     elif any(each.channel != "reference" for each in offered):
@@ -85,7 +86,8 @@ def measured(table: Table, says: Stated, read_as: ReadAs, name: str) -> Measured
     if several:
         notes.append(f"{several} not looked at: --element says whose")
     written = f"{told} mu={chosen.formula}"
-    return Measured(energy, mu, columns=written, channel=chosen.channel, notes=tuple(notes))
+    reference = (energy, evaluate(behind.formula, values, names)) if behind and behind != chosen else None
+    return Measured(energy, mu, columns=written, channel=chosen.channel, notes=tuple(notes), reference=reference)
 
 
 class _Offer(NamedTuple):

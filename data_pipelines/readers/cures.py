@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipelines.errors import SpectrumError
+from data_pipelines.errors import SpectrumError, printable
 from data_pipelines.readers.measured import Measured
 from data_pipelines.schema import REFERENCE_ENERGY_EV
-from data_pipelines.spectra.shape import standing_alone
+from data_pipelines.spectra.grid import HIGHEST_EV, LARGEST
+from data_pipelines.spectra.spikes import standing_out
 
 # No K edge lies below the 54.7 eV of lithium.
 KEV_BELOW = 50.0
@@ -20,7 +21,7 @@ GLITCH, FAR = 0.3, 1.0
 def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = False) -> Measured:
     """Ascending energies in eV, each once. shift: eV, added to them. Raises SpectrumError for what cannot be known."""
     energy, mu, notes = np.asarray(found.energy, float), np.asarray(found.mu, float), list(found.notes)
-    usable = np.isfinite(energy) & np.isfinite(mu)
+    usable = (np.abs(energy) <= HIGHEST_EV) & (np.abs(mu) <= LARGEST)
     # A scan that was stopped has zeros in the rest of its rows.
     others = energy[usable & (energy != 0)]
     if len(others) and others.min() > 0.3 * others.max():
@@ -52,7 +53,7 @@ def put_right(found: Measured, name: str, shift: float = 0.0, deglitch: bool = F
         )
     energy, mu, told = _deglitched(energy, mu, deglitch)
     notes += [*told, *_background(energy, mu, edge)]
-    return found._replace(energy=energy, mu=mu, shift=found.shift + shift, notes=tuple(notes))
+    return found._replace(energy=energy, mu=mu, shift=found.shift + shift, notes=tuple(map(printable, notes)))
 
 
 def _oscillates(mu: np.ndarray) -> bool:
@@ -109,7 +110,7 @@ def _deglitched(energy: np.ndarray, mu: np.ndarray, wanted: bool) -> tuple[np.nd
     height = float(np.subtract(*np.percentile(mu, [75, 10])))
     if len(mu) < 20 or not height > 0:
         return energy, mu, []
-    alone = standing_alone(energy, mu, (GLITCH if wanted else FAR) * height)
+    alone = standing_out(mu, (GLITCH if wanted else FAR) * height)
     count = int(alone.sum())
     where = ", ".join(f"{each:.1f}" for each in energy[alone][:6]) + (", ..." if count > 6 else "")
     told = f"{count} point{'' if count == 1 else 's'} far off the others, at {where} eV"

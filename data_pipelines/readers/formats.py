@@ -12,10 +12,16 @@ from data_pipelines.errors import SpectrumError
 from data_pipelines.readers.header import Stated, stated
 from data_pipelines.readers.text import Table, table_of
 
+_SCAN = re.compile(r"#S\s+\d+")
+
+
+def is_spec(lines: list[str]) -> bool:
+    return any(_SCAN.match(line) for line in lines) and any(line.startswith("#L ") for line in lines)
+
 
 def spec_scans(lines: list[str], name: str) -> list[tuple[str, Table, Stated]]:
     """(number of the scan, table, what is stated) of each scan in a SPEC file that has any rows."""
-    starts = [i for i, line in enumerate(lines) if re.match(r"#S\s+\d+", line)]
+    starts = [i for i, line in enumerate(lines) if _SCAN.match(line)]
     scans = []
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         own = [line for line in lines[start:end] if not line.startswith("@")]

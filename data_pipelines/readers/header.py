@@ -74,8 +74,8 @@ def element_of(text: str | int) -> str | None:
     ['Fe', 'Fe', 'Fe', None, None]
     """
     words = str(text).strip()
-    if words.replace(".0", "").isdigit():
-        number = int(float(words))
+    if found := re.fullmatch(r"([0-9]{1,3})(\.0*)?", words):
+        number = int(found[1])
         return SYMBOLS[number] if 0 < number < len(SYMBOLS) else None
     found = re.fullmatch(r"([A-Za-z]{1,2})(\d*[+-])?([\s_:,-]+(k|l|m|n)[\dI,]*)?([\s_-]*edge)?", words, re.IGNORECASE)
     symbol = found[1].capitalize() if found else ""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from data_pipelines.errors import SpectrumError
+
 Channel = Literal["transmission", "fluorescence", "reference"]
+# E0 that a monochromator gave to a metal foil, eV; that of a foil behind the sample, where there is one; or no foil.
+Foil = float | Literal["auto", "none"]
+# How mu is brought to edge steps: by what is fitted below and above the edge, or by MBACK.
+Normalisation = Literal["edges", "mback"]
 
 
 class Measured(NamedTuple):
@@ -15,8 +22,10 @@ class Measured(NamedTuple):
 
     element, edge: as the file or the user states them; None where nobody does. channel: transmission, fluorescence or
     reference; "" where the file holds mu and does not say of what. shift: eV that were added to the energies of the
-    file. calculated: by FEFF, so on the scale of a model's own spectra. columns: which of its columns were taken, as `--columns` would say it. notes: what was put right or assumed, a
-    sentence each.
+    file. calculated: by FEFF, so on the scale of a model's own spectra. columns: which of its columns were taken, as
+    `--columns` would say it. notes: what was put right or assumed, a sentence each. reference: (M,) energy in eV and (M,)
+    mu of what was measured behind the sample, most often a foil of its element; None where the file holds no such channel.
+    foil: E0 in eV by which energies were calibrated, as measured; None where they were not.
     """
 
     energy: np.ndarray
@@ -28,6 +37,8 @@ class Measured(NamedTuple):
     columns: str = ""
     notes: tuple[str, ...] = ()
     calculated: bool = False
+    reference: tuple[np.ndarray, np.ndarray] | None = None
+    foil: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,3 +58,7 @@ class ReadAs:
     shift: float = 0.0
     deglitch: bool = False
     calculated: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.shift):
+            raise SpectrumError("shift", f"{self.shift} eV; give a number")

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.errors import DamagedSource, SourceError
+from data_pipelines.errors import DamagedSource, SourceError, line_of
 from data_pipelines.files import file_sha256
 from data_pipelines.run_tree import INPUT, POSCAR, PROVENANCE, RECORDS, SITE_FOLDER, XMU
 
@@ -172,8 +172,10 @@ def _parquet(path: Path) -> Source:
             kind = "library" if wanted is LIBRARY_COLUMNS else "table"
             first = sum(groups[:group])
             tasks += [SourceTask(kind, path.name, str(path), str(path), own, group, first) for own in members]
-    except pa.ArrowInvalid as error:
-        raise DamagedSource(f"{path}: damaged Parquet file ({str(error).splitlines()[0]})") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DamagedSource(f"{path}: damaged Parquet file ({line_of(error)})") from None
     return Source(path.name, file_sha256(path), tuple(tasks))
 
 

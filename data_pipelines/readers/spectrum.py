@@ -1,4 +1,5 @@
-"""Spectrum files that people hold -> `Measured`: FEFF's xmu.dat, columns of text, XDI, SPEC, EMSA, Athena, NeXus.
+"""Spectrum files that people hold -> `Measured`: FEFF's xmu.dat, columns of text, XDI, SPEC, EMSA, Athena, NeXus,
+EPICS saveData.
 
 What a file is, is told from its content. What the user says (`ReadAs`) goes before what the file says, and that before
 what can be seen in the numbers; what was assumed or put right is in the notes.
@@ -8,9 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from data_pipelines.errors import SpectrumError
 from data_pipelines.feff.output import COLUMNS, parse_xmu
-from data_pipelines.readers import athena, columns, formats
+from data_pipelines.readers import athena, columns, formats, mda
 from data_pipelines.readers.cures import put_right
 from data_pipelines.readers.header import Stated, edge_of, element_of, stated
 from data_pipelines.readers.measured import Measured, ReadAs
@@ -73,6 +76,7 @@ def _parted(path: Path | str) -> tuple[Path, str]:
     return Path(name), wanted
 
 
+@np.errstate(all="ignore")  # numbers are what they are; `put_right` leaves out what is none
 def _records(file: Path, read_as: ReadAs) -> list[Record]:
     """As they stand in the file; a single one has no name of its own."""
     name = str(file)
@@ -83,6 +87,8 @@ def _records(file: Path, read_as: ReadAs) -> list[Record]:
         from data_pipelines.readers import nexus
 
         return _chosen(nexus.tables(file), name, read_as)
+    if mda.is_mda(content) or file.suffix == ".mda":
+        return _chosen(mda.tables(content, name), name, read_as)
     if athena.is_project(content):
         records = athena.records(content, name)
         return records if len(records) > 1 else [("", records[0][1])]
@@ -102,7 +108,7 @@ def _records(file: Path, read_as: ReadAs) -> list[Record]:
         tables = [("", *formats.msa(lines, name))]
     elif formats.is_9809(lines):
         tables = [("", *formats.photon_factory(lines, name))]
-    elif any(line.startswith("#S ") for line in lines) and any(line.startswith("#L ") for line in lines):
+    elif formats.is_spec(lines):
         tables = formats.spec_scans(lines, name)
         tables = tables if len(tables) != 1 else [("", *tables[0][1:])]
     else:
@@ -139,4 +145,17 @@ def _finished(found: Measured, name: str, read_as: ReadAs) -> Measured:
             notes.append(f"read as the {edge} edge, as asked for; the file says {found.edge}")
     calculated = found.calculated if read_as.calculated is None else read_as.calculated
     found = found._replace(element=element, edge=edge, notes=(*found.notes, *notes), calculated=calculated)
-    return put_right(found, name, read_as.shift, read_as.deglitch)
+    return put_right(found._replace(reference=_behind(found, name, read_as)), name, read_as.shift, read_as.deglitch)
+
+
+def _behind(found: Measured, name: str, read_as: ReadAs) -> tuple[np.ndarray, np.ndarray] | None:
+    """What was measured behind the sample, its energies put right in the same way; None where it holds nothing, and where
+    the user says himself how far energies are off."""
+    if found.reference is None or read_as.shift:
+        return None
+    energy, mu = found.reference
+    try:
+        own = put_right(found._replace(energy=energy, mu=mu), name)
+    except SpectrumError:
+        return None
+    return own.energy, own.mu

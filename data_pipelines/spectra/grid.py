@@ -14,7 +14,8 @@ import numpy as np
 from data_pipelines.errors import SpectrumError
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.spectra.curves import interpolated, smoothed
-from data_pipelines.spectra.shape import check_background, check_glitches, check_points, shapes
+from data_pipelines.spectra.shape import check_background, check_points, shapes
+from data_pipelines.spectra.spikes import check_glitches
 
 # FEFF writes nothing below k = -1 (about 4 eV under the Fermi level), where mu is down to the
 # core-hole tail; the grid's first few eV may be filled with the first value.
@@ -28,17 +29,25 @@ POST_EDGE_FRACTION = 0.4
 SMALLEST_STEP = 1e-6
 # A pre-edge line is fitted only to points this far below the grid: measured spectra have them, FEFF does not.
 PRE_EDGE_GAP_EV = 10.0
+# No K edge lies higher, and no number that was measured is larger: sums of what is do not overflow.
+HIGHEST_EV, LARGEST = 200_000.0, 1e30
+FEWEST = 8
 # Points so much farther off that line than half of them are glitches, and the line is not theirs.
 STRAY = 30.0
 
 
 def check(energy: np.ndarray, mu: np.ndarray, grid_energy: np.ndarray) -> None:
     """Raise SpectrumError unless (N,) energy in eV and (N,) mu are usable on grid_energy."""
-    if energy.ndim != 1 or energy.shape != mu.shape or len(energy) < 8:
-        raise SpectrumError("too few points", f"need at least 8 (energy, mu) pairs, got {energy.shape} and {mu.shape}")
+    if energy.ndim != 1 or energy.shape != mu.shape or len(energy) < FEWEST:
+        raise SpectrumError(
+            "too few points", f"need at least {FEWEST} (energy, mu) pairs, got {energy.shape} and {mu.shape}"
+        )
     if not (np.isfinite(energy).all() and np.isfinite(mu).all()):
         line = int(np.argmin(np.isfinite(energy) & np.isfinite(mu)))
         raise SpectrumError("not finite", f"point {line + 1} holds NaN or infinity")
+    if np.abs(mu).max() > LARGEST or np.abs(energy).max() > HIGHEST_EV:
+        line = int(np.argmax((np.abs(mu) > LARGEST) | (np.abs(energy) > HIGHEST_EV)))
+        raise SpectrumError("implausible numbers", f"point {line + 1} holds {energy[line]:g} eV and {mu[line]:g}")
     if (np.diff(energy) <= 0).any():
         if (np.diff(energy) < 0).all():
             raise SpectrumError("energy descending", "sort the file by ascending energy")

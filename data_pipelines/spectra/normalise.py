@@ -12,6 +12,7 @@ from numpy.polynomial import Polynomial
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.spectra.curves import smoothed
+from data_pipelines.spectra.grid import FEWEST
 
 # Points that a line below the edge must have; with fewer the mean of what there is is taken off.
 LINE_POINTS = 3
@@ -24,6 +25,8 @@ LINE_ABOVE_EV, PARABOLA_ABOVE_EV = 30.0, 300.0
 FLAT_FROM_EV = 100.0
 # The derivative is smoothed by a Gaussian of this many eV at 5 keV, in proportion to the energy, as resolution goes.
 SMOOTHING_EV, AT_EV = 0.4, 5000.0
+# A spectrum is looked at in so many pieces at most; only one of more than 5 keV is looked at less finely than it is.
+FINEST = 100_000
 # Of the largest slope: what a maximum must have, with both neighbours, to be an edge and no spike.
 STEEP = 0.6
 
@@ -68,7 +71,7 @@ def edge_energy(energy: np.ndarray, mu: np.ndarray, share: float | None = None) 
     >>> round(edge_energy(energy, np.arctan((energy - 7123.4) / 2)), 1)
     7123.4
     """
-    step = max(np.min(np.diff(energy)), 0.05)
+    step = max(np.min(np.diff(energy)), 0.05, np.ptp(energy) / FINEST)
     even = np.arange(energy[0], energy[-1], step)
     width = SMOOTHING_EV * energy.mean() / AT_EV / step
     slope = np.gradient(smoothed(np.interp(even, energy, mu), width), step)
@@ -94,6 +97,8 @@ def normalise(energy: np.ndarray, mu: np.ndarray, e0: float | None = None) -> No
     what there is, if that is less) to the end: of degree 2, of 1 where that is below 300 eV, of 0 where below 30 eV. Raises
     SpectrumError where there is no edge, or nothing on one side of it.
     """
+    if len(energy) < FEWEST:
+        raise SpectrumError("too few points", f"need at least {FEWEST} (energy, mu) pairs, got {len(energy)}")
     e0 = edge_energy(energy, mu) if e0 is None else e0
     if not energy[1] < e0 < energy[-2]:
         raise SpectrumError("no edge in range", f"E0 {e0:.1f} eV, energies {energy[0]:.1f} to {energy[-1]:.1f} eV")
@@ -110,8 +115,8 @@ def normalise(energy: np.ndarray, mu: np.ndarray, e0: float | None = None) -> No
     over = 0 if length < LINE_ABOVE_EV else 1 if length < PARABOLA_ABOVE_EV else 2
     if below.stop <= below.start:
         below = slice(below.start, below.start + 1)
-    pre = Polynomial.fit(energy[below], mu[below], under)(energy) if under else np.full(len(mu), mu[below].mean())
-    post = Polynomial.fit(energy[above], (mu - pre)[above], over)(energy)
+    pre = _fitted(energy[below], mu[below], under)(energy) if under else np.full(len(mu), mu[below].mean())
+    post = _fitted(energy[above], (mu - pre)[above], over)(energy)
     at = _nearest(energy, e0)
     step = float(post[at])
     if not step > 0:
@@ -120,6 +125,13 @@ def normalise(energy: np.ndarray, mu: np.ndarray, e0: float | None = None) -> No
     flat = np.where(np.arange(len(mu)) < at, norm, norm - post / step + 1)
     ends = float(energy[below.start] - e0), float(energy[below.stop - 1] - e0)
     return Normalised(norm, flat, e0, step, ends, (first, high), (under, over))
+
+
+def _fitted(energy: np.ndarray, mu: np.ndarray, degree: int) -> Polynomial:
+    found, (_, rank, _, _) = Polynomial.fit(energy, mu, degree, full=True)
+    if rank <= degree:
+        raise SpectrumError("no background", f"energies from {energy[0]:.1f} to {energy[-1]:.1f} eV fix no polynomial")
+    return found
 
 
 def _before(energy: np.ndarray, value: float) -> int:

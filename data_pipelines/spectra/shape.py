@@ -16,13 +16,10 @@ from data_pipelines.schema import REFERENCE_ENERGY_EV, SYMBOLS, EnergyGrid
 # Largest distance of two energies, in eV: near the edge, NEAR eV from the beginning of the grid, and behind that. FEFF
 # has 0.9 at most, measured references 1 and 2.
 NEAR, NEAR_GAP, GAP = 20.0, 3.0, 8.0
-# From which element on, how far a peak of up to three points may stand off the line through its surroundings, and how
-# high mu may rise, both in edge steps. Lifetimes broaden K edges of the 3d metals by 1 eV and more: measured and FEFF
+# From which element on, how far a peak of up to three points may stand out of its surroundings (spikes.py), and how high
+# mu may rise, both in edge steps. Lifetimes broaden K edges of the 3d metals by 1 eV and more: measured and FEFF
 # they have 0.1 and 3.7 at most. FEFF's O K has 1.9 and 7.5, its Li K, which nothing broadens, 25.
 LIMITS = (("Ti", 0.5, 5.0), ("O", 4.0, 12.0), ("H", np.inf, 100.0))
-GLITCH_POINTS = 3
-# Before this element lines up to LINES eV above the reference energy may be narrower than two steps of more than FINE eV.
-BROADENED, FINE, LINES = SYMBOLS.index("Ti"), 0.3, 40.0
 # What is left of a spectrum, in edge steps (root mean square), when the best of a kind of curve and a line are taken off:
 # 0.011 of FeN measured, 0.012 and more of FEFF. Noise of the points, up to so much, is not counted: an edge of little
 # structure in more noise looks like an arctangent, but has a rise that no sine and no cubic has.
@@ -32,8 +29,8 @@ BROAD, BROAD_STRUCTURE = SYMBOLS.index("Kr"), 0.002
 NOISE = {"an arctangent": 0.02, "a tanh": 0.02, "a sine": 0.1, "a cubic": 0.1}
 # By so much more than seen on the grid points scatter: interpolation smooths them.
 SMOOTHED = 1.2
-# Points that scatter by this, in edge steps, show no edge.
-NOISY = 0.15
+# Points that scatter by this, in edge steps, show no edge; measured references have 0.026 at most.
+NOISY = 0.1
 # The coarse search misses the best curve by 0.01 at most.
 COARSE = 0.012
 # A narrower range shows too little of a spectrum to tell it from a line, eV.
@@ -72,52 +69,8 @@ def k_edges_near(energy: np.ndarray, mu: np.ndarray) -> list[str]:
     return [element for (element, edge), e0 in REFERENCE_ENERGY_EV.items() if edge == "K" and -5 < at - e0 < 25]
 
 
-def standing_alone(energy: np.ndarray, mu: np.ndarray, limit: float) -> np.ndarray:
-    """(N,) bool: points, up to three in a row, that are off the line through their neighbours by more than `limit`, and
-    by that much more than twice what the neighbours differ."""
-    alone = np.zeros(len(mu), bool)
-    for width in range(1, GLITCH_POINTS + 1):
-        left, right = mu[: -width - 1], mu[width + 1 :]
-        start, end = energy[: -width - 1], energy[width + 1 :]
-        off = np.stack(
-            [
-                mu[k : len(mu) - width - 1 + k]
-                - left
-                - (right - left) * (energy[k : len(mu) - width - 1 + k] - start) / (end - start)
-                for k in range(1, width + 1)
-            ]
-        )
-        bad = (np.abs(off) > limit + 2 * np.abs(right - left)).all(axis=0) & (np.abs(np.sign(off).sum(axis=0)) == width)
-        for k in range(1, width + 1):
-            alone[k : len(mu) - width - 1 + k] |= bad
-    return alone
-
-
-def resolved(energy: np.ndarray, element: str, edge: str = "K") -> np.ndarray:
-    """(N,) bool: is a point one of several on whatever line may be there? Lines of light elements are narrower than the
-    steps of many a grid, and one point of these is no glitch."""
-    e0 = REFERENCE_ENERGY_EV.get((element, edge))
-    if e0 is None or SYMBOLS.index(element) >= BROADENED or len(energy) < 2:
-        return np.ones(len(energy), bool)
-    steps = np.diff(energy)
-    widest = np.maximum(np.append(steps, steps[-1]), np.insert(steps, 0, steps[0]))
-    return (widest <= FINE) | (energy > e0 + LINES)
-
-
-def check_glitches(energy: np.ndarray, mu: np.ndarray, element: str, grid_energy: np.ndarray) -> None:
-    """Raise SpectrumError where (N,) mu, of unit edge step, has a point that no edge of this element can have."""
-    alone = standing_alone(energy, mu, _limits(element)[0])
-    alone &= (energy >= grid_energy[0]) & (energy <= grid_energy[-1]) & resolved(energy, element)
-    if alone.any():
-        at = int(np.argmax(np.where(alone, np.abs(mu), 0)))
-        raise SpectrumError(
-            "glitch",
-            f"{int(alone.sum())} point{'s' if alone.sum() > 1 else ''} far off the others, to {mu[at]:.1f} edge steps at "
-            f"{energy[at]:.1f} eV; leave them out, --deglitch does so",
-        )
-
-
-def _limits(element: str) -> tuple[float, float]:
+def limits_of(element: str) -> tuple[float, float]:
+    """How far a point may stand off, and how high mu may rise, in edge steps."""
     number = SYMBOLS.index(element)
     return next((alone, highest) for first, alone, highest in LIMITS if number >= SYMBOLS.index(first))
 
@@ -144,7 +97,7 @@ def shapes(mu: np.ndarray, grid: EnergyGrid, elements: Sequence[str]) -> list[Sp
     found: list[SpectrumError | None] = [None] * len(mu)
     highest = np.nanmax(mu, axis=1)
     for row in np.flatnonzero(highest > LIMITS[0][2]).tolist():
-        if highest[row] > _limits(elements[row])[1]:
+        if highest[row] > limits_of(elements[row])[1]:
             found[row] = SpectrumError("implausible peak", f"mu rises to {highest[row]:.1f} edge steps")
     energy = grid.relative()[: grid.common]
     if energy[-1] - energy[0] < NARROWEST:
@@ -184,7 +137,7 @@ def _searched(grid: EnergyGrid) -> dict[str, tuple[list[tuple[float, float]], np
     span = x[-1] - x[0]
     edges = [(at, width) for at in np.arange(x[0] - 2, x[0] + 0.75 * span, 0.35) for width in _WIDTHS]
     places = {kind: edges for kind in ("an arctangent", "a tanh")}
-    places |= {"a sine": [(span / turns, 0.0) for turns in np.arange(0.1, 8, 0.1)], "a cubic": [(0.0, 0.0)]}
+    places |= {"a sine": [(span / turns, 0.0) for turns in np.arange(0.1, 8, 0.03)], "a cubic": [(0.0, 0.0)]}
     curves = {kind: _bases(x, kind, *np.array(own).T) for kind, own in places.items()}
     return {kind: (places[kind], np.hstack(list(own))) for kind, own in curves.items()}
 

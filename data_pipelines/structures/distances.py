@@ -48,6 +48,9 @@ def is_cell(matrix: np.ndarray) -> bool:
 
 
 def pairs(structure: Structure) -> Pairs:
+    """Raises StructureError for places that are no numbers."""
+    if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
+        raise StructureError("no cell", "lattice or coordinates are not finite")
     site, neighbour, _, distance = structure.get_neighbor_list(RADIUS)
     return Pairs(site, neighbour, distance, np.array(structure.atomic_numbers))
 

@@ -23,7 +23,8 @@ import numpy as np
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Poscar
 
-from data_pipelines.errors import SourceError, StructureError, line_of
+from data_pipelines.errors import SourceError, StructureError, line_of, printable
+from data_pipelines.files import file_sha256
 from data_pipelines.run_tree import POSCAR, PROVENANCE
 from data_pipelines.schema import SYMBOLS
 from data_pipelines.structures import cif, distances
@@ -35,7 +36,9 @@ OPTIONS = "options.json"
 # Further names that pymatgen reads a crystal from.
 OTHERS = re.compile(r"(?i).*\.(cssr|xsf|res)|(chgcar|locpot|vasprun|bestsqs|rndstr).*|.*rndstr\.in")
 KNOWN = ".cif, .mcif, POSCAR, CONTCAR, .vasp, .json, .cssr, .xsf, CHGCAR or vasprun.xml, packed by gzip, bzip2 or xz if you like"
-UNPACK = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
+UNPACK = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+# Ten thousand structures; what is read of it takes some twenty times as much memory.
+LARGEST_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,11 @@ def read_file(path: Path, label: str = "") -> Iterator[Parent | Dropped]:
     """The structures of one file; `label` is what provenance calls the file."""
     label = label or path.name
     try:
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        content = UNPACK.get(path.suffix.lower(), bytes)(content)
+        with UNPACK.get(path.suffix.lower(), open)(path, "rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            raise StructureError("too large", f"{label} holds more than {LARGEST_BYTES // 1_000_000} MB; part it")
+        digest = file_sha256(path)
         origin = _origin(path)
         items = list(_items(path, label, content))
     except StructureError as error:
@@ -182,14 +187,14 @@ def _files(source: Path) -> Iterator[tuple[Path, str]]:
     if not source.exists():
         raise SourceError(f"{source}: no such file or folder")
     if source.is_file():
-        yield source, source.name
+        yield source, printable(source.name)
         return
     known = [path for path in _below(source) if _format(path)]
     if not known:
         others = ", ".join(f"{count} {ending}" for ending, count in passed_over([source]).items())
         raise SourceError(f"{source}: {others or 'nothing'} below this folder, but no {KNOWN}")
     for path in known:
-        yield path, f"{source.resolve().name}/{path.relative_to(source).as_posix()}"
+        yield path, printable(f"{source.resolve().name}/{path.relative_to(source).as_posix()}")
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_pipelines.errors import CountedError, MissingExtra, SpectrumError, UserError, line_of
 from data_pipelines.readers.cures import put_right
-from data_pipelines.readers.measured import Measured, ReadAs
+from data_pipelines.readers.measured import Foil, Measured, Normalisation, ReadAs
 from data_pipelines.readers.spectrum import read_spectra
 from spt_jax.app.desk import Desk, Named
 from spt_jax.inference.predict import symbol_of
@@ -31,10 +31,11 @@ LONGEST_NAME = 120
 @dataclass(frozen=True)
 class Told:
     """What is said of spectra in the place of what they say themselves. foil: E0 that the monochromator gave to a metal
-    foil of the element, eV."""
+    foil of the element, and normalise: how, both as of `correct`."""
 
     read_as: ReadAs = field(default_factory=ReadAs)
-    foil: float | None = None
+    foil: Foil = "auto"
+    normalise: Normalisation = "edges"
 
 
 def read_upload(desk: Desk, name: str, content: bytes, told: Told) -> list[Named]:
@@ -98,7 +99,7 @@ def clean(name: str) -> str:
 
 
 def _asked(desk: Desk, found: Measured | UserError, told: Told) -> Measured | UserError:
-    return corrected(desk.model, found, desk.calibration, told.foil)
+    return corrected(desk.model, found, desk.calibration, told.foil, told.normalise)
 
 
 def _without(before: str, found: Measured | UserError) -> Measured | UserError:

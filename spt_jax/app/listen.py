@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -31,6 +32,10 @@ def listening(host: str, port: int) -> socket.socket:
     """A socket that has the address, before anything long begins. Raises UserError where it is not to be had."""
     own = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return _bound(own, host, port)
+
+
+def _bound(own: socket.socket, host: str, port: int) -> socket.socket:
     try:
         own.bind((host, port))
         own.listen(1024)  # who comes before the model is compiled waits
@@ -39,6 +44,24 @@ def listening(host: str, port: int) -> socket.socket:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{host}, port {port}: {why}; take another with --port") from None
     return own
+
+
+def shared(own: socket.socket, count: int) -> list[socket.socket]:
+    """So many sockets at the address of `own`, which is closed: one for each process, among which Linux divides those
+    who connect. Who comes while a process is replaced waits at its socket.
+
+    Elsewhere all are the same socket, and who is quickest takes most. Raises UserError where the address is lost.
+    """
+    if sys.platform != "linux":
+        return [own.dup() for _ in range(count)]
+    address, family = own.getsockname(), own.family
+    own.close()  # it was there to find the address free: of sockets that share one, anybody's next would too
+    found = []
+    for _ in range(count):
+        each = socket.socket(family)
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.append(_bound(each, *address[:2]))
+    return found
 
 
 def run(app: Callable, own: socket.socket) -> None:

@@ -83,7 +83,10 @@ class Settings(BaseModel):
     shift: float = Field(0.0, description="eV to add to the energies")
     deglitch: bool = False
     taken: Literal["auto", "measured", "theory"] = Field("auto", alias="as")
-    foil: float | None = Field(None, gt=0, description="E0 that the monochromator gave to a metal foil, eV")
+    foil: Annotated[float, Field(gt=0)] | Literal["auto", "none"] = Field(
+        "auto", description="E0 that the monochromator gave to a metal foil, eV; auto: of a foil behind the sample"
+    )
+    normalise: Literal["edges", "mback"] = "edges"
 
     def told(self) -> Told:
         """Raises UserError for what nobody understands."""
@@ -95,7 +98,7 @@ class Settings(BaseModel):
         calculated = None if self.taken == "auto" else self.taken == "theory"
         channel = self.channel or None
         given = symbol, self.edge or None, channel, self.columns, self.beamline, self.shift, self.deglitch, calculated
-        return Told(ReadAs(*given), self.foil)
+        return Told(ReadAs(*given), self.foil, self.normalise)
 
 
 Files = Annotated[list[UploadFile], File(description="as beamlines write them: docs/files.md")]
@@ -137,7 +140,7 @@ def service(desk: Desk, hosts: Sequence[str] = (), watch: Watch | None = None) -
     @app.post("/predict")
     async def predict(asked: Asked) -> Response:
         """Descriptors of spectra, an object for each in order, with an `error` where there are none."""
-        told = Told(ReadAs(shift=asked.shift, calculated=asked.taken == "theory"), asked.foil)
+        told = Told(ReadAs(shift=asked.shift, calculated=asked.taken == "theory"), asked.foil or "none")
 
         def given() -> list[Named]:
             return [

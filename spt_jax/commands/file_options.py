@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
 
 if TYPE_CHECKING:
@@ -34,8 +36,12 @@ class FileOptions:
     taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
     """Whether spectra are measured ones, which are normalised and moved to the energies of calculated ones, with a note, or
     are taken as they are; auto takes FEFF's xmu.dat as theory, and all others as measured."""
-    foil: Annotated[float | None, Range(above=0)] = None
-    """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off."""
+    foil: Annotated[float | Literal["auto", "none"], Range(above=0)] = "auto"
+    """E0 that the monochromator gave to a metal foil of the element, eV: measured energies are moved by what it is off.
+    auto finds that of a foil measured behind the sample, where the file holds a reference channel; none looks for none."""
+    normalise: Literal["edges", "mback"] = "edges"
+    """How measured mu is brought to edge steps. edges: a line below the edge, a polynomial above it. mback: a background for
+    which mu is the tabulated absorption of the atom, for backgrounds that bend (docs/measured.md); extra `mback`."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -64,3 +70,20 @@ class FileOptions:
             calculated,
         )
         return ReadAs(*given)
+
+
+def model_and_files(model: str, files: tuple[Path, ...]) -> tuple[str, tuple[Path, ...]]:
+    """The model, "" for the default one, and the spectra, of a command line `[MODEL] FILE...`: who gives no model gives
+    spectra first. Raises UserError for a name that is neither, and where no spectra are given."""
+    from spt_jax.zoo.shelf import is_model
+
+    first = Path(model)
+    if model and not is_model(model):
+        if not first.exists() and not Path(model.rpartition("#")[0]).is_file():
+            raise UserError(f"{model}: no such file, nor a model of that name (`spt-jax models`)")
+        if first.is_dir() and not any(path.is_file() for path in first.iterdir()):
+            raise UserError(f"{model}: no files in this folder, nor a model; make a run with `spt-jax train`")
+        model, files = "", (first, *files)
+    if not files:
+        raise UserError("no FILE given; name spectrum files (docs/files.md), or a folder of them")
+    return model, files

@@ -12,7 +12,7 @@ import tyro
 
 from data_pipelines.errors import DoubtError, UserError
 from data_pipelines.ranges import Range
-from spt_jax.commands.file_options import FileOptions
+from spt_jax.commands.file_options import FileOptions, model_and_files
 from spt_jax.commands.screen import Bars, Throughput, console, errors
 
 if TYPE_CHECKING:
@@ -104,18 +104,6 @@ class Predict(FileOptions):
         if not self.data and (self.out or self.split):
             raise UserError("--out and --split are of a dataset; give --data DATASET")
 
-    @property
-    def _named(self) -> tuple[str, tuple[Path, ...]]:
-        """The model, "" for the default one, and the spectra: who gives no model gives spectra first."""
-        from spt_jax.zoo.shelf import is_model
-
-        first = Path(self.model)
-        record = Path(self.model.rpartition("#")[0])
-        spectra = first.is_file() or record.is_file() or (first.is_dir() and not self.files and not self.data)
-        if self.model and spectra and not is_model(self.model):
-            return "", (first, *self.files)
-        return self.model, self.files
-
     def run(self) -> None:
         if self.data:
             self._predict_dataset()
@@ -157,13 +145,8 @@ class Predict(FileOptions):
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.prediction import refused_if_warned
         from spt_jax.inference.spectra import files_of, predict_files
-        from spt_jax.zoo.shelf import is_model
 
-        name, given = self._named
-        if not given:
-            if name and not is_model(name):
-                raise UserError(f"{name}: no such file, nor a model of that name")
-            raise UserError("no FILE given; name spectrum files (docs/files.md), or a folder of them")
+        name, given = model_and_files(self.model, self.files)
         files = files_of(given)
         with Bars() as report:
             model = load_kept(name, self.compiled, self.source, report)
@@ -175,7 +158,9 @@ class Predict(FileOptions):
         with Bars() as report:
             told = report if shown else None
             calibration = Calibration.of(name)
-            each = predict_files(model, files, self.element, self.edge, self.read_as, calibration, self.foil)
+            each = predict_files(
+                model, files, self.element, self.edge, self.read_as, calibration, self.foil, self.normalise
+            )
             each = map(refused_if_warned, each) if self.strict else each
             predictions = _watched(each, len(files), bad, absorbers, warned, told)
             if self.format == "table":

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from data_pipelines.errors import UserError
-from spt_jax.commands.file_options import FileOptions
+from spt_jax.commands.file_options import FileOptions, model_and_files
 from spt_jax.commands.screen import Bars, console, errors
 
 
@@ -20,7 +20,7 @@ class Series(FileOptions):
 
     Prints a table, and writes one figure and, beside it, one CSV file with a row for each spectrum (docs/series.md). A
     spectrum that cannot be used, or whose place is not known, costs a line, and exit status 1 at the end. Of references,
-    --columns and --beamline are not asked, and --foil is for the model's answers alone.
+    --columns and --beamline are not asked, and --foil and --normalise are for the model's answers alone.
 
       spt-jax series scans/*.xdi --order time
       spt-jax series cell/*.dat --order voltage --references LiNiO2.xdi NiO.xdi
@@ -49,18 +49,6 @@ class Series(FileOptions):
         if self.out.suffix not in (".svg", ".png"):
             raise UserError(f"--out is a figure, .svg or .png, got {self.out}")
 
-    @property
-    def _named(self) -> tuple[str, tuple[Path, ...]]:
-        """The model, "" for the default one, and the spectra: who gives no model gives spectra first."""
-        from spt_jax.zoo.shelf import is_model
-
-        if not self.model or is_model(self.model):
-            return self.model, self.files
-        first = Path(self.model)
-        if self.files and not first.exists() and not Path(self.model.rpartition("#")[0]).is_file():
-            raise UserError(f"{first}: no such file, nor a model of that name")
-        return "", (first, *self.files)
-
     def run(self) -> None:
         from data_pipelines.files import write_atomic
         from spt_jax.inference.kept import load_kept
@@ -71,9 +59,7 @@ class Series(FileOptions):
         from spt_jax.series.output import as_csv, as_table, lines
         from spt_jax.series.series import follow
 
-        name, given = self._named
-        if not given:
-            raise UserError("no FILE given; name spectrum files (docs/files.md), or a folder of them")
+        name, given = model_and_files(self.model, self.files)
         files, table = files_of(given), self.out.with_suffix(".csv")
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with Bars() as report:
@@ -86,6 +72,7 @@ class Series(FileOptions):
                 self.read_as,
                 Calibration.of(name),
                 self.foil,
+                self.normalise,
                 report if len(files) > CHUNK else None,
             )
         write_atomic(table, as_csv(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from spt_jax.commands.screen import Bars, errors
 if TYPE_CHECKING:
     from spt_jax.app.desk import Desk
 
+ASKED = "POST /predict, POST /files, GET /openapi.json"
 Name = tyro.conf.Positional[str]
 
 
@@ -26,11 +28,11 @@ class Listening:
 
     model: Annotated[Name, tyro.conf.arg(metavar="MODEL")] = ""
     """As of `spt-jax predict`; the default one that comes with the package where not given."""
-    host: str = "127.0.0.1"
+    host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
     """Address to listen at: 127.0.0.1 is this machine alone, 0.0.0.0 all its networks."""
-    port: Annotated[int, Range(least=0)] = 8000
+    port: Annotated[int, Range(least=0), tyro.conf.arg(metavar="NUMBER")] = 8000
     """0 takes a free one, and says which."""
-    hosts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...")] = ()
+    hosts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="HOSTNAME...")] = ()
     """Names of this machine that are asked for besides localhost, its own and its addresses; others are refused."""
 
     def __post_init__(self) -> None:
@@ -51,15 +53,37 @@ class Serve(Listening):
     any other --host than 127.0.0.1 everyone who reaches the port may ask.
     """
 
+    processes: Annotated[int, Range(least=1), tyro.conf.arg(metavar="NUMBER")] = 1
+    """Processes behind the one port, each with a model of its own; for a CPU of several cores."""
+
     def run(self) -> None:
         from spt_jax.app.listen import listening, run
         from spt_jax.app.web import service
 
         with listening(self.host, self.port) as own:
-            app = service(desk_of(self.model), self.hosts)
-            announce(own, "POST /predict, POST /files, GET /openapi.json")
-            run(app, own)
+            if self.processes > 1:
+                self._run_several(own)
+            else:
+                app = service(desk_of(self.model), self.hosts)
+                announce(own, ASKED)
+                run(app, own)
         print("stopped")
+
+    def _run_several(self, own: socket.socket) -> None:
+        from spt_jax.app.listen import shared
+        from spt_jax.app.processes import Crew
+
+        def say(line: str) -> None:
+            errors.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+        with contextlib.ExitStack() as held:
+            sockets = [held.enter_context(each) for each in shared(own, self.processes)]
+            crew = held.enter_context(Crew(sockets, self.model, self.hosts))
+            with Bars() as report:
+                crew.begin(report)
+            if not crew.asked:
+                announce(sockets[0], ASKED)
+                crew.watch(say)
 
 
 def desk_of(model: str) -> Desk:
@@ -110,8 +134,10 @@ class App(Listening):
     """Leave out points there that stand alone, far off their neighbours."""
     taken: Annotated[Literal["auto", "measured", "theory"], tyro.conf.arg(name="as")] = "auto"
     """Whether spectra there are measured ones or calculated."""
-    foil: Annotated[float | None, Range(above=0)] = None
-    """E0 that the monochromator gave to a metal foil of the element, eV."""
+    foil: Annotated[float | Literal["auto", "none"], Range(above=0)] = "auto"
+    """E0 that the monochromator gave to a metal foil of the element, eV; auto is that of a foil behind the sample."""
+    normalise: Literal["edges", "mback"] = "edges"
+    """How mu is brought to edge steps there, as of `spt-jax predict`."""
 
     def run(self) -> None:
         from spt_jax.app.boards import Boards
@@ -121,7 +147,7 @@ class App(Listening):
 
         said = {
             name: getattr(self, name)
-            for name in ("element", "edge", "channel", "columns", "beamline", "shift", "deglitch", "foil")
+            for name in ("element", "edge", "channel", "columns", "beamline", "shift", "deglitch", "foil", "normalise")
         }
         told = Settings.model_validate({**said, "as": self.taken}).told()
         if self.watch and not self.watch.is_dir():

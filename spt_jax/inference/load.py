@@ -14,7 +14,7 @@ from spt_jax.inference.ensemble import together
 from spt_jax.inference.predict import Model
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.checkpoint import MODEL, load_model
-from spt_jax.runs.folder import CONFIG, read_config
+from spt_jax.runs.folder import CONFIG, members_of
 from spt_jax.runs.packed import read_packed
 
 
@@ -48,8 +48,7 @@ def load_packed(path: Path, source: int | str | None = None) -> Model:
 
 def load_members(folder: Path, source: int | str | None = None) -> dict[str, Model]:
     """The models of an ensemble's folder by name; none in the folder of a single run."""
-    names = read_config(folder).get("ensemble", {}).get("members", ())
-    return {name: load_run(folder / name, source) for name in names}
+    return {name: load_run(folder / name, source) for name in members_of(folder)}
 
 
 def load_run(run: Path, source: int | str | None = None) -> Model:

@@ -16,16 +16,16 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines.errors import SpectrumError
-from data_pipelines.readers.measured import Measured
+from data_pipelines.readers.foil import check_foil, foil_energy
+from data_pipelines.readers.measured import Foil, Measured, Normalisation
 from data_pipelines.schema import REFERENCE_ENERGY_EV, descriptor
-from data_pipelines.spectra.normalise import normalise
+from data_pipelines.spectra.mback import mback
+from data_pipelines.spectra.normalise import normalise as by_edges
 from spt_jax.zoo.shelf import FOLDER
 
 CONSTANTS = FOLDER / "measured.json"
 # A spectrum is answered at so many energies, equally likely ones: the middles of as many parts of the distribution.
 LIKELY = 7
-# A foil further off than this is none of the element, or its edge was not found, eV.
-FARTHEST = 5.0
 # So many standard deviations about its mean, a normal distribution has 90 %, as intervals are meant to.
 NORMAL_90 = 1.645
 
@@ -78,29 +78,41 @@ class Corrected(NamedTuple):
 
 
 def correct(
-    spectrum: Measured, calibration: Calibration, foil: float | None = None, shift: float | None = None
+    spectrum: Measured,
+    calibration: Calibration,
+    foil: Foil = "auto",
+    shift: float | None = None,
+    normalise: Normalisation = "edges",
 ) -> Corrected:
     """A measured spectrum, of an element that is known, with energies in eV that ascend.
 
     foil: E0 that this monochromator gives to a metal foil of the element, in eV: energies are moved so that it is what
-    the X-ray Data Booklet has. shift: eV to add in the place of what was fitted, without any doubt. Raises SpectrumError
-    where there is no edge, no reference energy, or a foil far from it.
+    the X-ray Data Booklet has. auto: that of the foil behind the sample, where the spectrum has a reference channel and
+    that shows one; none: not even that. shift: eV to add in the place of what was fitted, without any doubt. normalise:
+    edges, by a line below the edge and a polynomial above it; mback, by the absorption of the free atom, which needs the
+    extra of that name. Raises SpectrumError where there is no edge, no reference energy, or a foil far from it.
     """
     element, edge = spectrum.element or "", spectrum.edge or "K"
     if (element, edge) not in REFERENCE_ENERGY_EV:
         raise SpectrumError("unknown edge", f"no reference energy for the {element} {edge} edge")
     energy = np.asarray(spectrum.energy, float)
-    found = normalise(energy, np.asarray(spectrum.mu, float))
+    mu = np.asarray(spectrum.mu, float)
+    found = mback(energy, mu, element) if normalise == "mback" else by_edges(energy, mu)
     notes = [str(found)]
-    scale = calibration.scale(element, foil is not None)
-    if foil is not None:
+    e0, which = (foil, "the foil") if isinstance(foil, float | int) else (None, "the foil behind the sample")
+    if foil == "auto" and spectrum.reference is not None:
+        try:
+            e0 = foil_energy(*spectrum.reference, element, edge)
+        except SpectrumError as error:
+            notes.append(f"no foil of {element} in the reference channel: {error.detail}")
+    scale = calibration.scale(element, e0 is not None)
+    if e0 is not None:
+        check_foil(e0, element, edge)
         booklet = REFERENCE_ENERGY_EV[element, edge]
-        if abs(booklet - foil) > FARTHEST:
-            raise SpectrumError("foil", f"E0 {foil:.1f} eV is not of a foil of {element}, which has {booklet:.1f} eV")
-        energy = energy + (booklet - foil)
+        energy = energy + (booklet - e0)
         notes.append(
-            f"energies moved by {booklet - foil:+.2f} eV: E0 of the foil, {foil:.2f} eV, is {booklet:.1f} eV in the X-ray "
-            "Data Booklet"
+            f"energies moved by {booklet - e0:+.2f} eV: E0 of {which}, {e0:.2f} eV, is {booklet:.1f} eV in the X-ray Data "
+            "Booklet" + ("" if e0 == foil else "; --foil none leaves them")
         )
     if shift is not None:
         scale = Scale(shift, 0.0)
@@ -111,7 +123,7 @@ def correct(
             f"{calibration.references} measured references; answers are the mean over {LIKELY} energies within that"
         )
     moved = spectrum._replace(energy=energy + scale.shift, mu=found.level, notes=(*spectrum.notes, *notes))
-    return Corrected(moved, scale.sigma, tuple(notes))
+    return Corrected(moved._replace(reference=None, foil=e0), scale.sigma, tuple(notes))
 
 
 def means(each: np.ndarray, count: list[int]) -> np.ndarray:

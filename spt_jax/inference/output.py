@@ -11,16 +11,19 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from data_pipelines.errors import printable
 from data_pipelines.schema import descriptor
 from spt_jax.inference.prediction import Prediction, Value
 
-_READ = ("channel", "shift", "columns", "notes")
+_READ = ("channel", "shift", "columns", "foil", "notes")
 _TRUST = ("strangeness", "warnings")
 
 
 def as_table(prediction: Prediction, coverage: float) -> Table:
     """One spectrum's descriptors with the likelier alternatives of each class, and the interval of each value."""
-    table = Table(title=escape(f"{prediction.name} ({prediction.absorber})"), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=escape(printable(f"{prediction.name} ({prediction.absorber})")), title_justify="left", box=SIMPLE_HEAD
+    )
     table.add_column("descriptor")
     table.add_column("value", justify="right")
     table.add_column("unit")
@@ -52,10 +55,15 @@ def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
     """One list with an object for each spectrum, which has an `error` where there are no descriptors."""
     before = "[\n"
     for each in predictions:
-        text = json.dumps(row_of(each), indent=1, ensure_ascii=False)
-        yield before + "\n".join(f" {line}" for line in text.splitlines())
+        text = _writable(json.dumps(row_of(each), indent=1, ensure_ascii=False))
+        yield before + "\n".join(f" {line}" for line in text.split("\n"))
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def _writable(text: str) -> str:
+    """Names of files that are no UTF-8 have halves of surrogates in them; an escape, which JSON reads back."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def row_of(each: Prediction) -> dict[str, object]:
@@ -65,7 +73,8 @@ def row_of(each: Prediction) -> dict[str, object]:
         "absorber": each.absorber,
         "descriptors": {n: _entry(n, v) for n, v in each.values.items()},
     }
-    row |= {"channel": each.channel, "shift": each.shift, "columns": each.columns, "notes": list(each.notes)}
+    row |= {"channel": each.channel, "shift": each.shift, "columns": each.columns}
+    row |= {"foil": None if each.foil is None else round(each.foil, 3), "notes": list(each.notes)}
     if each.strangeness is not None:
         row |= {"strangeness": round(each.strangeness, 3), "warnings": list(each.warnings)}
         row["nearest"] = [{"material": n.material, "distance": round(n.distance, 4)} for n in each.nearest]
@@ -92,7 +101,8 @@ def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
         ["file", "absorber", "descriptor", "value", "unit", "probability", "low", "high", *_READ, *_TRUST, "error"]
     )
     for each in predictions:
-        read = [each.channel, each.shift, each.columns, "; ".join(each.notes)]
+        foil = "" if each.foil is None else round(each.foil, 3)
+        read = [each.channel, each.shift, each.columns, foil, "; ".join(each.notes)]
         read += ["" if each.strangeness is None else round(each.strangeness, 3), "; ".join(each.warnings)]
         for name, v in each.values.items():
             if isinstance(v.value, tuple):
@@ -103,7 +113,7 @@ def as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
             writer.writerow([each.name, each.absorber, name, v.value, v.unit, *sure, *read, ""])
         if each.error:
             writer.writerow([each.name, each.absorber, *[""] * 6, *read, each.error])
-        yield text.getvalue()
+        yield _writable(text.getvalue())
         text.seek(0)
         text.truncate()
     yield text.getvalue()

@@ -35,7 +35,7 @@ class Prediction:
     """What a model says of one spectrum of many, or in `error` why it says nothing.
 
     name: of its file, FILE#RECORD of one of several in a file, or of its row. absorber: "Cu K". values: by descriptor.
-    channel, shift, columns, notes: how the spectrum was read, as of `Measured`. strangeness: above 0, it is unlike what the
+    channel, shift, columns, foil, notes: how the spectrum was read, as of `Measured`. strangeness: above 0, it is unlike what the
     model learnt from, as of `scoring.domain.Domain`; None where the model does not know. nearest: training spectra most like
     it, nearest first. warnings: what to know before one believes the values, a sentence each.
     """
@@ -47,6 +47,7 @@ class Prediction:
     channel: str = ""
     shift: float = 0.0
     columns: str = ""
+    foil: float | None = None
     notes: tuple[str, ...] = ()
     strangeness: float | None = None
     nearest: tuple[Neighbour, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipelines.errors import CountedError, UserError
+from data_pipelines.errors import CountedError, UserError, printable
 from data_pipelines.readers.measured import Measured
 from data_pipelines.spectra.shape import k_edges_near
 
@@ -20,11 +20,12 @@ def whose(spectrum: Measured, known: Sequence[str]) -> str:
 def provenance(spectrum: Measured | UserError) -> dict[str, Any]:
     if isinstance(spectrum, UserError):
         return {}
-    return {name: getattr(spectrum, name) for name in ("channel", "shift", "columns", "notes")}
+    return {name: getattr(spectrum, name) for name in ("channel", "shift", "columns", "foil", "notes")}
 
 
 def told(name: str, error: UserError) -> str:
     """What is wrong, with the name of the spectrum in it."""
+    name = printable(name)
     if name in str(error):
         return str(error)
     return f"{error.reason}: {name}: {error.detail}" if isinstance(error, CountedError) else f"{name}: {error}"

@@ -40,6 +40,11 @@ def pack_runs(
     for run in runs:
         own = list(load_members(run).values()) or [load_run(run)]
         members += own
+        if any(model.blueprint.dataset.startswith(f"{dataset.fingerprint} ") for model in own):
+            raise RunError(
+                f"{run} was moved by `spt-jax finetune`: a card would claim all of {dataset.name} for it; give the folder "
+                "itself to `spt-jax predict`, or make a file of it with `spt-jax export`"
+            )
         if any(model.blueprint.dataset != dataset.fingerprint for model in own):
             raise RunError(
                 f"{run} was not trained on {dataset.name}, whose validation and test splits it may have seen"

@@ -141,6 +141,8 @@ class Blueprint:
         for name, values in classes.items():
             if descriptor(name).classes != values:
                 raise ValueError(f"the classes of {name} have changed since this checkpoint was made")
+        if not all(isinstance(each, str) and len(each.split()) == 2 for each in found["absorbers"]):
+            raise ValueError("absorbers that are no elements with their edges")
         made = {
             "model": (PeerConfig if "kind" in found["model"] else ModelConfig)(**found["model"]),
             "grid": EnergyGrid(**found["grid"]),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from data_pipelines.errors import CheckpointError
+from data_pipelines.errors import CheckpointError, line_of
 from data_pipelines.files import write_atomic
 from spt_jax.runs.ahead import Ahead, Machine, Programs
 from spt_jax.runs.blueprint import Blueprint, Network
@@ -32,6 +31,8 @@ from spt_jax.scoring.domain import Domain
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 DOCUMENT, NETWORK, DOMAIN, PROGRAM = "model.json", "network.bin", "domain.npz", "ahead-{}.bin"
+# What is written is not packed at all.
+MOST_UNPACKED = 10
 AGAIN = "make one with `spt-jax export RUN --out FILE`"
 
 
@@ -102,11 +103,13 @@ def read_exported(content: bytes, path: str, compiled: bool = False) -> Exported
     """The same of the content of a file; `path` is what errors call it."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(each.file_size for each in archive.infolist()) > MOST_UNPACKED * len(content):
+                raise ValueError("it would unpack to far more than it is")
             document, content = json.loads(archive.read(DOCUMENT)), archive.read(NETWORK)
             programs = _programs(archive, document.get("ahead", ()), path, compiled)
             domain = _domain(archive, document.get("domain"))
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not an exported model, or damaged ({error}); {AGAIN}") from None
+    except Exception as error:  # whatever a zip file can have in it
+        raise CheckpointError(f"{path}: not an exported model, or damaged ({line_of(error)}); {AGAIN}") from None
     try:
         document = export_of_today(document)
     except ValueError as error:

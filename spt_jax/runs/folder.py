@@ -94,6 +94,11 @@ def name_members(out: Path, members: tuple[str, ...]) -> None:
     write_atomic(out / CONFIG, json.dumps({"ensemble": {"members": members}}, indent=1) + "\n")
 
 
+def members_of(out: Path) -> tuple[str, ...]:
+    """Names of the runs in the folder that answer together; none in that of a single run. Raises as `read_config`."""
+    return tuple(read_config(out).get("ensemble", {}).get("members", ()))
+
+
 def _completed(found: dict, defaults: dict) -> dict:
     """With the defaults of what it lacks, also inside."""
     inside = {

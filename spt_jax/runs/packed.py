@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from data_pipelines.errors import CheckpointError
+from data_pipelines.errors import CheckpointError, line_of
 from data_pipelines.files import write_atomic
 from spt_jax.runs.blueprint import Blueprint, Network, path_name
 from spt_jax.runs.formats import PACKED, packed_of_today
@@ -101,10 +101,10 @@ def read_card(path: Path) -> dict:
 
 def unscored(card: dict, absorber: str) -> str:
     """A sentence where there were too few test spectra for anyone to know how good answers for "Cu K" are; else ""."""
-    if absorber in card["scores"]:
+    if absorber in card.get("scores", {}):
         return ""
-    trained = card["training_spectra"].get(absorber, 0)
-    return f"{card['name']} learnt {absorber} from {trained} spectra; how good it is there was not measured"
+    trained = card.get("training_spectra", {}).get(absorber, 0)
+    return f"{card.get('name')} learnt {absorber} from {trained} spectra; how good it is there was not measured"
 
 
 def read_packed(path: Path) -> Packed:
@@ -129,8 +129,8 @@ def read_packed(path: Path) -> Packed:
         decisions = document["decisions"] and Decisions.from_json(document["decisions"])
         own = {name.removeprefix(DOMAIN): array for name, array in arrays.items() if name.startswith(DOMAIN)}
         domain = document["domain"] and Domain.of_parts(document["domain"], own)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: a model of another version of spt-jax ({error!r})") from None
+    except Exception as error:  # whatever it runs into that reads what nobody meant
+        raise CheckpointError(f"{path}: a model of another version of spt-jax ({line_of(error)})") from None
     return Packed(tuple(members), decisions, document["card"], domain)
 
 
@@ -141,14 +141,22 @@ def _document(path: Path) -> tuple[dict, str, str]:
             said = file.metadata() or {}
         text, checksum = said[DOCUMENT], said[CHECKSUM]
         document = json.loads(text)
+        if not isinstance(document, dict):
+            raise ValueError("no document")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a packed model, or {DAMAGED} ({_line(error)})") from None
     try:
-        return packed_of_today(document), text, checksum
-    except ValueError as error:
+        document = packed_of_today(document)
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: packed model of {error}") from None
+    card = document.get("card")
+    if not isinstance(card, dict) or not all(
+        isinstance(card.get(name, {}), dict) for name in ("scores", "training_spectra")
+    ):
+        raise CheckpointError(f"{path}: a packed model without a card")
+    return document, text, checksum
 
 
 def _checksum(document: str, arrays: Mapping[str, np.ndarray]) -> str:

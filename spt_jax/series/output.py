@@ -45,6 +45,7 @@ def as_csv(series: Followed) -> str:
         row |= {"fractions_sum": f"{fit.total:.5f}", "fractions_sum_error": f"{fit.total_error:.5f}"}
         row |= {"R_factor": f"{fit.r_factor:.3e}", "fit_shift_eV": f"{fit.shift:.3f}"}
         row |= {"channel": prediction.channel, "shift": prediction.shift, "columns": prediction.columns}
+        row["foil"] = "" if prediction.foil is None else f"{prediction.foil:.3f}"
         rows.append({**row, "notes": "; ".join(series.notes[i]), "error": ""})
     rows += [{"file": name, "error": error} for name, error in series.left_out]
     text = io.StringIO()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.readers.measured import Measured, ReadAs
+from data_pipelines.readers.measured import Foil, Measured, Normalisation, ReadAs
 from data_pipelines.readers.spectrum import read_spectra
 from data_pipelines.schema import descriptor
 from data_pipelines.spectra.combination import Combination, combination
@@ -99,7 +99,8 @@ def follow(
     references: Sequence[Path] = (),
     read_as: ReadAs | None = None,
     calibration: Calibration | None = None,
-    foil: float | None = None,
+    foil: Foil = "auto",
+    normalise: Normalisation = "edges",
     report: Report | None = None,
 ) -> Followed:
     """A series of spectrum files, ordered as asked. values: a table of file,value that says the places. references: files of
@@ -114,7 +115,8 @@ def follow(
     found: dict[str, Prediction] = {}
     left_out: list[tuple[str, str]] = []
     done = 0
-    for done, each in enumerate(predict_files(model, files, None, None, read_as, calibration, foil), start=1):
+    asked = predict_files(model, files, None, None, read_as, calibration, foil, normalise)
+    for done, each in enumerate(asked, start=1):
         if each.error or each.name in found:
             left_out.append((each.name, each.error or f"{each.name}: given more than once"))
         else:

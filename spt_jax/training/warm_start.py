@@ -10,7 +10,8 @@ import jax
 
 from data_pipelines.errors import RunError
 from spt_jax.runs.blueprint import Blueprint, path_name
-from spt_jax.runs.checkpoint import load_model
+from spt_jax.runs.checkpoint import MODEL, load_model
+from spt_jax.runs.folder import CONFIG, members_of
 from spt_jax.runs.packed import read_packed
 from spt_jax.training.assemble import Assembly
 from spt_jax.zoo.shelf import SUFFIX, place_of
@@ -25,12 +26,13 @@ class Beginning:
 
 
 def begin_with(named: str | Path, made: Assembly) -> Beginning:
-    """The best model of a run folder as a beginning, or the first member of its kind in a packed file or in a model of
-    the zoo. Raises CheckpointError where there is none, and RunError for one of other energies.
+    """The best model of a run folder as a beginning, or the first member of its kind in a folder of several, as of
+    `spt-jax finetune`, in a packed file or in a model of the zoo. Raises CheckpointError where there is none, and RunError
+    for one of other energies.
 
     Heads are taken where both models answer the same questions; a head of other classes would be taken for noise.
     """
-    other, theirs = _parameters(named, made)
+    named, other, theirs = _parameters(named, made)
     grid, own = other.grid, made.blueprint.grid
     if grid.points == own.points and (grid.start, grid.step) != (own.start, own.step):
         raise RunError(
@@ -63,15 +65,27 @@ def _questions(blueprint: Blueprint) -> list[tuple]:
     return [(task.name, task.classes, task.elements) for task in blueprint.tasks]
 
 
-def _parameters(named: str | Path, made: Assembly) -> tuple[Blueprint, Any]:
+def _parameters(named: str | Path, made: Assembly) -> tuple[str, Blueprint, Any]:
     """Of what model, and its parameters."""
     place = place_of(named)
+
+    def alike(blueprint: Blueprint) -> bool:
+        return type(blueprint.model) is type(made.blueprint.model)
+
     if place.suffix == SUFFIX:
         members = read_packed(place).members
-        alike = (each for each in members if type(each.blueprint.model) is type(made.blueprint.model))
-        chosen = next(alike, members[0])
-        return chosen.blueprint, chosen.params
-    document, read = load_model(place)
-    blueprint = Blueprint.from_json(document)
+        chosen = next((each for each in members if alike(each.blueprint)), members[0])
+        return str(named), chosen.blueprint, chosen.params
+    runs = [place] if (place / MODEL).is_dir() or not (place / CONFIG).exists() else _members(place)
+    found = []
+    for run in runs:
+        document, read = load_model(run)
+        found.append((run, Blueprint.from_json(document), read))
+    run, blueprint, read = next((each for each in found if alike(each[1])), found[0])
     _, params, constants = blueprint.abstract()
-    return blueprint, read({"params": params, "constants": constants})["params"]
+    told = str(named) if run == place else str(run)
+    return told, blueprint, read({"params": params, "constants": constants})["params"]
+
+
+def _members(place: Path) -> list[Path]:
+    return [place / name for name in members_of(place)] or [place]

@@ -61,8 +61,7 @@ def test_what_waits_is_answered_together_and_in_order(slow):
     asked = [own.ask([(f"{i}", SPECTRUM)]) for i in range(1, 100)]
     model.go.set()
     assert [each.result(10)[0].name for each in (first, *asked)] == [f"{i}" for i in range(100)]
-    # The first twice: the program for one alone is never compiled.
-    assert list(map(len, model.asked)) == [2, model.size, 99 - model.size]
+    assert list(map(len, model.asked)) == [1, model.size, 99 - model.size]
 
 
 def test_one_that_breaks_the_model_takes_no_other_with_it(slow):

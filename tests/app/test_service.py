@@ -142,10 +142,15 @@ def test_hostile_files_cost_a_line_each(running):
 
 def test_what_is_said_of_files_is_checked_and_used(running):
     content = {"xmu.dat": EXAMPLE.read_bytes()}
-    for settings, line in (("element=Xx", "unknown element"), ("columns=nonsense", "columns"), ("foil=-1", "foil")):
+    for settings, line in (
+        ("element=Xx", "unknown element"),
+        ("columns=nonsense", "columns"),
+        ("foil=-1", "foil"),
+        ("normalise=no", "normalise"),
+    ):
         status, found = running.ask(f"files?{settings}", content)
         assert status == 422 and line in found["detail"]
-    [found] = running.ask("files?as=measured&shift=0.5", content)[1]
+    [found] = running.ask("files?as=measured&shift=0.5&foil=none", content)[1]
     assert "normalised" in " ".join(found["notes"]) and found["shift"] == 0.5
 
 

@@ -1,15 +1,22 @@
 """Measured spectra are brought to the scale of calculated ones, with a note for every step, and answered by what is likely."""
 
+import re
+import tarfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import spt_jax
 from data_pipelines.errors import SpectrumError
 from data_pipelines.library import EXAMPLE
-from data_pipelines.readers.spectrum import read_spectrum
+from data_pipelines.readers.spectrum import ReadAs, read_spectrum
 from data_pipelines.schema import REFERENCE_ENERGY_EV
 from spt_jax.inference.measured import LIKELY, Calibration, Scale, correct
+from spt_jax.inference.output import row_of
+from spt_jax.inference.spectra import predict_files
 
+LIBRARY = Path(__file__).parents[2].parent / "shared" / "data" / "experiment" / "xdi_library.tar.xz"
 CALIBRATION = Calibration(Scale(1.5, 0.8), Scale(1.2, 0.3), {"Mn": Scale(2.0, 0.5)}, 38)
 
 
@@ -50,6 +57,55 @@ def test_a_foil_or_a_stated_shift_goes_before_what_was_fitted(measured):
     assert CALIBRATION.scale("Mn") == (2.0, 0.5) and CALIBRATION.scale("Mn", foil=True) == (1.2, 0.3)
 
 
+def test_a_foil_behind_the_sample_is_found_checked_and_overruled(measured, rng):
+    booklet = REFERENCE_ENERGY_EV[measured.element, "K"]
+
+    def behind(e0, noise=1e-4):
+        foil = 0.5 * np.arctan((measured.energy - e0) / 1.5) + noise * rng.normal(size=len(measured.energy))
+        return measured._replace(reference=(measured.energy, foil))
+
+    found = correct(behind(booklet + 1.3), CALIBRATION)
+    assert found.spectrum.foil == pytest.approx(booklet + 1.3, abs=0.15) and found.sigma == 0.3
+    assert "E0 of the foil behind the sample" in found.notes[1] and "--foil none" in found.notes[1]
+    np.testing.assert_allclose(found.spectrum.energy, measured.energy - 1.3 + 1.2, atol=0.15)
+    for foil in (booklet - 0.5, "none"):
+        said = correct(behind(booklet + 1.3), CALIBRATION, foil)
+        plain = correct(measured, CALIBRATION, foil)
+        assert said.notes == plain.notes and (said.spectrum.energy == plain.spectrum.energy).all()
+    for other, why in (
+        (behind(booklet + 8), "is not of a foil of"),
+        (behind(booklet, noise=0.3), "edge|foil"),
+        (measured._replace(reference=(measured.energy, np.ones(len(measured.energy)))), "mu rises nowhere"),
+    ):
+        told = correct(other, CALIBRATION)
+        assert re.search(f"no foil of {measured.element} in the reference channel: .*({why})", told.notes[1])
+        assert told.spectrum.foil is None and (told.spectrum.energy == measured.energy + 1.5).all()
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason=f"{LIBRARY} is not here")
+def test_foils_of_a_library_of_references(tmp_path):
+    """Chromium behind chromium is found; of three scans without a foil, the sample's own edge leaks into that channel."""
+    with tarfile.open(LIBRARY) as archive:
+        archive.extractall(tmp_path, filter="data")
+    calibration, found = Calibration.of("spt-k"), {}
+    for path in sorted(tmp_path.rglob("Cr/*.xdi")):
+        found[path.stem] = correct(read_spectrum(path), calibration)
+    used = {name: each.spectrum.foil for name, each in found.items() if each.spectrum.foil}
+    assert len(used) == 37 and 1 < min(used.values()) - 5989 < max(used.values()) - 5989 < 3
+    left = {name for name, each in found.items() if any("no foil of Cr" in note for note in each.notes)}
+    assert left == {f"cr2o3_ssrl4_1_rt_00{i}" for i in (1, 2, 3)}
+    path = next(tmp_path.rglob("na2cro4_rt_001.xdi"))
+    model = spt_jax.load("spt-k")
+    [with_foil] = predict_files(model, [path], calibration=calibration)
+    [without] = predict_files(model, [path], calibration=calibration, foil="none")
+    [told] = predict_files(model, [path], read_as=ReadAs(shift=-1.5), calibration=calibration)
+    assert (with_foil.values["OS"].value, without.values["OS"].value) == (6, 5)
+    assert with_foil.foil == pytest.approx(5990.68, abs=0.02) and without.foil is None
+    # Who says the shift has calibrated.
+    assert told.foil is None and told.shift == -1.5
+    assert row_of(with_foil)["foil"] == round(with_foil.foil, 3)
+
+
 def test_answers_are_the_mean_over_likely_energies(model, measured):
     found = correct(measured, CALIBRATION)
     views = found.views()
@@ -87,3 +143,18 @@ def test_the_shipped_constants_are_of_the_shipped_model():
     assert -3 < found.common.shift < 4 and 0.4 < found.common.sigma < 2.5 and found.references >= 30
     assert Calibration.of("a run folder") == found
     assert spt_jax.load("spt-k").absorber("Fe")
+
+
+def test_mback_is_one_more_way_to_normalise(measured):
+    pytest.importorskip("xraydb", reason="needs the extra `mback`")
+    bent = 0.3 * ((measured.energy - REFERENCE_ENERGY_EV[measured.element, "K"]) / 100) ** 2
+    height = np.ptp(measured.mu)
+    plain, found = (
+        correct(measured._replace(mu=mu), CALIBRATION, normalise="mback")
+        for mu in (measured.mu, measured.mu + height * bent)
+    )
+    assert found.notes[0].startswith("normalised by MBACK: E0 ") and "of degree 2, edge step" in found.notes[0]
+    np.testing.assert_allclose(found.spectrum.energy, measured.energy + 1.5)
+    np.testing.assert_allclose(found.spectrum.mu, plain.spectrum.mu, atol=0.02)
+    by_edges = correct(measured, CALIBRATION)
+    assert np.corrcoef(plain.spectrum.mu, by_edges.spectrum.mu)[0, 1] > 0.99

@@ -25,13 +25,16 @@ from data_pipelines.errors import DatasetError, RunError
 from data_pipelines.library import LIBRARY
 from data_pipelines.schema import SYMBOLS, EnergyGrid
 from spt_jax.cli import main
+from spt_jax.config import Config
 from spt_jax.inference.load import load_run
-from spt_jax.runs.folder import read_log
+from spt_jax.runs.folder import members_of, read_log
 from spt_jax.runs.packed import Packed, PackedMember, pack
 from spt_jax.study.curve import NEW, SOURCE, FineTuning, finetune, mean_of, scores_of
 from spt_jax.training.adapt import EMBEDDING, introduced, starts_of
 from spt_jax.training.epochs import Interrupted
+from spt_jax.training.warm_start import begin_with
 from tests.training.test_train import flags, losses
+from tests.training.test_warm_start import fresh
 
 AMORPHOUS = Path(__file__).parents[2].parent / "shared" / "data" / "feff10" / "amorphous.parquet"
 QUICK = FineTuning(epochs=3)
@@ -87,6 +90,9 @@ def test_the_command_leaves_a_curve_and_a_model(moved, trained, capsys, tmp_path
     main(["evaluate", str(moved), "--data", str(LIBRARY)])
     assert json.loads((moved / "metrics.json").read_text()) == document["points"]["16"]["scores"][NEW]
     main(["export", str(moved), "--out", str(tmp_path / "moved.spt")])
+    with pytest.raises(SystemExit):
+        main(["pack", str(moved), "--data", str(LIBRARY), "--out", str(tmp_path / "moved.safetensors")])
+    assert "was moved by `spt-jax finetune`: a card would claim all of" in capsys.readouterr().err
     example = str(LIBRARY / "example" / "xmu.dat")
     main(["predict", str(moved), example])
     assert "MBL" in capsys.readouterr().out
@@ -102,6 +108,13 @@ def test_the_command_leaves_a_curve_and_a_model(moved, trained, capsys, tmp_path
     with pytest.raises(SystemExit):
         main([*line, "--shots", "8", "--epochs", "4"])
     assert "another epochs; choose another --out" in capsys.readouterr().err
+
+
+def test_a_run_begins_with_the_last_point(moved):
+    made = fresh(Config(load_run(moved / "shots-16").blueprint.model))
+    told = begin_with(str(moved), made).told
+    [last] = members_of(moved)
+    assert told[0].startswith("begins with ") and told[0].endswith(f" parameters of {moved / last}")
 
 
 def eval_of(trained: Path) -> dict:

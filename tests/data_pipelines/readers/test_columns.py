@@ -57,12 +57,23 @@ def test_the_channel_with_the_clearer_edge_is_taken(tmp_path, scan, rng):
     assert found.channel == "fluorescence" and "edge step over noise: transmission" in found.notes[0]
     assert read_spectrum(path, ReadAs(channel="transmission")).channel == "transmission"
     assert read_spectrum(path, ReadAs(channel="reference")).columns.endswith("ln(itrans/irefer)")
+    np.testing.assert_allclose(found.reference[1], np.log(noisy / (it / 2)), atol=1e-5)
+    assert read_spectrum(path, ReadAs(channel="reference")).reference is None
+    assert read_spectrum(path, ReadAs(shift=1.0)).reference is None
     good = write(
         tmp_path / "b.dat", [energy, i0, it, elements[0] * (1 + 0.05 * rng.normal(size=300)), it], labels=labels
     )
     assert read_spectrum(good).channel == "transmission"
     with pytest.raises(SpectrumError, match="no reference channel in 1 energy, 2 mu"):
         read_spectrum(write(tmp_path / "c.dat", [energy, mu, mu], labels="energy mu x"), ReadAs(channel="reference"))
+
+
+def test_a_heading_that_only_looks_like_spec_is_none(tmp_path, scan):
+    energy, *_, mu = scan
+    path = write(tmp_path / "a.dat", [energy, mu], header="S sample\nL energy mu", labels="energy mu")
+    path.write_text(path.read_text().replace("# S", "#S").replace("# L", "#L"))
+    assert "#S sample" in path.read_text() and "#L energy" in path.read_text()
+    np.testing.assert_allclose(read_spectrum(path).mu, mu, atol=1e-6)
 
 
 def test_several_elements_in_one_detector(tmp_path, scan):

@@ -9,6 +9,7 @@ import pytest
 
 from data_pipelines.errors import SpectrumError
 from data_pipelines.library import EXAMPLE
+from data_pipelines.readers import nexus
 from data_pipelines.readers.spectrum import ReadAs, read_spectra, read_spectrum
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.spectra.grid import to_grid
@@ -238,3 +239,19 @@ def test_nexus(tmp_path, example):
     np.testing.assert_allclose(read_spectrum(f"{tmp_path / 'a.nxs'}#second").energy, example.energy)
     (tmp_path / "cut.h5").write_bytes((tmp_path / "a.nxs").read_bytes()[:3000])
     assert refused(tmp_path / "cut.h5") == "unreadable"
+
+
+def test_a_nexus_file_of_more_numbers_than_any_scan_has_is_refused_before_they_are_read(tmp_path, example, monkeypatch):
+    """Packed zeros take no room on the disk."""
+    h5py = pytest.importorskip("h5py", reason="needs the extra `beamline`")
+    with h5py.File(tmp_path / "zeros.nxs", "w") as file:
+        file["entry/energy"], file["entry/mu"] = example.energy, example.mu
+        for i in range(nexus.MOST_NUMBERS // nexus.LONGEST + 1):
+            file.create_dataset(f"entry/z{i}", (nexus.LONGEST,), "i1", chunks=True, compression="gzip")
+        # Longer than any scan: passed over, as images are.
+        file.create_dataset("entry/long", (nexus.LONGEST + 1,), "f8", chunks=True, compression="gzip")
+    assert (tmp_path / "zeros.nxs").stat().st_size < 1_000_000
+    with pytest.raises(SpectrumError, match="more than 20,000,000 numbers"):
+        read_spectrum(tmp_path / "zeros.nxs")
+    monkeypatch.setattr(nexus, "MOST_NUMBERS", 10**9)
+    assert len(read_spectrum(tmp_path / "zeros.nxs").energy) == len(example.energy)

@@ -9,7 +9,8 @@ from data_pipelines.library import EXAMPLE, LIBRARY
 from data_pipelines.readers.spectrum import read_spectrum
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.spectra.grid import to_grid
-from data_pipelines.spectra.shape import check_points, shapes, standing_alone
+from data_pipelines.spectra.shape import check_points, shapes
+from data_pipelines.spectra.spikes import standing_out
 
 GRID = EnergyGrid()
 NICKEL = GRID.absolute("Ni")
@@ -57,7 +58,7 @@ def test_glitches_are_refused_and_white_lines_are_not(rng, steps, width):
     level = mu[-50:].mean()
     mu[at : at + width] += steps * level
     assert refused(energy, mu, "Co") in ("glitch", "implausible edge step")
-    alone = standing_alone(energy, mu, 0.5 * level)
+    alone = standing_out(mu, 0.5 * level)
     assert alone[at : at + width].all()
     to_grid(energy[~alone], mu[~alone], GRID, "Co")
 
