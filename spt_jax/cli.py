@@ -29,6 +29,7 @@ from spt_jax.commands.export import Export
 from spt_jax.commands.feff import Feff
 from spt_jax.commands.finetune import Finetune
 from spt_jax.commands.inference import Evaluate, Predict
+from spt_jax.commands.pdf import Pdf
 from spt_jax.commands.screen import STOPPED, answering, errors
 from spt_jax.commands.series import Series
 from spt_jax.commands.serve import App, Serve
@@ -43,6 +44,7 @@ COMMANDS = {
     "quickstart": Quickstart,
     "structures": Structures,
     "feff": Feff,
+    "pdf": Pdf,
     "prepare": Prepare,
     "data card": DataCard,
     "data verify": Verify,

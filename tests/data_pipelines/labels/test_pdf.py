@@ -1,9 +1,8 @@
 """G(r) of structures: that of diffpy.pdffit2, of a slow reference, and what must hold of any."""
 
 import json
-import os
-import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from benchmarks.pdf import difference, of_pdffit2
 from data_pipelines.errors import StructureError
-from data_pipelines.labels.pdf import PdfGrid, pair_distribution, scattering_lengths
+from data_pipelines.labels.pdf import PdfGrid, pair_distribution
 from tests.reference import pair_distribution as slow
 
 LIBRARY = Path(__file__).parents[4] / "shared" / "data" / "k_feff9_labelled.parquet"
@@ -24,50 +24,10 @@ PEROVSKITE = Structure(
     Lattice.cubic(3.9), ["La", "V", "O", "O", "O"], [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
 )
 FINE = PdfGrid(points=500)
+needs_pdffit2 = pytest.mark.skipif(not find_spec("diffpy"), reason="diffpy.pdffit2 is not installed (extra test)")
 
 
-def of_pdffit2(structure: Structure, grid: PdfGrid, element: str | None = None) -> np.ndarray:
-    """The same by diffpy.pdffit2, which needs a long range: it ends with the last peak that is in it."""
-    pdffit2 = pytest.importorskip("diffpy.pdffit2")
-    from diffpy.structure import Atom
-    from diffpy.structure import Lattice as Cell
-    from diffpy.structure import Structure as Atoms
-
-    with open(os.devnull, "w") as nowhere:
-        pdffit2.redirect_stdout(nowhere)
-        found = Atoms(lattice=Cell(*structure.lattice.abc, *structure.lattice.angles))
-        for site in structure:
-            found.append(Atom(site.specie.symbol, site.frac_coords))
-            found[-1].anisotropy, found[-1].lattice = False, found.lattice
-            found[-1].Uisoequiv = grid.displacement
-        fit = pdffit2.PdfFit()
-        fit.add_structure(found)
-        kind = {"xray": "X", "neutron": "N"}[grid.radiation]
-        for symbol, length in zip(structure.symbol_set, _lengths_by_symbol(structure, grid), strict=True):
-            fit.set_scat(kind, symbol, length)
-        step = grid.stop / grid.points
-        fit.alloc(kind, grid.qmax, grid.qdamp, step, grid.stop + 25, grid.points + round(25 / step))
-        if element:
-            for atoms in "ij":
-                fit.selectAtomType(1, atoms, element, False)
-        fit.calc()
-        pdffit2.redirect_stdout(sys.stdout)
-        return np.array(fit.getpdf_fit())[: grid.points]
-
-
-def _lengths_by_symbol(structure, grid):
-    lengths = dict(
-        zip([s.specie.symbol for s in structure], scattering_lengths(structure, grid.radiation), strict=True)
-    )
-    return [float(lengths[symbol]) for symbol in structure.symbol_set]
-
-
-def difference(found: np.ndarray, expected: np.ndarray, grid: PdfGrid) -> float:
-    """The largest behind 1 Å, in parts of the main peak."""
-    behind = grid.r > 1
-    return np.abs(found - expected)[behind].max() / np.abs(expected[behind]).max()
-
-
+@needs_pdffit2
 @pytest.mark.parametrize("radiation", ["xray", "neutron"])
 @pytest.mark.parametrize("structure", [ROCK_SALT, RUTILE, PEROVSKITE], ids=["NiO", "TiO2", "LaVO3"])
 def test_it_is_that_of_pdffit2(structure, radiation):
@@ -79,6 +39,7 @@ def test_it_is_that_of_pdffit2(structure, radiation):
     assert difference(differential, expected - of_pdffit2(structure, grid, "O"), grid) < 0.005
 
 
+@needs_pdffit2
 @pytest.mark.skipif(not LIBRARY.exists(), reason=f"needs {LIBRARY.name}")
 def test_of_twenty_oxides_it_is_that_of_pdffit2(rng):
     rows = pq.read_table(LIBRARY, columns=["structure", "absorber"]).to_pylist()
