@@ -39,7 +39,7 @@ def load_kept(
     Where nothing can be kept (a full disk, a cache that is not to be written) it is the model of `load`.
     """
     place = place_of(name)
-    if place.suffix != SUFFIX:
+    if place.suffix != SUFFIX or compiled:
         return load(place, compiled, source)
     file = cache_folder() / "kept" / f"{place.stem}-{_key(place, source)}.spt"
     found = _kept(file)
@@ -64,9 +64,11 @@ def _kept(file: Path) -> Model | None:
     try:
         if file.stat().st_uid != os.getuid():
             return None
-        return Model(*load_exported(file, compiled=True))
+        found = load_exported(file, compiled=True)
     except (OSError, CheckpointError):
         return None
+    found.programs.silence()
+    return Model(*found)
 
 
 def _key(place: Path, source: int | str | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import spt_jax
+from data_pipelines.errors import CheckpointError
 from data_pipelines.library import EXAMPLE
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.inference import kept
@@ -61,6 +62,17 @@ def test_a_second_start_answers_the_same_without_flax(cache):
     assert found.stdout.split() == ["False"]
     same(said(load_kept(SMALL)), before)
     assert [file] == list(cache.iterdir())
+
+
+def test_who_asked_for_no_program_hears_of_none(cache, quick, caplog):
+    said(load_kept(SMALL)), said(load_kept(SMALL))
+    assert not caplog.messages
+
+
+def test_programs_of_the_packed_file_itself_are_refused_at_every_start(cache, quick):
+    load_kept(SMALL)
+    with pytest.raises(CheckpointError, match="no programs compiled ahead"):
+        load_kept(SMALL, compiled=True)
 
 
 def test_what_it_learnt_from_is_kept(cache, quick):
