@@ -51,7 +51,9 @@ def load_kept(
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             programs = [compile_ahead(model.network, FEW, model.blueprint.grid.points, device)]
             platform = "cuda" if device.platform == "gpu" else device.platform
-            export(model.blueprint, model.network, file, (platform,), programs, model.domain)
+            own = file.with_name(f"{file.stem}.{os.getpid()}")  # another process may be at the same
+            export(model.blueprint, model.network, own, (platform,), programs, model.domain)
+            os.replace(own, file)
         except (CheckpointError, OSError):
             return model
         _forget(file.parent)

@@ -106,6 +106,15 @@ def test_where_nothing_can_be_kept_it_answers_all_the_same(tmp_path, monkeypatch
     assert said(load_kept(SMALL))
 
 
+def test_a_full_disk_is_left_as_it_was(cache, quick, monkeypatch):
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert said(load_kept(SMALL))
+    assert not list(cache.iterdir())
+
+
 def test_another_file_and_another_machine_have_their_own(cache, quick, tmp_path, monkeypatch):
     copy = tmp_path / "mine.safetensors"
     copy.write_bytes(SMALL.read_bytes())
