@@ -28,13 +28,18 @@ def cache_folder() -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: a kill leaves the old file or the new one. Text is UTF-8."""
+    """Write under a temporary name, flush to disk, rename: a kill leaves the old file or the new one, and an error nothing
+    more. Text is UTF-8."""
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -173,7 +173,7 @@ _asked: set[type] = set()
 
 @RULES.struct_rule
 def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """A dataclass as tyro makes it, but the help says the ranges of its numbers, and a UserError stays one."""
+    """A dataclass as tyro makes it, but its help is wrapped anew and says the ranges of numbers, and a UserError stays one."""
     if not is_dataclass(info.type) or info.type in _asked:
         return None
     _asked.add(info.type)  # so that tyro's own rule answers
@@ -187,15 +187,16 @@ def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
             raise _Refused(*error.args) from None
 
     instantiate.__doc__ = info.type.__doc__
-    return replace(spec, instantiate=instantiate, fields=tuple(map(_with_range, spec.fields)))
+    return replace(spec, instantiate=instantiate, fields=tuple(map(_explained, spec.fields)))
 
 
-def _with_range(field: StructFieldSpec) -> StructFieldSpec:
-    limits = range_of(field.type)
-    if limits in (None, Range()):
-        return field
+def _explained(field: StructFieldSpec) -> StructFieldSpec:
+    """tyro keeps the line breaks of the source in its help."""
     about = field.helptext() if callable(field.helptext) else field.helptext
-    return replace(field, helptext=" ".join(filter(None, (about, f"[{limits}]"))))
+    words, limits = (about or "").split(), range_of(field.type)
+    if limits not in (None, Range()):
+        words.append(f"[{limits}]")
+    return replace(field, helptext=" ".join(words) or None)
 
 
 def _as_written(message: str, arguments: list[str]) -> str:

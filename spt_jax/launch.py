@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 
 from data_pipelines.files import cache_folder
 
@@ -24,9 +25,11 @@ def settle() -> None:
 
 
 def hush() -> None:
-    """What fails in a thread of Orbax is raised where the thread is waited for; leave out the tracebacks before that."""
+    """What fails in a thread of Orbax is raised where the thread is waited for; leave out the tracebacks before that. A
+    program that cannot be kept, on a full disk, is compiled again."""
     from absl import logging
 
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     logging.set_verbosity(logging.FATAL)
     show = sys.unraisablehook
     sys.unraisablehook = lambda error: show(error) if threading.current_thread() is threading.main_thread() else None

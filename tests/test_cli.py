@@ -164,6 +164,11 @@ WRONG_USAGE = {
     "structures S --out O --substitute Co:Ni": "write FROM:TO:FRACTION",
     "feff S --settings.fms 9": "--settings.fms must be at most cluster (8), got 9",
     "feff S --time-limit 0": "--time-limit must be above 0, got 0.0",
+    "predict F --batch-size 8": "--batch-size are of a dataset",
+    "predict --data D --out O --strict": "--strict and how to read them are of files",
+    "predict --data D --out O --element Fe": "how to read them are of files",
+    "predict F --as theory --foil 7110": "--as theory takes them as they are",
+    "series F --as theory --normalise mback": "--as theory takes them as they are",
     "explain R --data D --sites 0": "--sites must be at least 1, got 0",
     "ensemble tiny --data D --out O --seeds -1": "--seeds must be at least 0, got -1",
     "ablate D --out O --folds 1": "--folds must be at least 2",
@@ -218,5 +223,8 @@ def test_help_teaches_in_80_columns(name, capsys, monkeypatch):
     wanted = COMMANDS.values() if not name else [COMMANDS[name]] if name in COMMANDS else []
     for command in wanted:
         assert " ".join(command.__doc__.split("\n\n")[0].split()) in " ".join(text.split())
+    if name == "predict":
+        assert "note, or are taken as they are" in " ".join(text.replace("│", " ").split())
+        assert not any(line.strip("│ ") == "note, or" for line in text.splitlines())
     if name == "prepare":
         assert "SOURCE..." in text and "[above 0] (default: 0.5)" in text

@@ -242,12 +242,14 @@ def _best(
     if len(offers) == 1:
         return offers[0], found[0], ""
     quality, told = [], []
+    channels = [offer.channel for offer in offers]
     for offer, mu in zip(offers, found, strict=True):
         height, noise = edge_and_noise(energy, mu)
         thick = offer.formula.startswith("ln(") and height > THICKEST
         known = np.isfinite(mu).mean() > 0.9
         quality.append(0.0 if thick else height / noise if known else -1.0)
-        told.append(f"{offer.channel or offer.formula} {height / noise:.0f}")
+        alone = channels.count(offer.channel) == 1
+        told.append(f"{offer.channel if alone else offer.formula} {height / noise:.0f}")
         told[-1] += f" (too thick: {height:.1f} absorption lengths)" if thick else ""
     enough = min(max(quality), max(quality) / MUCH_BETTER)
     best = next(i for i, each in enumerate(quality) if each >= enough)

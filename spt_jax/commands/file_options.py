@@ -53,6 +53,8 @@ class FileOptions:
             from data_pipelines.readers.beamlines import preset_of
 
             preset_of(self.beamline)
+        if self.taken == "theory" and (self.normalise != "edges" or self.foil not in ("auto", "none")):
+            raise UserError("--foil and --normalise are of measured spectra; --as theory takes them as they are")
 
     @property
     def read_as(self) -> ReadAs:

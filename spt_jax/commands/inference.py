@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -56,8 +56,8 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict(FileOptions):
-    """Descriptors of spectra: FEFF's xmu.dat, columns of text, XDI, SPEC, EMSA, Athena or NeXus files (docs/files.md); or
-    with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
+    """Descriptors of spectra: FEFF's xmu.dat, columns of text, XDI, SPEC, EPICS, EMSA, Athena or NeXus files (docs/files.md);
+    or with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
 
     A file that cannot be used costs a line on stderr, and exit status 1 at the end; the others are answered. Exit status 3
     is of answers that have a warning: the spectrum is unlike what the model learnt (docs/measured.md).
@@ -101,8 +101,16 @@ class Predict(FileOptions):
             raise UserError("--data takes the place of files; give one of them")
         if self.data and not self.out:
             raise UserError("--data needs a file for the answers: --out answers.parquet")
-        if not self.data and (self.out or self.split):
-            raise UserError("--out and --split are of a dataset; give --data DATASET")
+        if not self.data and (self.out or self.split or self.batch_size):
+            raise UserError("--out, --split and --batch-size are of a dataset; give --data DATASET")
+        if self.data and self._of_files:
+            raise UserError("--data has its spectra as they are; --format, --strict and how to read them are of files")
+
+    @property
+    def _of_files(self) -> bool:
+        """Whether anything is said that is of files alone."""
+        named = {"format", "strict", *(each.name for each in fields(FileOptions))}
+        return any(getattr(self, each.name) != each.default for each in fields(self) if each.name in named)
 
     def run(self) -> None:
         if self.data:

@@ -155,6 +155,7 @@ class App(Listening):
         with listening(self.host, self.port) as own:
             desk, boards = desk_of(self.model), Boards()
             watch = Watch(self.watch, desk, boards, told) if self.watch else None
+            app = page(desk, boards, watch, self.hosts)
             announce(own, "open it in a browser")
-            run(page(desk, boards, watch, self.hosts), own)
+            run(app, own)
         print("stopped")

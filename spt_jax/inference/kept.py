@@ -39,7 +39,7 @@ def load_kept(
     Where nothing can be kept (a full disk, a cache that is not to be written) it is the model of `load`.
     """
     place = place_of(name)
-    if place.suffix != SUFFIX:
+    if place.suffix != SUFFIX or compiled:
         return load(place, compiled, source)
     file = cache_folder() / "kept" / f"{place.stem}-{_key(place, source)}.spt"
     found = _kept(file)
@@ -51,7 +51,9 @@ def load_kept(
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             programs = [compile_ahead(model.network, FEW, model.blueprint.grid.points, device)]
             platform = "cuda" if device.platform == "gpu" else device.platform
-            export(model.blueprint, model.network, file, (platform,), programs, model.domain)
+            own = file.with_name(f"{file.stem}.{os.getpid()}")  # another process may be at the same
+            export(model.blueprint, model.network, own, (platform,), programs, model.domain)
+            os.replace(own, file)
         except (CheckpointError, OSError):
             return model
         _forget(file.parent)
@@ -64,9 +66,11 @@ def _kept(file: Path) -> Model | None:
     try:
         if file.stat().st_uid != os.getuid():
             return None
-        return Model(*load_exported(file, compiled=True))
+        found = load_exported(file, compiled=True)
     except (OSError, CheckpointError):
         return None
+    found.programs.silence()
+    return Model(*found)
 
 
 def _key(place: Path, source: int | str | None) -> str:

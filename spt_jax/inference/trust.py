@@ -26,5 +26,9 @@ def trust(domain: Domain, views: Sequence[np.ndarray], absorber: str, measured: 
     nearest = domain.nearest(views[0], number)
     if strangeness <= 0:
         return Trust(strangeness, nearest, ())
-    where = f"nearest is {nearest[0].material} at {nearest[0].distance:.2f} edge steps" if nearest else "none is of it"
+    where = (
+        f"nearest is that of {nearest[0].material} at {nearest[0].distance:.2f} edge steps"
+        if nearest
+        else "none is of it"
+    )
     return Trust(strangeness, nearest, (f"unlike what this model learnt: of its {absorber} spectra, {where}",))

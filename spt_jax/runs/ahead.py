@@ -147,6 +147,10 @@ class Programs:
             self._tell("no program in it is compiled ahead")
         return None
 
+    def silence(self) -> None:
+        """For who never asked for such programs, and so need not hear why one is compiled."""
+        self._told = True
+
     def _tell(self, text: str) -> None:
         if not self._told:
             log.warning("%s: %s; compiling", self._path, text)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import spt_jax
+from data_pipelines.errors import CheckpointError
 from data_pipelines.library import EXAMPLE
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.inference import kept
@@ -63,6 +64,17 @@ def test_a_second_start_answers_the_same_without_flax(cache):
     assert [file] == list(cache.iterdir())
 
 
+def test_who_asked_for_no_program_hears_of_none(cache, quick, caplog):
+    said(load_kept(SMALL)), said(load_kept(SMALL))
+    assert not caplog.messages
+
+
+def test_programs_of_the_packed_file_itself_are_refused_at_every_start(cache, quick):
+    load_kept(SMALL)
+    with pytest.raises(CheckpointError, match="no programs compiled ahead"):
+        load_kept(SMALL, compiled=True)
+
+
 def test_what_it_learnt_from_is_kept(cache, quick):
     before, found = spt_jax.load("spt-k").domain.parts(), load_kept("spt-k").domain.parts()
     assert found[0] == before[0]
@@ -92,6 +104,15 @@ def test_where_nothing_can_be_kept_it_answers_all_the_same(tmp_path, monkeypatch
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert said(load_kept(SMALL))
+
+
+def test_a_full_disk_is_left_as_it_was(cache, quick, monkeypatch):
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert said(load_kept(SMALL))
+    assert not list(cache.iterdir())
 
 
 def test_another_file_and_another_machine_have_their_own(cache, quick, tmp_path, monkeypatch):

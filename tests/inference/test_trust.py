@@ -15,7 +15,7 @@ from data_pipelines.readers.measured import Measured
 from data_pipelines.readers.spectrum import read_spectrum
 from spt_jax.cli import main
 
-UNLIKE = "unlike what this model learnt: of its Co K spectra, nearest is "
+UNLIKE = "unlike what this model learnt: of its Co K spectra, nearest is that of "
 
 
 @pytest.fixture(scope="module")

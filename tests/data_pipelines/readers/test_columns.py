@@ -64,6 +64,8 @@ def test_the_channel_with_the_clearer_edge_is_taken(tmp_path, scan, rng):
         tmp_path / "b.dat", [energy, i0, it, elements[0] * (1 + 0.05 * rng.normal(size=300)), it], labels=labels
     )
     assert read_spectrum(good).channel == "transmission"
+    twice = write(tmp_path / "d.dat", [energy, i0, it, mu], labels="energy i0 itrans mutrans")
+    assert re.search(r"noise: mutrans \d+, ln\(i0/itrans\) \d+$", read_spectrum(twice).notes[0])
     with pytest.raises(SpectrumError, match="no reference channel in 1 energy, 2 mu"):
         read_spectrum(write(tmp_path / "c.dat", [energy, mu, mu], labels="energy mu x"), ReadAs(channel="reference"))
 
