@@ -158,11 +158,12 @@ def test_nothing_of_a_program_is_read_unless_asked_for(model, file, tmp_path, rn
 
 
 def test_a_folder_has_none(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
     for line in (["predict", EXAMPLE], ["predict", "--data", LIBRARY, "--out", tmp_path / "answers.parquet"]):
         said = fails(capsys, line[0], str(tmp_path), "--compiled", *map(str, line[1:]))
         assert f"{tmp_path}: a folder has no programs compiled ahead; leave --compiled" in said
     assert "spt-jax train" in fails(capsys, "predict", str(tmp_path / "absent"), str(EXAMPLE), "--compiled")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_document_that_says_nothing_sensible_of_them_is_refused(file, tmp_path):
