@@ -31,11 +31,15 @@ LONGEST_NAME = 120
 @dataclass(frozen=True)
 class Told:
     """What is said of spectra in the place of what they say themselves. foil: E0 that the monochromator gave to a metal
-    foil of the element, and normalise: how, both as of `correct`."""
+    foil of the element, and normalise: how, both as of `correct`, of measured spectra alone."""
 
     read_as: ReadAs = field(default_factory=ReadAs)
     foil: Foil = "auto"
     normalise: Normalisation = "edges"
+
+    def __post_init__(self) -> None:
+        if self.read_as.calculated and (self.normalise != "edges" or self.foil not in ("auto", "none")):
+            raise UserError("foil and normalise are of measured spectra; calculated ones are taken as they are")
 
 
 def read_upload(desk: Desk, name: str, content: bytes, told: Told) -> list[Named]:

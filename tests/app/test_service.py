@@ -79,6 +79,7 @@ def test_it_says_how_to_ask_and_what_it_is(running):
         ({"spectra": [{"energy": [1], "mu": [1]}] * 1_001}, 422, "at most 1000 items"),
         ({"spectra": [{"energy": ["x"], "mu": [1]}]}, 422, "spectra 0 energy 0"),
         ({"spectra": [{"energy": [1], "mu": [1], "wrong": 1}]}, 422, "wrong"),
+        ({"spectra": [{"energy": [1], "mu": [1]}], "as": "theory", "foil": 7111}, 422, "of measured spectra"),
         (b" " * 64_000_001, 413, "more than the 64 MB"),
     ],
 )
@@ -147,6 +148,8 @@ def test_what_is_said_of_files_is_checked_and_used(running):
         ("columns=nonsense", "columns"),
         ("foil=-1", "foil"),
         ("normalise=no", "normalise"),
+        ("as=theory&foil=7111", "of measured spectra"),
+        ("as=theory&normalise=mback", "of measured spectra"),
     ):
         status, found = running.ask(f"files?{settings}", content)
         assert status == 422 and line in found["detail"]
