@@ -141,7 +141,7 @@ def test_attributions_add_up_and_one_program_serves_all_questions(rng):
         found = explainer.attribute(spectra, numbers, [question] * 35)
         np.testing.assert_allclose(found.change, value[:-1] - value[-1], atol=1e-4)
         assert found.gap < TOLERANCE
-        np.testing.assert_allclose(found.values.sum(axis=1), found.held, atol=0.02 * np.abs(found.held).max())
+        np.testing.assert_allclose(found.values.sum(axis=1), found.held, atol=0.05 * np.abs(found.held).max())
         assert np.abs(found.change - found.held).max() > 0  # the mean chooses other bands than a spectrum
     assert explainer._attribute._cache_size() == 1
 
