@@ -112,7 +112,7 @@ def correct(
         energy = energy + (booklet - e0)
         notes.append(
             f"energies moved by {booklet - e0:+.2f} eV: E0 of {which}, {e0:.2f} eV, is {booklet:.1f} eV in the X-ray Data "
-            "Booklet" + ("" if e0 == foil else "; --foil none leaves them")
+            "Booklet" + ("" if e0 == foil else "; foil none leaves them")
         )
     if shift is not None:
         scale = Scale(shift, 0.0)
