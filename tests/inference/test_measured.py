@@ -66,7 +66,7 @@ def test_a_foil_behind_the_sample_is_found_checked_and_overruled(measured, rng):
 
     found = correct(behind(booklet + 1.3), CALIBRATION)
     assert found.spectrum.foil == pytest.approx(booklet + 1.3, abs=0.15) and found.sigma == 0.3
-    assert "E0 of the foil behind the sample" in found.notes[1] and "--foil none" in found.notes[1]
+    assert "E0 of the foil behind the sample" in found.notes[1] and "foil none" in found.notes[1]
     np.testing.assert_allclose(found.spectrum.energy, measured.energy - 1.3 + 1.2, atol=0.15)
     for foil in (booklet - 0.5, "none"):
         said = correct(behind(booklet + 1.3), CALIBRATION, foil)
