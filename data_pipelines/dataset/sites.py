@@ -42,7 +42,7 @@ class Site:
     structure: Structure | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class TaskReader:
     """read: member of the task -> its site; raises what is counted. around: the task's structure, read at the first use;
     None where its kind has none."""

@@ -64,7 +64,7 @@ def load_kept(
 def _kept(file: Path) -> Model | None:
     """None where there is none, or one that cannot be read."""
     try:
-        if file.stat().st_uid != os.getuid():
+        if hasattr(os, "getuid") and file.stat().st_uid != os.getuid():  # Windows knows no such numbers
             return None
         found = load_exported(file, compiled=True)
     except (OSError, CheckpointError):

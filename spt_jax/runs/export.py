@@ -3,8 +3,8 @@
 The file is a zip of two members: model.json with what inference must know, and network.bin, the network with its
 weights as StableHLO (jax.export) for any batch size. It is read by this package, or by jax.export alone. Of a model that
 knows what it learnt from there is domain.npz as well. There may be programs compiled ahead of time, ahead-N.bin, that
-model.json tells the machines of (ahead.py): pickles, of which nothing is read unless the caller asks for them. No path of the machine that made it stands in a file; one made of a file
-of an older version keeps those of that.
+model.json tells the machines of (ahead.py): pickles, of which nothing is read unless the caller asks for them. No
+path of the machine that made it stands in a file; one made of a file of an older version keeps those of that.
 """
 
 from __future__ import annotations

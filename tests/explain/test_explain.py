@@ -11,19 +11,17 @@ from flax import nnx
 
 from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.loading import Dataset, Split
-from data_pipelines.errors import DatasetError, RunError, SpectrumError, UserError
+from data_pipelines.errors import DatasetError, RunError, SpectrumError
 from data_pipelines.library import LIBRARY
 from data_pipelines.schema import NAMES, Batch, EnergyGrid, descriptor
 from spt_jax.cli import main
 from spt_jax.config import ExecutionConfig, ModelConfig
 from spt_jax.explain import ablation, explanation
 from spt_jax.explain.attribution import TOLERANCE, Explainer, Question, evenly_received, received
-from spt_jax.explain.one import Looking
 from spt_jax.explain.page import as_html
 from spt_jax.explain.physics import CLAIMS, findings
 from spt_jax.inference.load import load_run
 from spt_jax.inference.predict import Model
-from spt_jax.inference.prediction import Value
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.export import export
@@ -144,32 +142,6 @@ def test_attributions_add_up_and_one_program_serves_all_questions(rng):
         np.testing.assert_allclose(found.values.sum(axis=1), found.held, atol=0.05 * np.abs(found.held).max())
         assert np.abs(found.change - found.held).max() > 0  # the mean chooses other bands than a spectrum
     assert explainer._attribute._cache_size() == 1
-
-
-def test_of_one_spectrum_the_networks_of_a_mean_are_asked_by_one_program(rng):
-    two, (spectra, numbers) = [make(rng), make(rng)], some(rng, 1)
-    model = Model(two[0].blueprint, lambda *given: {}, parts=tuple(two))
-    looking = Looking(model)
-    found = looking.at(spectra[0], "Cu K", "CN", Value(descriptor("CN").classes[3], ""))
-    each = [Explainer(one).attribute(spectra, numbers, [Question(CN, 3)]) for one in two]
-    np.testing.assert_allclose(found.values, np.mean([one.values[0] for one in each], axis=0), atol=1e-4)
-    assert found.change == pytest.approx(np.mean([one.change[0] for one in each]), abs=1e-4)
-    assert (found.of, found.unit, found.networks) == (f"CN {descriptor('CN').classes[3]}", "log-odds", 2)
-    assert looking.at(spectra[0], "Cu K", "MBL", Value(2.0, "Å")).unit == "Å"
-    assert looking._explainers[1]._attribute is looking._explainers[0]._attribute
-    assert looking._explainers[0]._attribute._cache_size() == 1
-    with pytest.raises(UserError, match="this model does not answer it"):
-        looking.at(spectra[0], "Cu K", "OS", Value(2, ""))
-
-
-def test_a_shell_is_asked_for_its_likeliest_element(rng):
-    shell = Task("NN1", 10, 2, 0.0, 1.0, 1.0, 1.0, elements=(8, 29), shares=(0.9, 0.2))
-    model, (spectra, numbers) = make(rng, tasks=(CN, shell)), some(rng, 1)
-    found = Looking(model).at(spectra[0], "Cu K", "NN1", Value(("Cu",), "", elements={"Cu": 0.8, "O": 0.6}))
-    outputs = model.outputs(np.stack([spectra[0], MEAN]), np.repeat(numbers, 2))["NN1"]
-    assert found.of == "Cu" and found.change == pytest.approx(outputs[0, 1] - outputs[1, 1], abs=1e-4)
-    with pytest.raises(UserError, match="no element is likely there"):
-        Looking(model).at(spectra[0], "Cu K", "NN1", Value((), ""))
 
 
 def test_nothing_is_attributed_where_a_planted_network_has_no_weight(rng):

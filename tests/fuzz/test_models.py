@@ -127,19 +127,27 @@ def test_a_changed_exported_model_is_refused_in_a_line(guarded):
     run()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Of all files below, by their place in the folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def copy_with(changed: tuple[str, bytes], folder: Path, place: Path) -> Path:
+    """A copy of the folder in which one file holds something else."""
+    shutil.copytree(folder, place)
+    (place / changed[0]).write_bytes(changed[1])
+    return place
+
+
 def test_a_changed_run_folder_is_refused_in_a_line(guarded, tmp_path_factory):
     whole = tmp_path_factory.mktemp("whole")
     with tarfile.open(HERE / "checkpoint_4.tar.gz") as archive:
         archive.extractall(whole, filter="data")
-    files = {str(path.relative_to(whole)): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
 
-    @given(mangled(files))
+    @given(mangled(contents(whole)))
     @share(0.1)
     def run(changed):
-        place = guarded.fresh() / "run"
-        shutil.copytree(whole, place)
-        (place / changed[0]).write_bytes(changed[1])
-        load(guarded, place)
+        load(guarded, copy_with(changed, whole, guarded.fresh() / "run"))
 
     run()
 
@@ -159,14 +167,10 @@ def dataset(tmp_path_factory) -> Path:
 
 
 def test_a_changed_dataset_is_refused_in_a_line(guarded, dataset):
-    files = {str(path.relative_to(dataset)): path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
-
-    @given(mangled(files))
+    @given(mangled(contents(dataset)))
     @share(0.3)
     def run(changed):
-        place = guarded.fresh() / "own"
-        shutil.copytree(dataset, place)
-        (place / changed[0]).write_bytes(changed[1])
+        place = copy_with(changed, dataset, guarded.fresh() / "own")
         with guarded(limited=False):
             try:
                 data = open_data(place)
