@@ -103,7 +103,9 @@ class Pdf:
                 for line in lines:
                     console.print(line, highlight=False, markup=False, soft_wrap=True)
             print(f"{self.out}, {self.out.with_suffix('.csv')}")
+        if len(bad) == 1 and not each:
+            raise UserError(bad[0])
         for line in bad:
             errors.print(line, markup=False, highlight=False, soft_wrap=True)
         if bad:
-            raise UserError(bad[0] if len(bad) == 1 and not each else f"{len(bad)} structure(s) could not be used")
+            raise UserError(f"{len(bad)} structure(s) could not be used")
