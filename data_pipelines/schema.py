@@ -2,19 +2,19 @@
 
 Everything that depends on *which* descriptors exist (labels, masks, heads, losses,
 metrics, printed tables) follows from `DESCRIPTORS`. A fork adds a descriptor with one row
-here and one function in `descriptors.py`. `SHELLS` are those whose label is a set of elements.
+here and one function in `descriptors.py`. `SHELLS` are those whose label is a set of elements, `STRUCTURES` those of a whole structure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
 from data_pipelines.errors import RunError
 from data_pipelines.ranges import Range, check
+from data_pipelines.signals import parse_signal
 
 # Index = atomic number; "" stands at 0.
 SYMBOLS: tuple[str, ...] = (
@@ -26,13 +26,20 @@ SYMBOLS: tuple[str, ...] = (
     ).split(),
 )
 
-SiteKind = Literal["non-O", "O"]
-SITE_KINDS: tuple[SiteKind, ...] = ("non-O", "O")
+SiteKind = Literal["non-O", "O", "structure"]
+SITE_KINDS: tuple[SiteKind, ...] = ("non-O", "O", "structure")
+STRUCTURE = "structure"
+"""Stands for the absorbing element where a row is a whole structure; its atomic number is 0."""
 
 
 def site_kind(element: str) -> SiteKind:
     """Oxygen absorbers carry other descriptors than all the rest (paper, section on the XAS data engine)."""
-    return "O" if element == "O" else "non-O"
+    return "O" if element == "O" else "structure" if element == STRUCTURE else "non-O"
+
+
+def number_of(element: str) -> int:
+    """Atomic number of a symbol, 0 for STRUCTURE."""
+    return 0 if element == STRUCTURE else SYMBOLS.index(element)
 
 
 @dataclass(frozen=True)
@@ -110,17 +117,50 @@ LABELS = SOURCE_COLUMN + 1
 WIDTHS = (len(DESCRIPTORS), SOURCE_COLUMN, LABELS)
 """Columns of labels that datasets have had, oldest first; each begins with those before it."""
 
+# Elements that a structure's descriptors are about.
+METALS = ("Li", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu")
+EVERY: tuple[SiteKind, ...] = SITE_KINDS
+
+STRUCTURES: tuple[Descriptor, ...] = (
+    *(
+        Descriptor(f"x_{m}", "regression", "", EVERY, f"{m} atoms per transition metal atom", (), (0, 20))
+        for m in METALS
+    ),
+    *(Descriptor(f"OS_{m}", "regression", "", EVERY, f"mean oxidation state of {m}", (), (-4, 8)) for m in METALS),
+    *(Descriptor(f"CN_{m}", "regression", "", EVERY, f"mean coordination number of {m}", (), (0, 12)) for m in METALS),
+    *(Descriptor(f"MBL_{m}", "regression", "Å", EVERY, f"mean bond length of {m}", (), (1, 4)) for m in METALS),
+    Descriptor("vacancy", "class", "", EVERY, "is any oxygen missing", (0, 1)),
+    Descriptor("vacancies", "regression", "", EVERY, "share of the oxygen sites that is empty", (), (0, 1)),
+    Descriptor("antisite", "class", "", EVERY, "has any lithium changed places with a metal", (0, 1)),
+    Descriptor("antisites", "regression", "", EVERY, "share of the lithium sites that hold a metal", (), (0, 1)),
+)
+
+STRUCTURE_NAMES: tuple[str, ...] = tuple(d.name for d in STRUCTURES)
+STRUCTURE_LABELS = LABELS + len(STRUCTURES)
+"""Columns of labels of rows with several signals: LABELS, then one of each of STRUCTURES."""
+
+COLUMNED: tuple[tuple[int, Descriptor], ...] = (*enumerate(DESCRIPTORS), *enumerate(STRUCTURES, LABELS))
+"""All descriptors whose label is one column, with it. Labels of sites end before those of STRUCTURES."""
+
+
+def columned(labels: np.ndarray) -> tuple[tuple[int, Descriptor], ...]:
+    """Those of COLUMNED that (N, D) labels have room for."""
+    return COLUMNED if labels.shape[1] == STRUCTURE_LABELS else COLUMNED[: len(DESCRIPTORS)]
+
 
 def descriptor(name: str) -> Descriptor:
-    for d in (*DESCRIPTORS, *SHELLS, SOURCE):
+    for d in (*DESCRIPTORS, *SHELLS, SOURCE, *STRUCTURES):
         if d.name == name:
             return d
-    raise ValueError(f"unknown descriptor {name!r}; known: {', '.join((*NAMES, *SHELL_NAMES))}")
+    raise ValueError(f"unknown descriptor {name!r}; known: {', '.join((*NAMES, *SHELL_NAMES, *STRUCTURE_NAMES))}")
 
 
 def column_of(name: str) -> int:
     """Of its label, or of the first word of it."""
-    return NAMES.index(name) if name in NAMES else len(NAMES) + WORDS * SHELL_NAMES.index(name)
+    for column, d in COLUMNED:
+        if d.name == name:
+            return column
+    return len(NAMES) + WORDS * SHELL_NAMES.index(name)
 
 
 # Anchors of the energy grid: one fixed energy per element, so that a chemical shift stays in the
@@ -144,15 +184,29 @@ class EnergyGrid:
 
     Every spectrum has the first `required` of them, all where that is 0, and its edge step is measured there. Of the
     rest a spectrum has what it has: an energy beyond its end is NaN.
+
+    A row is one spectrum, or several `signals` side by side, each of `points` numbers: docs/fusion.md.
     """
 
     start: Annotated[float, Range()] = 2.0
     step: Annotated[float, Range(above=0)] = 0.5
     points: Annotated[int, Range(least=16)] = 144
     required: Annotated[int, Range(least=0)] = 0
+    signals: tuple[str, ...] = ()
+    """What lies side by side in a row: 'Ni K' 'O K' PDF, or XANES dPDF of whichever element absorbs. A missing one is NaN."""
+    each: Literal["structure", "site"] = "structure"
+    """With signals: is a row a structure, of which edges are means over sites, or one site?"""
+    heights: Literal["step", "area", "share"] = "step"
+    """With signals: each edge has a unit edge step, or a unit mean, or its element's share of the atoms as edge step."""
 
     def __post_init__(self) -> None:
         check(self)
+        object.__setattr__(self, "signals", tuple(self.signals))  # a list, where read from JSON
+        for signal in map(parse_signal, self.signals):
+            if signal.element and signal.element not in SYMBOLS[1:]:
+                raise RunError(f"signals: no element {signal.element!r}")
+            if signal.is_spectrum and signal.element and (signal.element, signal.edge) not in REFERENCE_ENERGY_EV:
+                raise RunError(f"signals: no reference energy for the {signal.element} {signal.edge} edge")
         if 0 < self.required < 16 or self.required > self.points:
             raise RunError(f"required ({self.required}) must be 0, for all points, or 16 to points ({self.points})")
         if self.required == self.points:  # equal grids are to be equal
@@ -161,7 +215,8 @@ class EnergyGrid:
     def __str__(self) -> str:
         """For an error message."""
         first, *_, last = energy = self.relative()
-        further = f", required to {energy[self.common - 1]:g} eV" if self.gaps else ""
+        further = f", required to {energy[self.common - 1]:g} eV" if self.common < self.points else ""
+        further += f", of {self.each}s with {', '.join(self.signals)} ({self.heights})" if self.signals else ""
         return f"of {self.points} points, {first:g} to {last:g} eV{further}"
 
     @property
@@ -170,13 +225,33 @@ class EnergyGrid:
         return self.required or self.points
 
     @property
+    def length(self) -> int:
+        """Numbers in a row."""
+        return self.points * max(len(self.signals), 1)
+
+    @property
+    def labels(self) -> int:
+        """Columns of labels of a row."""
+        return STRUCTURE_LABELS if self.signals else LABELS
+
+    @property
     def gaps(self) -> bool:
-        """May a spectrum end before the grid does?"""
-        return self.common < self.points
+        """May a row lack some of its numbers?"""
+        return self.common < self.points or bool(self.signals)
+
+    @property
+    def alone(self) -> EnergyGrid:
+        """Of one spectrum."""
+        return EnergyGrid(self.start, self.step, self.points, self.required)
 
     def stated(self) -> dict:
-        """As it is written down; without `required` where that says nothing, as it was before there was any."""
-        return {name: value for name, value in asdict(self).items() if name != "required" or self.gaps}
+        """As it is written down; without what says nothing, as it was before there was any."""
+        said: dict = {"start": self.start, "step": self.step, "points": self.points}
+        if self.common < self.points:
+            said["required"] = self.required
+        if self.signals:
+            said |= {"signals": list(self.signals), "each": self.each, "heights": self.heights}
+        return said
 
     def relative(self) -> np.ndarray:
         """(points,) eV above the reference energy."""
@@ -197,8 +272,9 @@ class EnergyGrid:
 class Batch(NamedTuple):
     """All that training sees of the data.
 
-    spectrum: (B, L) float32, NaN at energies that are not known. atomic_number: (B,) int32.
-    labels: (B, LABELS) float32; a class label is the *index* into `Descriptor.classes`, a regression
+    spectrum: (B, L) float32, NaN at energies that are not known; of several signals one after the other, as
+    `EnergyGrid.signals` names them. atomic_number: (B,) int32, 0 for a structure as a whole.
+    labels: (B, LABELS) float32, or STRUCTURE_LABELS where there are several signals; a class label is the *index* into `Descriptor.classes`, a regression
     label is in its unit, a set of elements is WORDS words; 0 where masked. mask: (B, LABELS) bool,
     True where the label exists. A batch may end with those of DESCRIPTORS, and has neither sets nor a source then.
     """
@@ -221,7 +297,7 @@ def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     labels = widened(labels)
     mask = np.isfinite(labels)
     encoded = np.where(mask, labels, 0).astype(np.float32)
-    for column, d in (*enumerate(DESCRIPTORS), (SOURCE_COLUMN, SOURCE)):
+    for column, d in (*columned(labels), (SOURCE_COLUMN, SOURCE)):
         if d.kind == "class":
             present = mask[:, column]
             values = labels[present, column].astype(int)
@@ -234,39 +310,10 @@ def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def widened(labels: np.ndarray) -> np.ndarray:
-    """(N, LABELS) of stored labels; of an older dataset too, which has nothing of what came later."""
+    """(N, LABELS) of stored labels of sites; of an older dataset too, which has nothing of what came later."""
     if labels.shape[1] not in WIDTHS:
         return labels
     return np.pad(labels, ((0, 0), (0, LABELS - labels.shape[1])), constant_values=np.nan)
-
-
-def words_of(atomic_numbers: Iterable[int]) -> np.ndarray:
-    """A set of elements -> (WORDS,) float32. Raises ValueError for one that is not in SYMBOLS.
-
-    >>> members(words_of({8, 29})[None])[0].nonzero()[0].tolist()
-    [8, 29]
-    """
-    words = [0] * WORDS
-    for number in set(atomic_numbers):
-        if not 0 < number < len(SYMBOLS):
-            raise ValueError(f"no element {number}")
-        words[number // WORD_BITS] |= 1 << number % WORD_BITS
-    return np.array(words, np.float32)
-
-
-def members(words: np.ndarray) -> np.ndarray:
-    """(N, WORDS) words -> (N, Z) bool: is the element of this atomic number in the set?"""
-    bits = words.astype(np.int64)[:, :, None] >> np.arange(WORD_BITS) & 1
-    return bits.reshape(len(words), WORDS * WORD_BITS)[:, : len(SYMBOLS)].astype(bool)
-
-
-def shell_labels(rows: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) which rows have the set of a shell, and (n, Z) `members` of those that have it."""
-    column = column_of(name)
-    if rows.labels.shape[1] < SOURCE_COLUMN:
-        return np.zeros(len(rows.labels), bool), np.zeros((0, len(SYMBOLS)), bool)
-    known = np.asarray(rows.mask[:, column])
-    return known, members(np.asarray(rows.labels)[known, column : column + WORDS])
 
 
 def source_of(rows: Batch) -> np.ndarray:

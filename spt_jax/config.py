@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from data_pipelines.errors import RunError
 from data_pipelines.ranges import Range, check
-from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, SOURCE
+from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, SOURCE, STRUCTURE_NAMES
 
 BandInput = Literal["raw", "standardised", "background", "derivative", "kspace"]
 Standardise = Literal["together", "element"]
@@ -157,7 +157,7 @@ class LabelsConfig:
         check(self)
         if not self.descriptors:
             raise RunError("at least one descriptor is needed")
-        known = (*NAMES, *SHELL_NAMES)
+        known = (*NAMES, *SHELL_NAMES, *STRUCTURE_NAMES)
         unknown = set(self.descriptors) - set(known)
         if unknown:
             raise RunError(f"unknown descriptor {', '.join(sorted(unknown))}; known: {', '.join(known)}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipelines.chemistry import possible_states
 from data_pipelines.dataset.statistics import Statistics
-from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SYMBOLS, column_of, descriptor
+from data_pipelines.schema import COLUMNED, SHELL_NAMES, SYMBOLS, column_of, descriptor
 
 STATES = possible_states()
 
@@ -57,9 +57,9 @@ class Task:
 def make_tasks(names: tuple[str, ...], train: Statistics) -> tuple[Task, ...]:
     """The descriptors to learn, by the statistics of their training labels; one without any label is left out."""
     tasks = []
-    for column, d in enumerate(DESCRIPTORS):
-        labels = train.labels[d.name]
-        if d.name not in names or not labels.count:
+    for column, d in COLUMNED:
+        labels = train.labels.get(d.name)
+        if d.name not in names or not labels or not labels.count:
             continue
         mean, std, trivial = 0.0, 1.0, 1.0
         if d.kind == "regression":

@@ -12,9 +12,9 @@ PACKAGES = ("data_pipelines", "spt_jax")
 FLOORS = (
     # Data flows upward: a room may import what stands below it, and nothing on its own floor but itself.
     ("data_pipelines.errors", "data_pipelines.run_tree", "data_pipelines.library"),
-    ("data_pipelines.files", "data_pipelines.ranges"),
+    ("data_pipelines.files", "data_pipelines.ranges", "data_pipelines.signals"),
     ("data_pipelines.schema",),
-    ("data_pipelines.pages", "data_pipelines.chemistry"),
+    ("data_pipelines.pages", "data_pipelines.chemistry", "data_pipelines.shells"),
     ("data_pipelines.spectra", "data_pipelines.structures", "data_pipelines.labels"),
     ("data_pipelines.feff",),
     ("data_pipelines.readers",),

@@ -20,13 +20,15 @@ from data_pipelines.schema import (
     DESCRIPTORS,
     SHELLS,
     SITE_KINDS,
+    STRUCTURES,
     SYMBOLS,
     WORDS,
     EnergyGrid,
     column_of,
-    members,
+    columned,
     site_kind,
 )
+from data_pipelines.shells import members
 
 if TYPE_CHECKING:  # imports more than reading a card needs
     from data_pipelines.dataset.staging import Staged
@@ -85,7 +87,8 @@ def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint:
                 for kind in SITE_KINDS
                 if kind in d.sites and (kinds == kind).any()
             }
-            for column, d in enumerate(DESCRIPTORS)
+            for column, d in columned(labels)
+            if d in DESCRIPTORS or np.isfinite(labels[:, column]).any()
         },
         "shells": {
             d.name: {
@@ -104,7 +107,11 @@ def _masked(column) -> dict[str, dict[str, int]]:
     for entry in pc.value_counts(column).to_pylist():
         for name, reason in json.loads(entry["values"]).items():
             counts[name][reason] += entry["counts"]
-    return {d.name: dict(sorted(counts[d.name].items())) for d in (*DESCRIPTORS, *SHELLS)}
+    return {
+        d.name: dict(sorted(counts[d.name].items()))
+        for d in (*DESCRIPTORS, *SHELLS, *STRUCTURES)
+        if d.name in counts or d not in STRUCTURES
+    }
 
 
 def _distribution(kind: str, values: np.ndarray) -> dict:

@@ -23,7 +23,7 @@ from data_pipelines.dataset.staging import SCHEMA
 from data_pipelines.errors import MissingExtra
 from data_pipelines.files import write_atomic
 from data_pipelines.readers.sources import SourceTask
-from data_pipelines.schema import LABELS, EnergyGrid
+from data_pipelines.schema import EnergyGrid
 
 # A chunk is closed when it holds so many records, or so many tasks: a quarter of a minute's work at the most.
 CHUNK_RECORDS = 1024
@@ -60,7 +60,7 @@ def _call(function: Callable[[], None]) -> None:
 
 def schema(grid: EnergyGrid) -> pa.Schema:
     """Columns of a chunk: a Record each row. masked is JSON; spectrum and labels are null where the record is dropped."""
-    arrays = {"spectrum": pa.list_(pa.float32(), grid.points), "labels": pa.list_(pa.float32(), LABELS)}
+    arrays = {"spectrum": pa.list_(pa.float32(), grid.length), "labels": pa.list_(pa.float32(), grid.labels)}
     return pa.unify_schemas([SCHEMA, pa.schema(arrays)])
 
 

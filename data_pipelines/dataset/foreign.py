@@ -29,7 +29,6 @@ from data_pipelines.schema import (
     SHELLS,
     SOURCE,
     SOURCE_COLUMN,
-    SYMBOLS,
     WIDTHS,
     WORD_BITS,
     WORDS,
@@ -37,6 +36,7 @@ from data_pipelines.schema import (
     EnergyGrid,
     column_of,
     encode_labels,
+    number_of,
     widened,
 )
 from data_pipelines.spectra.grid import ends_once
@@ -70,7 +70,7 @@ class TfdsFolder(BlockData):
             self.grid = EnergyGrid(**stated)
         except (TypeError, ValueError) as error:
             raise DatasetError(f"{path}: its metadata state no energy grid ({error})") from None
-        if found.points != self.grid.points:
+        if found.points != self.grid.length:
             raise DatasetError(
                 f"{path}: spectra of {found.points} points, its grid has {self.grid.points}; "
                 'state it in the metadata that TFDS writes, {"grid": {"start": 2.0, "step": 0.5, "points": 144}}'
@@ -187,7 +187,7 @@ class RecordBlocks:
             raise _damaged(path, str(error)) from None
         for number, why in _wrong(found, self._grid):
             raise DatasetError(f"{path}: record {start + number} ({found[number]['id']!r}): {why}")
-        numbers = [SYMBOLS.index(example["element"]) for example in found]
+        numbers = [number_of(example["element"]) for example in found]
         rows = Rows(_stacked(found, "spectrum"), np.array(numbers, np.int32), _labels(found))
         ids, materials = ([example[name] for example in found] for name in ("id", "material"))
         return rows, Texts(ids, materials, [f"{example['element']} {example['edge']}" for example in found])

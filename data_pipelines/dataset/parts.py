@@ -35,7 +35,7 @@ from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
-from data_pipelines.schema import LABELS, Batch, EnergyGrid, encode_labels, widened
+from data_pipelines.schema import Batch, EnergyGrid, encode_labels, widened
 
 if TYPE_CHECKING:  # imports pymatgen, which reading does not need
     from data_pipelines.dataset.chunks import Beam
@@ -186,8 +186,8 @@ def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
     table = ledger(dataset, part)
     split, place = np.array(table["split"].to_pylist()), table["row"].to_numpy()
     arrays = {
-        "spectrum": np.zeros((len(table), grid.points), np.float32),
-        "labels": np.zeros((len(table), LABELS), np.float32),
+        "spectrum": np.zeros((len(table), grid.length), np.float32),
+        "labels": np.zeros((len(table), grid.labels), np.float32),
     }
     for name in SPLITS:
         own = np.flatnonzero(split == name)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from data_pipelines.dataset import contradictions, splits
 from data_pipelines.dataset.contradictions import REPEATED, Records
-from data_pipelines.schema import LABELS, SYMBOLS, EnergyGrid
+from data_pipelines.schema import EnergyGrid, number_of
 
 TEXTS = ("id", "material", "element", "edge", "site", "settings", "masked", "withheld", "dropped", "detail")
 SCHEMA = pa.schema({**{name: pa.string() for name in TEXTS}, "kin": pa.list_(pa.string())})
@@ -29,7 +29,7 @@ class Staged:
     """Every record found, source after source.
 
     table: (N,) rows of SCHEMA. source: (N,) index of the record's source. spectra: (N, L) float32 in a file, zero
-    where dropped. labels: (N, LABELS) float32. split: (N,) index into SPLITS, -1 where dropped. contradictions: as of
+    where dropped. labels: (N, grid.labels) float32. split: (N,) index into SPLITS, -1 where dropped. contradictions: as of
     `contradictions.withhold`.
     """
 
@@ -48,7 +48,7 @@ class Staged:
     def atomic_numbers(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int32."""
         symbols = self.table["element"].take(rows).combine_chunks().dictionary_encode()
-        numbers = np.array([SYMBOLS.index(symbol) for symbol in symbols.dictionary.to_pylist()], np.int32)
+        numbers = np.array([number_of(symbol) for symbol in symbols.dictionary.to_pylist()], np.int32)
         return numbers[symbols.indices.to_numpy()]
 
 
@@ -61,8 +61,8 @@ def stage(
     A source is tables with the columns of SCHEMA, spectrum and labels, one after the other. The spectra go into a file in `folder`.
     """
     total = sum(counts)
-    spectra = np.lib.format.open_memmap(folder / "spectra.npy", "w+", np.float32, (total, grid.points))
-    labels = np.full((total, LABELS), np.nan, np.float32)
+    spectra = np.lib.format.open_memmap(folder / "spectra.npy", "w+", np.float32, (total, grid.length))
+    labels = np.full((total, grid.labels), np.nan, np.float32)
     tables, place = [], 0
     for source in sources:
         for table in source:

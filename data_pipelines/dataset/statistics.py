@@ -21,7 +21,18 @@ from data_pipelines.dataset.blocks import REMEDY
 from data_pipelines.dataset.elements import ElementStatistics, means_of_both
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import write_atomic
-from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SOURCE, SYMBOLS, Batch, Descriptor, shell_labels, source_of
+from data_pipelines.schema import (
+    COLUMNED,
+    DESCRIPTORS,
+    SHELL_NAMES,
+    SOURCE,
+    SYMBOLS,
+    Batch,
+    Descriptor,
+    columned,
+    source_of,
+)
+from data_pipelines.shells import shell_labels
 
 # Rows that are turned into float64 at a time: 5 MB.
 PIECE_ROWS = 4096
@@ -141,7 +152,7 @@ def _of_piece(rows: Batch) -> Statistics:
     spectrum = rows.spectrum.astype(np.float64)
     labels = {
         d.name: _of_labels(d, rows.labels[rows.mask[:, column], column].astype(np.float64))
-        for column, d in enumerate(DESCRIPTORS)
+        for column, d in columned(rows.labels)
     }
     shells = {name: shell_counts(rows, name) for name in SHELL_NAMES}
     sources = {SOURCE.name: np.bincount(source_of(rows), minlength=1 + len(SOURCE.classes))[1:]}
@@ -236,7 +247,8 @@ def read(path: Path, split: str) -> Statistics:
             means = file[f"{split}/means"] if gaps else np.repeat(mean[:, None], length, axis=1)
             spectra = pairs, means, _square(scatter, length)
             names, counts = file[f"{split}/absorbers"].tolist(), file[f"{split}/absorber_counts"].tolist()
-            labels = {d.name: _read_labels(d, file[f"{split}/{d.name}"]) for d in DESCRIPTORS}
+            known = [d for _, d in COLUMNED if d in DESCRIPTORS or f"{split}/{d.name}" in file]
+            labels = {d.name: _read_labels(d, file[f"{split}/{d.name}"]) for d in known}
             # A part from before there were shells has none.
             stored = {name: file[f"{split}/{name}"] for name in SHELL_NAMES if f"{split}/{name}" in file}
             labels |= {name: _read_shell(stored.get(name, np.zeros((3, 0), np.int64))) for name in SHELL_NAMES}

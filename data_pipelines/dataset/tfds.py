@@ -80,7 +80,7 @@ class SptXas(tfds.core.ShardBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=_features(self.grid.points),
+            features=_features(self.grid.length),
             description=f"Site-resolved XANES spectra, mu with unit edge step. Labels: {', '.join(NAMES)}; then "
             f"{WORDS} numbers each for {', '.join(SHELL_NAMES)}, sets of elements: bit b of number w is Z = "
             f"{WORD_BITS} w + b; then the {SOURCE.meaning}.",

@@ -17,7 +17,8 @@ from pymatgen.core import Element, Structure
 
 from data_pipelines.labels.neighbours import FirstNeighbours, Shell
 from data_pipelines.labels.valences import valences
-from data_pipelines.schema import DESCRIPTORS, LABELS, SHELLS, WORDS, column_of, site_kind, words_of
+from data_pipelines.schema import DESCRIPTORS, LABELS, SHELLS, WORDS, column_of, site_kind
+from data_pipelines.shells import words_of
 
 # Cells of more are disordered: which of the many near-equal valence assignments wins is arbitrary there.
 MAX_INEQUIVALENT_SITES = 48

@@ -63,7 +63,7 @@ class Export:
             for number, size in enumerate(sizes):
                 report("compiling", number, len(sizes))
                 place = device or jax.devices()[0]
-                programs.append(compile_ahead(model.network, size, model.blueprint.grid.points, place))
+                programs.append(compile_ahead(model.network, size, model.blueprint.grid.length, place))
         export(model.blueprint, model.network, self.out, programs=programs, domain=model.domain)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         print(f"Next: spt-jax predict {self.out} xmu.dat")

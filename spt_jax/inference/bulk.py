@@ -96,7 +96,7 @@ def predict_dataset(
             usual = BATCH_SIZE if jax.default_backend() == "cpu" else BATCH_SIZE_ACCELERATOR
             size = (batch_size or usual) * (several.devices if several else 1)
             if several or loaded.domain:
-                run = Compiled(network_of(loaded), size, dataset.grid.points, several)
+                run = Compiled(network_of(loaded), size, dataset.grid.length, several)
             else:
                 run = loaded.compiled(size)
             _answer(loaded, run, dataset, left, file, total, report)

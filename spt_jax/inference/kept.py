@@ -49,7 +49,7 @@ def load_kept(
         report("compiling", 0, 1)
         try:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            programs = [compile_ahead(model.network, FEW, model.blueprint.grid.points, device)]
+            programs = [compile_ahead(model.network, FEW, model.blueprint.grid.length, device)]
             platform = "cuda" if device.platform == "gpu" else device.platform
             own = file.with_name(f"{file.stem}.{os.getpid()}")  # another process may be at the same
             export(model.blueprint, model.network, own, (platform,), programs, model.domain)

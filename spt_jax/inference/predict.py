@@ -109,7 +109,7 @@ class Model:
     def compiled(self, size: int) -> Compiled:
         """The network for `size` spectra at a time on the first device: compiled once, or ahead of time."""
         if size not in self._compiled:
-            length = self.blueprint.grid.points
+            length = self.blueprint.grid.length
             ready = self._programs.find(size, length) if self._programs else None
             self._compiled[size] = Compiled(self.network, size, length, ready=ready)
         return self._compiled[size]

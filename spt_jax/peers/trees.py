@@ -17,7 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from data_pipelines.errors import MissingExtra
 from data_pipelines.ranges import Range, check
-from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, Descriptor
+from data_pipelines.schema import NAMES, Batch, Descriptor, columned
 from spt_jax.tasks import Answers, Predictor
 
 FORESTS = {
@@ -75,7 +75,7 @@ def fit_trees(settings: TreeSettings, train: Batch, seed: int, descriptors: tupl
         return np.column_stack([spectrum, atomic_number]).astype(np.float32) if several else np.asarray(spectrum)
 
     fitted: list[tuple[Descriptor, np.ndarray, Any]] = []
-    for column, d in enumerate(DESCRIPTORS):
+    for column, d in columned(train.labels):
         known = train.mask[:, column]
         if d.name in descriptors and known.any():
             x = inputs(train.spectrum[known], train.atomic_number[known])

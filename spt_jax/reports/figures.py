@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from data_pipelines.dataset.loading import Split
 from data_pipelines.pages import html
 from data_pipelines.pages.style import GREY, INK, KIND_COLOUR, RC, STEPS, as_svg
-from data_pipelines.schema import DESCRIPTORS, SITE_KINDS, Descriptor, site_kind
+from data_pipelines.schema import SITE_KINDS, Descriptor, columned, site_kind
 from spt_jax.tasks import Answers
 
 CONFUSIONS = (
@@ -65,7 +65,7 @@ def _answered(
 ) -> Iterator[tuple[tuple[Descriptor, np.ndarray, np.ndarray], np.ndarray]]:
     """(descriptor, labels, answers) of the labelled sites, and their kinds."""
     kinds = np.array([site_kind(absorber.split()[0]) for absorber in split.absorbers])
-    for column, d in enumerate(DESCRIPTORS):
+    for column, d in columned(split.batch.labels):
         known = split.batch.mask[:, column]
         if d.kind == kind and d.name in answers and known.any():
             yield (d, split.batch.labels[known, column], answers[d.name][known]), kinds[known]

@@ -112,7 +112,7 @@ def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:
 
 def _latency(model: Model) -> dict[str, Any]:
     """Of one spectrum on the grid, after the first."""
-    spectrum = np.linspace(0, 1, model.blueprint.grid.points, dtype=np.float32)[None]
+    spectrum = np.linspace(0, 1, model.blueprint.grid.length, dtype=np.float32)[None]
     number = np.array([SYMBOLS.index(model.blueprint.absorbers[0].split()[0])], np.int32)
     times = []
     for _ in range(CALLS + 2):

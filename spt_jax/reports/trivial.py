@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from data_pipelines.dataset.statistics import shell_counts
-from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, Batch, Descriptor
+from data_pipelines.schema import SHELL_NAMES, Batch, Descriptor, columned
 from spt_jax.scoring.decide import class_prior, element_prior
 from spt_jax.tasks import Answers
 
@@ -17,7 +17,7 @@ def trivial_answers(train: Batch, batch: Batch) -> Answers:
     Of all elements where its own has no label; a descriptor without any training label has no answer.
     """
     answers: Answers = {}
-    for column, d in enumerate(DESCRIPTORS):
+    for column, d in columned(train.labels):
         known = train.mask[:, column]
         labels, elements = train.labels[known, column], train.atomic_number[known]
         if not len(labels):

@@ -170,7 +170,7 @@ class Blueprint:
 
     def abstract(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same with shapes instead of arrays."""
-        points = self.grid.points
+        points = self.grid.length
         return jax.eval_shape(self._initialiser(np.eye(points), ElementStatistics.none(points)), jax.random.key(0))
 
     def _initialiser(
@@ -182,7 +182,7 @@ class Blueprint:
         from spt_jax.model.heads import SPECTRUM, HeadSpec, head_specs
 
         network, heads = network_class(self.model), head_specs(self.tasks)
-        heads += (HeadSpec(SPECTRUM, 2 * self.grid.points),) if self.hides else ()
+        heads += (HeadSpec(SPECTRUM, 2 * self.grid.length),) if self.hides else ()
         energy, mean = self.grid.relative(), np.array(self.spectrum_mean)
         alone = elements.shrunk(mean, np.sqrt(np.diag(covariance))) if self.model.standardise == "element" else None
 

@@ -72,7 +72,7 @@ def exported(
     # A network that comes from a file runs on the platforms of that file.
     platforms = getattr(getattr(network, "__self__", None), "platforms", platforms)
     [batch] = jax_export.symbolic_shape("batch")
-    spectrum = jax.ShapeDtypeStruct((batch, blueprint.grid.points), jnp.float32)
+    spectrum = jax.ShapeDtypeStruct((batch, blueprint.grid.length), jnp.float32)
     atomic_number = jax.ShapeDtypeStruct((batch,), jnp.int32)
     with without_sources():
         program = jax_export.export(jax.jit(network), platforms=platforms)(spectrum, atomic_number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipelines.schema import DESCRIPTORS, Batch
+from data_pipelines.schema import Batch, columned
 from spt_jax.scoring.intervals import draws, resampled_f1
 
 ALPHAS = tuple(i / 10 for i in range(11))
@@ -27,7 +27,7 @@ def class_priors(train: Batch) -> dict[str, np.ndarray]:
     """The same of every class descriptor that the training split labels."""
     return {
         d.name: class_prior(train.labels[known, column], len(d.classes))
-        for column, d in enumerate(DESCRIPTORS)
+        for column, d in columned(train.labels)
         if d.kind == "class" and (known := np.asarray(train.mask[:, column])).any()
     }
 

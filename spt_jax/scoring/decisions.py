@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SHELLS, SYMBOLS, Batch, descriptor, shell_labels
+from data_pipelines.schema import SHELL_NAMES, SHELLS, SYMBOLS, Batch, columned, descriptor
+from data_pipelines.shells import shell_labels
 from spt_jax.scoring.calibration import (
     conformal_halfwidth,
     fit_temperature,
@@ -69,7 +70,7 @@ class Decisions(Sureness):
         names, group = np.unique(np.asarray(materials), return_inverse=True)
         rows = _some(group, len(names))
         found = cls(coverage=coverage)
-        for column, d in enumerate(DESCRIPTORS):
+        for column, d in columned(batch.labels):
             known = rows[np.asarray(batch.mask[rows, column])]
             if d.name not in answers or not len(known):
                 continue

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from data_pipelines.schema import DESCRIPTORS, SHELLS, SYMBOLS, Batch, shell_labels
+from data_pipelines.schema import SHELLS, SYMBOLS, Batch, columned
+from data_pipelines.shells import shell_labels
 from spt_jax.scoring.calibration import ece
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.f1 import class_f1, weighted_f1
@@ -83,7 +84,7 @@ def score_answers(answers: Answers, batch: Batch, decisions: Decisions | None = 
     """
     rule = decisions or Decisions()
     said, decided, result = rule.probabilities(answers, np.asarray(batch.atomic_number)), rule.decided(answers), {}
-    for column, d in enumerate(DESCRIPTORS):
+    for column, d in columned(batch.labels):
         known = np.asarray(batch.mask[:, column])
         if d.name not in answers or not known.any():
             continue

@@ -16,7 +16,8 @@ import spt_jax
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.errors import RunError
 from data_pipelines.library import EXAMPLE, LIBRARY
-from data_pipelines.schema import SYMBOLS, shell_labels
+from data_pipelines.schema import SYMBOLS
+from data_pipelines.shells import shell_labels
 from spt_jax.cli import main
 from spt_jax.explain import ablation
 from spt_jax.explain.explanation import groups

@@ -14,9 +14,8 @@ from data_pipelines.schema import (
     Batch,
     EnergyGrid,
     encode_labels,
-    shell_labels,
-    words_of,
 )
+from data_pipelines.shells import shell_labels, words_of
 from spt_jax.config import LabelsConfig
 from spt_jax.objectives.labels import Labels, task_losses
 from spt_jax.tasks import make_tasks, units

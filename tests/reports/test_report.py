@@ -8,7 +8,8 @@ import pytest
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.library import LIBRARY
 from data_pipelines.pages import html
-from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, descriptor, shell_labels, site_kind
+from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, descriptor, site_kind
+from data_pipelines.shells import shell_labels
 from spt_jax.cli import main
 from spt_jax.config import Config, LabelsConfig, ModelConfig, TrainConfig
 from spt_jax.inference.evaluate import evaluate

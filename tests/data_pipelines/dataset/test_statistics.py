@@ -15,7 +15,8 @@ from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.dataset.verify import verify
 from data_pipelines.errors import DatasetError
 from data_pipelines.library import LIBRARY
-from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SOURCE, Batch, encode_labels, shell_labels
+from data_pipelines.schema import DESCRIPTORS, SHELL_NAMES, SOURCE, Batch, encode_labels
+from data_pipelines.shells import shell_labels
 
 POINTS = 20
 

@@ -13,17 +13,8 @@ from pymatgen.symmetry.groups import PointGroup
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.labels.descriptors import MAX_INEQUIVALENT_SITES, ORDERS, Surroundings, describe
 from data_pipelines.library import LIBRARY
-from data_pipelines.schema import (
-    DESCRIPTORS,
-    NAMES,
-    SHELL_NAMES,
-    SYMBOLS,
-    WORDS,
-    column_of,
-    descriptor,
-    members,
-    shell_labels,
-)
+from data_pipelines.schema import DESCRIPTORS, NAMES, SHELL_NAMES, SYMBOLS, WORDS, column_of, descriptor
+from data_pipelines.shells import members, shell_labels
 
 
 def labels_of(structure: Structure, site: int, known=None) -> tuple[dict[str, float], dict[str, str]]:
