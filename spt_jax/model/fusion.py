@@ -109,7 +109,10 @@ class Fusion(nnx.Module):
             self.mean, self.std = (Constant(jnp.asarray(each.ravel(), jnp.float32)) for each in (mean, std))
         spectra = sum(slot.is_spectrum for slot in slots)
         # Its input is standardised and whole already.
-        trunk, given = replace(config.trunk, denoise=False, gaps=False), (energy, np.zeros(length), np.eye(length), execution)
+        trunk, given = (
+            replace(config.trunk, denoise=False, gaps=False),
+            (energy, np.zeros(length), np.eye(length), execution),
+        )
         self.trunk = SPT(trunk, (), *given, rngs=rngs) if spectra else None
         self.of_trunk = Linear(trunk.hidden, d, dtype=dtype, rngs=rngs) if spectra else None
         functions = len(slots) - spectra
@@ -151,7 +154,7 @@ class Fusion(nnx.Module):
 
     def there(self, spectrum: Float[Array, "B L"]) -> Bool[Array, "B S"]:
         """Is any number of the signal known?"""
-        return jnp.isfinite(spectrum).reshape(len(spectrum), len(self.slots), -1).any(axis=2)
+        return jnp.isfinite(spectrum).reshape(spectrum.shape[0], len(self.slots), -1).any(axis=2)
 
     def _run(self, spectrum, atomic_number, keys, source):
         # As SPT: accelerators would otherwise round the factors of float32 products.
@@ -172,7 +175,7 @@ class Fusion(nnx.Module):
         tokens = self.norm(tokens)
         weights = masked_softmax(self.query(tokens), there)
         value = self.value(tokens).reshape(*weights.shape, -1)
-        return (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(len(tokens), -1), weights
+        return (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(tokens.shape[0], -1), weights
 
     def _signals(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> list[Float[Array, "B P"]]:
         """Each signal standardised, without a NaN."""
@@ -193,14 +196,18 @@ class Fusion(nnx.Module):
 
     def _tokens(self, signals: list[Array], atomic_number, keys, source) -> Float[Array, "B S d"]:
         """What each signal shows, and which it is."""
-        elements = jnp.stack([jnp.full_like(atomic_number, s.element) if s.element else atomic_number for s in self.slots], 1)
+        elements = jnp.stack(
+            [jnp.full_like(atomic_number, s.element) if s.element else atomic_number for s in self.slots], 1
+        )
         own = None
         if keys is not None:
-            own = jax.vmap(lambda key: jax.vmap(partial(jax.random.fold_in, key))(SIGNALS + jnp.arange(len(signals))))(keys)
+            own = jax.vmap(lambda key: jax.vmap(partial(jax.random.fold_in, key))(SIGNALS + jnp.arange(len(signals))))(
+                keys
+            )
 
         def of(which: list[int], array: Array) -> Array:
             """(B, S, ...) of some signals, as rows of their own. A row's stay together: so it may lie on any device."""
-            return array[:, np.array(which)].reshape(len(array) * len(which), *array.shape[2:])
+            return array[:, np.array(which)].reshape(array.shape[0] * len(which), *array.shape[2:])
 
         parts, order = [], []
         for encoder, is_spectrum in ((self._of_spectra, True), (self._of_functions, False)):
@@ -210,7 +217,7 @@ class Fusion(nnx.Module):
                 rows = each.reshape(-1, each.shape[-1])
                 told = None if source is None else jnp.repeat(source, len(which))
                 found = encoder(rows, of(which, elements), None if own is None else of(which, own), told)
-                parts.append(found.reshape(len(each), len(which), -1))
+                parts.append(found.reshape(each.shape[0], len(which), -1))
                 order += which
         tokens = jnp.concatenate(parts, axis=1)[:, np.argsort(order)]
         edges, techniques = (jnp.array(each) for each in list(zip(*self.slots, strict=True))[2:])
