@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.dataset.calculations import version
-from data_pipelines.dataset.signals import Share
+from data_pipelines.dataset.signals import SiteSignals
 from data_pipelines.dataset.sites import Site, TaskReader, reader_of
 from data_pipelines.errors import CountedError, SpectrumError
 from data_pipelines.labels.descriptors import describe
@@ -56,7 +56,7 @@ class Record:
 
 def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     """All records of one task, in its order."""
-    reader, share = reader_of(task), Share(grid) if grid.signals else None
+    reader, share = reader_of(task), SiteSignals(grid) if grid.signals else None
     sites = [_try(reader.read, member) for member in task.members]
     good = [site for site in sites if isinstance(site, Site)]
     spectra = iter(all_to_grid([(site.energy, site.mu, site.element, site.edge) for site in good], grid.alone))
@@ -102,7 +102,7 @@ def _name(task: SourceTask, member: str | int) -> str:
 
 
 def _told(
-    reader: TaskReader, share: Share | None, spectrum: np.ndarray, site: Site
+    reader: TaskReader, share: SiteSignals | None, spectrum: np.ndarray, site: Site
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """The row of a site, its labels, and why some of them are masked."""
     labels, masked = _labels(reader, site)

@@ -23,7 +23,7 @@ def pdf_grid(grid: EnergyGrid, signal: Signal) -> PdfGrid:
     return PdfGrid(PDF_STOP, grid.points, qmax, radiation="neutron" if signal.technique == "nPDF" else "xray")
 
 
-class Share:
+class SiteSignals:
     """Of the sites of one task, whose structure is one."""
 
     def __init__(self, grid: EnergyGrid):
@@ -53,7 +53,8 @@ class Share:
                     row[i] = function
         told, why = np.full(STRUCTURE_LABELS - len(labels), np.nan, np.float32), {}
         if site.structure is not None:
-            told, why = describe_structure(site.structure.composition, site.element, labels, site.defects)
+            of = site.element if self.grid.each == "structure" else ""  # of one site its own descriptors say it
+            told, why = describe_structure(site.structure.composition, of, labels, site.defects)
         return row.ravel(), np.concatenate([labels, told]), masked | why
 
     @staticmethod

@@ -69,7 +69,7 @@ def describe_structure(
 ) -> tuple[np.ndarray, dict[str, str]]:
     """(len(STRUCTURES),) float32 as one site of it tells them, NaN where it does not, and why: name -> reason.
 
-    element, site_labels: of the site, (LABELS,). The mean over sites of what they tell is the structure's.
+    element, site_labels: of the site, (LABELS,); "" for content and defects alone. The mean over sites of what they tell is the structure's.
     """
     found = dict.fromkeys(STRUCTURE_NAMES, np.nan)
     masked: dict[str, str] = {}
