@@ -8,19 +8,10 @@ from pymatgen.core import Structure
 
 from data_pipelines.dataset.sites import Site
 from data_pipelines.errors import SpectrumError, StructureError
-from data_pipelines.labels.pdf import PdfGrid, pair_distribution
+from data_pipelines.labels.pdf import PdfGrid, pair_distribution, pdf_grid
 from data_pipelines.labels.structure import describe_structure
 from data_pipelines.schema import STRUCTURE_LABELS, EnergyGrid
 from data_pipelines.signals import Signal, parse_signal
-
-# As far as distances are asked for, Å.
-PDF_STOP = 10.0
-
-
-def pdf_grid(grid: EnergyGrid, signal: Signal) -> PdfGrid:
-    """Where G(r) of a signal is wanted: as many points as a spectrum has, to PDF_STOP, as far in Q as these can show."""
-    qmax = min(25.0, np.pi * grid.points / PDF_STOP)
-    return PdfGrid(PDF_STOP, grid.points, qmax, radiation="neutron" if signal.technique == "nPDF" else "xray")
 
 
 class SiteSignals:
