@@ -76,8 +76,7 @@ def stage(
     del tables  # they hold the mapped files of all chunks
     source = np.repeat(np.arange(len(counts)), counts)
     table = contradictions.restore(table, labels)
-    # Of several signals one may be missing: as 0 it compares like any other number.
-    common = np.nan_to_num(spectra) if grid.signals else spectra[:, : grid.common]
+    common = splits.comparable(spectra, grid)
     of = Records(table, source, names, common, labels)
     table, contradicted = contradictions.withhold(of._replace(table=_drop_repeated(of, spectra)))
     kept = np.flatnonzero(pc.equal(table["dropped"], "").to_numpy())

@@ -33,6 +33,9 @@ class Defects(NamedTuple):
 
 
 UNTOLD = Defects()
+# Kinds of variants of a library -> is an oxygen missing, has lithium changed places.
+VARIANTS = dict.fromkeys(("base", "thermal", "strain", "li_vac", "tm_sub"), (False, False))
+VARIANTS |= {"o_vac": (True, False), "antisite": (False, True)}
 
 
 def defects_of_steps(steps: Iterable[Mapping]) -> Defects:
@@ -48,8 +51,11 @@ def defects_of_steps(steps: Iterable[Mapping]) -> Defects:
 
 
 def defects_of_row(row: Mapping) -> Defects:
-    """Of a library: columns has_O_vacancy and has_antisite, and counts in proto_note where they are there."""
+    """Of a library: columns has_O_vacancy and has_antisite, or else what kind of variant it is; and counts in proto_note
+    where they are there."""
     vacancy, antisite = (_flag(row.get(name)) for name in ("has_O_vacancy", "has_antisite"))
+    if vacancy is None and antisite is None and row.get("variant") in VARIANTS:
+        vacancy, antisite = VARIANTS[row["variant"]]
     note = row.get("proto_note") or ""
     return Defects(vacancy, _share(vacancy, VACANCIES.search(note)), antisite, _share(antisite, EXCHANGES.search(note)))
 

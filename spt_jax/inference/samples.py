@@ -152,11 +152,11 @@ def _put_file(
     if signal:
         read_as = replace(read_as, element=signal.element or read_as.element, edge=signal.edge)
     found = read_spectrum(path, read_as)
-    if found.element is None:
+    element, edge = found.element, found.edge or "K"
+    if element is None:
         raise SpectrumError("element not given", f"{path} does not say whose edge it is; write 'Ni K={path}'")
-    edge = found.edge or "K"
     found = found._replace(edge=edge)
-    signal = Signal(found.element, edge, signal.technique if signal else SPECTRA[0])
+    signal = Signal(element, edge, signal.technique if signal else SPECTRA[0])
     if calibration is not None and not found.calculated:
         found = correct(found, calibration, foil, normalise=normalise).spectrum
     sample.put(signal, str(path), _spectrum(sample.grid, found.energy, found.mu, signal))
