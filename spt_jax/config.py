@@ -74,6 +74,10 @@ class ModelConfig:
             raise RunError(f"width ({self.width}) must be a multiple of attention_heads ({self.attention_heads})")
 
     @property
+    def name(self) -> str:
+        return "SPT"
+
+    @property
     def whole_batch(self) -> bool:
         """Does the answer to one row depend on the others?"""
         return self.band_mode == "batch"
@@ -114,9 +118,66 @@ class PeerConfig:
             raise RunError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
 
     @property
+    def name(self) -> str:
+        return self.kind
+
+    @property
     def whole_batch(self) -> bool:
         """As of ModelConfig."""
         return False
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Several signals of one structure: a trunk for all spectra, an encoder for all PDFs, attention over what there is."""
+
+    trunk: ModelConfig = field(default_factory=lambda: ModelConfig(bands=0, attention="none", hidden=256))
+    """SPT up to the layer that its heads share. `gaps` is always on, and `denoise` is of each signal by itself."""
+    width: Count = 128
+    """Numbers that stand for a signal."""
+    heads: Count = 4
+    """Of attention, between the signals and over them."""
+    layers: Annotated[int, Range(least=0)] = 1
+    """How often signals look at each other before they are pooled."""
+    channels: Count = 32
+    """Of the convolutions along a PDF."""
+    hidden: Count = 256
+    """Width of the dense layers behind the pooling."""
+    hidden_layers: Count = 2
+    """How many of them."""
+    dropout: Share = 0.1
+    """Of all but the trunk, which has its own."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.width % self.heads:
+            raise RunError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        if self.trunk.band_input != "standardised":
+            raise RunError(f"trunk.band_input must be standardised for several signals, not {self.trunk.band_input}")
+
+    @property
+    def name(self) -> str:
+        return "fusion"
+
+    @property
+    def whole_batch(self) -> bool:
+        return self.trunk.whole_batch
+
+    @property
+    def standardise(self) -> Standardise:
+        return self.trunk.standardise
+
+    @property
+    def sources(self) -> bool:
+        return self.trunk.sources
+
+    @property
+    def gaps(self) -> bool:
+        """A signal that is not there is one."""
+        return True
+
+
+NetworkConfig = ModelConfig | PeerConfig | FusionConfig
 
 
 @dataclass(frozen=True)
@@ -145,6 +206,8 @@ class LabelsConfig:
     """Share of spectra that lose their end from a random energy on, where the grid does not require it."""
     mixup: Amount = 0.0
     """Alpha of the Beta distribution of mixtures of two spectra of one element; 0 mixes nothing."""
+    signal_drop: Share = 0.0
+    """Share of the signals that is hidden from each row of several, but never all: so any of them may be missing later."""
     source_drop: Share = 0.3
     """Share of spectra whose source a network with `sources` is not told, so that it learns to answer without; with 0 it
     does not."""
@@ -285,7 +348,7 @@ class ExecutionConfig:
 class Config:
     """All that defines a run apart from its data, and how it is executed."""
 
-    model: ModelConfig | PeerConfig = field(default_factory=ModelConfig)
+    model: NetworkConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=LabelsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig, PeerConfig, TrainConfig
+from data_pipelines.schema import NAMES, STRUCTURE_NAMES
+from spt_jax.config import Config, ExecutionConfig, FusionConfig, LabelsConfig, ModelConfig, PeerConfig, TrainConfig
 
 PEERS = {
     "mlp": PeerConfig("mlp", width=512, depth=3),
@@ -84,9 +85,20 @@ def amformer() -> Config:
     return replace(dense(), model=PEERS["amformer"])
 
 
+def fusion() -> Config:
+    """Several signals of one structure (docs/fusion.md): dense without its heads for every spectrum, convolutions for PDFs,
+    attention over what there is; a third of the signals is hidden while it learns."""
+    names = (*NAMES, *STRUCTURE_NAMES)
+    return Config(
+        FusionConfig(),
+        LabelsConfig(names, energy_shift=0.25, signal_drop=0.3),
+        TrainConfig(batch_size=64),
+    )
+
+
 PRESETS: dict[str, Callable[[], Config]] = {
     make.__name__: make for make in (tiny, base, accelerator, large, dense, inception)
 }
 """Of SPT."""
 
-ALL_PRESETS = {**PRESETS, **{make.__name__: make for make in (measured, mlp, cnn, ft_transformer, amformer)}}
+ALL_PRESETS = {**PRESETS, **{make.__name__: make for make in (measured, mlp, cnn, ft_transformer, amformer, fusion)}}

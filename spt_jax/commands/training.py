@@ -11,7 +11,7 @@ import tyro
 
 from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import console, errors
-from spt_jax.config import Config, ExecutionConfig, MaskedConfig, ModelConfig, ObjectiveConfig, PeerConfig, TrainConfig
+from spt_jax.config import Config, ExecutionConfig, MaskedConfig, NetworkConfig, ObjectiveConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Train:
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...", help=DATA)]
     out: Path
     """Run folder: checkpoints, the best model, config.json and train_log.jsonl."""
-    model: Annotated[ModelConfig | PeerConfig, tyro.conf.AvoidSubcommands]
+    model: Annotated[NetworkConfig, tyro.conf.AvoidSubcommands]
     objective: Annotated[ObjectiveConfig, tyro.conf.AvoidSubcommands]
     train: TrainConfig
     execution: ExecutionConfig
@@ -101,7 +101,7 @@ class Ensemble:
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...", help=DATA)]
     out: Path
     """Folder of the run folders."""
-    model: Annotated[ModelConfig | PeerConfig, tyro.conf.AvoidSubcommands]
+    model: Annotated[NetworkConfig, tyro.conf.AvoidSubcommands]
     objective: Annotated[ObjectiveConfig, tyro.conf.AvoidSubcommands]
     train: TrainConfig
     execution: ExecutionConfig

@@ -20,7 +20,6 @@ from data_pipelines.readers.spectrum import Measured
 from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, number_of, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
 from spt_jax.batching import in_pieces
-from spt_jax.config import PeerConfig
 from spt_jax.inference.compiled import Compiled
 from spt_jax.inference.measured import Corrected, means, widened
 from spt_jax.inference.open_end import Ending, end_note, ending, open_end_of
@@ -71,10 +70,9 @@ class Model:
 
     def __repr__(self) -> str:
         own, grid = self.blueprint, self.blueprint.grid
-        kind = own.model.kind.upper() if isinstance(own.model, PeerConfig) else "SPT"
         said = "fitted decisions" if own.decisions else "most likely classes, no intervals"
         return (
-            f"<spt_jax.Model {kind}: {' '.join(task.name for task in own.learnt_tasks)} of {', '.join(own.absorbers)}; "
+            f"<spt_jax.Model {own.model.name.upper()}: {' '.join(task.name for task in own.learnt_tasks)} of {', '.join(own.absorbers)}; "
             f"{grid.points} points from {grid.start:g} eV in steps of {grid.step:g} eV; {said}"
             f"{f'; source {own.source}' if own.sources else ''}>"
         )

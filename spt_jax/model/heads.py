@@ -72,7 +72,7 @@ class Heads(nnx.Module):
         self.reduce = Linear(width, channels, dtype=dtype, rngs=rngs)
         self.shared = Linear(length * (channels + 1) + width, hidden, dtype=dtype, rngs=rngs)
         self.layers = nnx.List([Linear(hidden, hidden, dtype=dtype, rngs=rngs) for _ in range(layers - 1)])
-        self.outputs = Linear(hidden, outputs_of(specs), dtype=jnp.float32, rngs=rngs)
+        self.outputs = Linear(hidden, outputs_of(specs), dtype=jnp.float32, rngs=rngs) if specs else None
 
     def __call__(
         self, h: Float[Array, "L B d"], signal: Float[Array, "B L"], dropout: float, keys: Array | None

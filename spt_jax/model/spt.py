@@ -216,11 +216,17 @@ class SPT(nnx.Module):
             h, signal, chosen, inside = self._encode(spectrum, atomic_number, None, bands, look=True)
             return self._outputs(h, signal, chosen, None), inside
 
-    def hidden(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> Float[Array, "B H"]:
-        """The layer that all heads share: what the network makes of a spectrum."""
+    def hidden(
+        self,
+        spectrum: Float[Array, "B L"],
+        atomic_number: Int[Array, "B"],
+        keys: Array | None = None,
+        source: Int[Array, "B"] | None = None,
+    ) -> Float[Array, "B H"]:
+        """The layer that all heads share: what the network makes of a spectrum. keys, source: as of `__call__`."""
         with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
-            h, signal, *_ = self._encode(spectrum, atomic_number, None)
-            return self.heads.hidden(h, signal, self.config.dropout, None)
+            h, signal, *_ = self._encode(spectrum, atomic_number, keys, source=source)
+            return self.heads.hidden(h, signal, self.config.dropout, keys)
 
     def _outputs(self, h, signal, chosen, keys) -> dict[str, Array]:
         return {**self.heads(h, signal, self.config.dropout, keys), "bands": chosen}

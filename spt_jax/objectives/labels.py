@@ -16,6 +16,7 @@ from data_pipelines.schema import SHELL_NAMES, WORD_BITS, WORDS, Batch, EnergyGr
 from spt_jax.config import LabelsConfig
 from spt_jax.objectives.augment import augment, blur, cut_short, mix_share
 from spt_jax.objectives.distil import Teacher
+from spt_jax.objectives.signals import alike, augment_each, check_signals, hide_signals, noise_units
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.metrics import main_score, score_outputs
 from spt_jax.scoring.names import COMMON
@@ -38,7 +39,7 @@ class Labels:
     """Predict the labels of a spectrum, and what a teacher says of it.
 
     grid: of the spectra. priors: (C,) frequency of each class among the training labels, by descriptor.
-    teacher: what `config` names, loaded; None where it names none.
+    teacher: what `config` names, loaded; None where it names none. units: as of `noise_units`, of several signals.
     """
 
     config: LabelsConfig
@@ -46,6 +47,7 @@ class Labels:
     grid: EnergyGrid
     priors: dict[str, np.ndarray]
     teacher: Teacher | None = None
+    units: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, config: LabelsConfig, train: Statistics, grid: EnergyGrid, teacher: Teacher | None = None) -> Labels:
@@ -59,6 +61,7 @@ class Labels:
                 f"none of the {train.count} training spectra has a label of {', '.join(missing)}; "
                 "`spt-jax data card DATASET` shows which labels there are, and --objective masked needs none"
             )
+        check_signals(config, grid)
         if config.cut and not grid.gaps:
             raise RunError(
                 f"cut ({config.cut:g}) takes ends away that this grid requires; prepare with --grid.required"
@@ -67,7 +70,7 @@ class Labels:
             teacher.check(tasks, train, grid)
         known = {task.name: train.labels[task.name] for task in tasks if task.kind == "class"}
         priors = {name: each.counts / each.count for name, each in known.items()}
-        return cls(config, tasks, grid, priors, teacher)
+        return cls(config, tasks, grid, priors, teacher, noise_units(train, grid) if grid.signals else ())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,15 +85,22 @@ class Labels:
         mixing, augmenting, _ = _split(keys)
         other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
         share = mix_share(mixing, batch, other, self.config.mixup)
-        spectrum = batch.spectrum
+        spectrum, several = batch.spectrum, len(self.grid.signals)
+        if several:
+            share = jnp.where(alike(spectrum, other.spectrum), share, 1)
         if self.config.broadening or self.config.background or self.config.self_absorption:
             spectrum = blur(augmenting, spectrum, self.config, self.grid)
-        spectrum = augment(augmenting, spectrum, self.config, self.grid)
+        if several:
+            spectrum = augment_each(augmenting, spectrum, self.config, self.grid, self.units)
+        else:
+            spectrum = augment(augmenting, spectrum, self.config, self.grid)
         if self.config.cut:
             spectrum = cut_short(augmenting, spectrum, self.config.cut, self.grid.common)
         mixture = share[:, None] * spectrum + (1 - share[:, None]) * jnp.roll(spectrum, 1, axis=0)
         # Of what is not mixed: a NaN of the neighbour, times 0, is NaN.
         spectrum = jnp.where(share[:, None] < 1, mixture, spectrum)
+        if self.config.signal_drop:
+            spectrum = hide_signals(_behind(keys, 1), spectrum, self.config.signal_drop, several)
         return LabelledRows(batch._replace(spectrum=spectrum), other, share)
 
     def loss(self, model: nnx.Module, rows: LabelledRows, keys: jax.Array) -> jax.Array:
@@ -131,11 +141,15 @@ def _split(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return each[:, 0], each[:, 1], each[:, 2]
 
 
+def _behind(keys: jax.Array, number: int) -> jax.Array:
+    """(B,) further keys of rows, behind those of `_split`, whose numbers stay as they are."""
+    return jax.vmap(lambda row: jax.random.fold_in(row, KEYS + number))(keys)
+
+
 def told(rows: LabelledRows, keys: jax.Array, drop: float) -> jax.Array:
     """(B,) source of each row as a network is told it: of a mixture of two none, and of a share `drop` none."""
     own, other = source_of(rows.batch), source_of(rows.other)
-    # Behind those of `_split`, whose numbers stay as they are.
-    kept = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(row, KEYS)))(keys) >= drop
+    kept = jax.vmap(jax.random.uniform)(_behind(keys, 0)) >= drop
     return jnp.where(kept & ((own == other) | (rows.share == 1)), own, 0)
 
 

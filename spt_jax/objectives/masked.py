@@ -53,7 +53,9 @@ class Masked:
 
     @classmethod
     def of(cls, config: MaskedConfig, train: Statistics, grid: EnergyGrid) -> Masked:
-        """Raises RunError for frequencies and stretches that the grid does not have."""
+        """Raises RunError for frequencies and stretches that the grid does not have, and for several signals."""
+        if grid.signals:
+            raise RunError("hidden parts are learnt of one spectrum, and rows of this dataset have several signals")
         if config.highest_band >= grid.points:
             raise RunError(f"highest_band ({config.highest_band}) must be below the {grid.points} points of the grid")
         if config.span < grid.step:

@@ -15,6 +15,7 @@ from spt_jax.model.dropout import drop
 from spt_jax.model.gaps import Gaps
 from spt_jax.model.heads import HeadSpec, by_name, outputs_of
 from spt_jax.model.linear import Linear
+from spt_jax.model.radial import halved
 from spt_jax.model.sources import Sources, of_site
 from spt_jax.model.spt import ELEMENTS
 from spt_jax.model.standardise import ByElement
@@ -135,9 +136,3 @@ class CNN(Peer):
             x = halved(x + drop(update, rate, keys, i, axis=1))
         flat = self.norm(x).swapaxes(0, 1).reshape(signal.shape[0], -1)
         return drop(jax.nn.gelu(self.shared(flat)), rate, keys, len(self.norms))
-
-
-def halved(x: Float[Array, "L B d"]) -> Float[Array, "M B d"]:
-    """Mean of neighbouring pairs, M = ceil(L / 2); an odd last point stays as it is."""
-    pairs = x[: len(x) // 2 * 2].reshape(len(x) // 2, 2, *x.shape[1:]).mean(axis=1)
-    return jnp.concatenate([pairs, x[-1:]]) if len(x) % 2 else pairs

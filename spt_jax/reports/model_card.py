@@ -20,7 +20,6 @@ import numpy as np
 from data_pipelines.dataset import calculations
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.schema import SHELL_NAMES, SYMBOLS, Batch, EnergyGrid, column_of, descriptor
-from spt_jax.config import PeerConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.predict import Model
 from spt_jax.scoring.calibration import coverage
@@ -74,8 +73,7 @@ def make_card(
 
 
 def _kind(member: Model) -> str:
-    model = member.blueprint.model
-    return model.kind if isinstance(model, PeerConfig) else "spt"
+    return member.blueprint.model.name.lower()
 
 
 def _scores(model: Model, dataset: Dataset) -> dict[str, dict[str, dict]]:

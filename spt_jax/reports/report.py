@@ -58,7 +58,6 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint, datase
         )
         sections.append(("Chosen bands", note, _bands(evaluation.outputs["bands"], model.highest_band)))
     sections.append(("What next", "", _next(run, dataset)))
-    name = "SPT" if isinstance(model, ModelConfig) else model.kind
     facts = {
         f"{metrics['split']} spectra": f"{metrics['n']:,}",
         "of materials": f"{len(set(split.materials)):,}",
@@ -66,7 +65,7 @@ def write_report(run: Path, evaluation: Evaluation, blueprint: Blueprint, datase
         "better than trivial": _better(metrics, trivial),
     }
     top = f'<p class="note">Trained on {", ".join(blueprint.absorbers)}.</p>{html.tiles(facts)}'
-    write_atomic(run / REPORT, html.page(f"{name} report: {run.resolve().name}", top, sections))
+    write_atomic(run / REPORT, html.page(f"{model.name} report: {run.resolve().name}", top, sections))
 
 
 def _trivial(evaluation: Evaluation, train: Batch) -> dict[str, dict[str, dict]]:

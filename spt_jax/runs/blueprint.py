@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -12,8 +13,9 @@ import numpy as np
 from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import RunError
-from data_pipelines.schema import SOURCE, EnergyGrid, descriptor
-from spt_jax.config import ExecutionConfig, ModelConfig, PeerConfig
+from data_pipelines.schema import SOURCE, STRUCTURE, EnergyGrid, descriptor, number_of
+from data_pipelines.signals import TECHNIQUES, parse_signal
+from spt_jax.config import ExecutionConfig, FusionConfig, ModelConfig, NetworkConfig, PeerConfig
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Task
 
@@ -21,10 +23,14 @@ Network = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
 """(B, L) spectra on the grid and (B,) atomic numbers -> (B, ...) output of each head, and "bands"; as SPT itself."""
 
 _OF_SHELLS = ("elements", "shares")
+# As a network numbers them, which also must not change the order of TECHNIQUES.
+_EDGES = ("", "K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
 UNKNOWN, AVERAGE = "unknown", "average"
 
 if TYPE_CHECKING:
     from flax import nnx
+
+    from spt_jax.model.fusion import Slot
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Blueprint:
     classes: the class list of each class descriptor, checked against the table when loaded.
     """
 
-    model: ModelConfig | PeerConfig
+    model: NetworkConfig
     grid: EnergyGrid
     absorbers: tuple[str, ...]
     tasks: tuple[Task, ...]
@@ -66,7 +72,7 @@ class Blueprint:
     @classmethod
     def of(
         cls,
-        model: ModelConfig | PeerConfig,
+        model: NetworkConfig,
         execution: ExecutionConfig,
         grid: EnergyGrid,
         tasks: tuple[Task, ...],
@@ -76,8 +82,16 @@ class Blueprint:
     ) -> Blueprint:
         """Of a model before training; `dataset` is the fingerprint of what it is trained on.
 
-        Raises RunError where it is to be told of sources and no training spectrum has one.
+        Raises RunError where it is to be told of sources and no training spectrum has one, and for a network of one
+        signal where there are several, or the other way round.
         """
+        if grid.signals and isinstance(model, ModelConfig):
+            raise RunError(
+                f"SPT reads one spectrum, and a row of this dataset has {', '.join(grid.signals)}; train fusion, or mlp or "
+                "cnn as a baseline"
+            )
+        if isinstance(model, FusionConfig) and not grid.signals:
+            raise RunError("fusion reads several signals, and this dataset has one spectrum a row; prepare with --grid.signals")
         sources = train.labels[SOURCE.name].counts if model.sources else ()
         if model.sources and not sum(sources):
             raise RunError(
@@ -144,7 +158,7 @@ class Blueprint:
         if not all(isinstance(each, str) and len(each.split()) == 2 for each in found["absorbers"]):
             raise ValueError("absorbers that are no elements with their edges")
         made = {
-            "model": (PeerConfig if "kind" in found["model"] else ModelConfig)(**found["model"]),
+            "model": _network(found["model"]),
             "grid": EnergyGrid(**found["grid"]),
             "tasks": tuple(map(_task, found["tasks"])),
             "classes": classes,
@@ -184,6 +198,10 @@ class Blueprint:
         network, heads = network_class(self.model), head_specs(self.tasks)
         heads += (HeadSpec(SPECTRUM, 2 * self.grid.length),) if self.hides else ()
         energy, mean = self.grid.relative(), np.array(self.spectrum_mean)
+        if isinstance(self.model, FusionConfig):
+            network = partial(network, slots=slots_of(self.grid))
+        elif self.grid.signals:
+            energy = np.tile(energy, len(self.grid.signals))
         alone = elements.shrunk(mean, np.sqrt(np.diag(covariance))) if self.model.standardise == "element" else None
 
         def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
@@ -199,12 +217,32 @@ def _task(document: dict) -> Task:
     return Task(**{**document, **{name: tuple(document.get(name, ())) for name in _OF_SHELLS}})
 
 
-def network_class(model: ModelConfig | PeerConfig) -> type[nnx.Module]:
-    """What `model` configures; all are made and called alike."""
+def _network(document: dict) -> NetworkConfig:
+    if "trunk" in document:
+        return FusionConfig(**{**document, "trunk": ModelConfig(**document["trunk"])})
+    return (PeerConfig if "kind" in document else ModelConfig)(**document)
+
+
+def slots_of(grid: EnergyGrid) -> tuple[Slot, ...]:
+    """The grid's signals as a network is told of them."""
+    from spt_jax.model.fusion import Slot
+
+    return tuple(
+        Slot(each.is_spectrum, number_of(each.element or STRUCTURE), _EDGES.index(each.edge), TECHNIQUES.index(each.technique))
+        for each in map(parse_signal, grid.signals)
+    )
+
+
+def network_class(model: NetworkConfig) -> type[nnx.Module]:
+    """What `model` configures; all are made and called alike, but Fusion also needs `slots_of` the grid."""
     if isinstance(model, ModelConfig):
         from spt_jax.model.spt import SPT
 
         return SPT
+    if isinstance(model, FusionConfig):
+        from spt_jax.model.fusion import Fusion
+
+        return Fusion
     from spt_jax.peers.networks import CNN, MLP
     from spt_jax.peers.transformers import AMFormer, FTTransformer
 

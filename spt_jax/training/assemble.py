@@ -90,8 +90,15 @@ class Assembly:
 
 
 def _check_range(train: Statistics, grid: EnergyGrid) -> None:
-    """Raises RunError where hardly a training spectrum has the last energies: of these a longer spectrum would be judged."""
+    """Raises RunError where hardly a training spectrum has the last energies: of these a longer spectrum would be judged;
+    and where hardly a row has one of several signals."""
     few = np.diag(train.pairs) < min(FEWEST, train.count)
+    if few.any() and grid.signals:
+        short = {grid.signals[i // grid.points]: int(train.pairs[i, i]) for i in np.flatnonzero(few)}
+        said = ", ".join(f"{name} ({count})" for name, count in short.items())
+        raise RunError(
+            f"fewer than {FEWEST} training rows have {said}; prepare with --grid.signals without it, or with more that has it"
+        )
     if few.any():
         last, count = int(np.argmax(few)), int(np.diag(train.pairs).min())
         raise RunError(
@@ -117,7 +124,7 @@ def assemble(
     layout = layout or Layout()
     objective = make_objective(config.objective, train, grid, teacher)
     _check_range(train, grid)
-    if grid.gaps or objective.hides:
+    if (grid.gaps or objective.hides) and not config.model.gaps:
         config = replace(config, model=replace(config.model, gaps=True))
     blueprint = Blueprint.of(config.model, config.execution, grid, objective.tasks, train, dataset, objective.hides)
     if seeds:

@@ -16,7 +16,7 @@ from spt_jax.config import ModelConfig, PeerConfig
 from spt_jax.inference.evaluate import evaluate
 from spt_jax.inference.load import load_run
 from spt_jax.model.heads import HeadSpec
-from spt_jax.peers.networks import halved
+from spt_jax.model.radial import halved
 from spt_jax.peers.transformers import PromptAttention, SelfAttention, Tokens, strongest, uniform_around_zero
 from spt_jax.presets import PEERS
 from spt_jax.reports.report import write_report
