@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.errors import SpectrumError, UserError
-from data_pipelines.readers.measured import Foil, Normalisation, ReadAs
+from data_pipelines.readers.measured import Foil, Measured, Normalisation, ReadAs
 from data_pipelines.readers.spectrum import read_spectrum
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.signals import FUNCTIONS, SPECTRA, Signal, parse_signal
 from data_pipelines.spectra.grid import to_grid
+from data_pipelines.spectra.shape import k_edges_near
 from spt_jax.inference.measured import Calibration, correct
 from spt_jax.inference.predict import Element, Model, symbol_of
 from spt_jax.inference.prediction import Prediction, Value
@@ -99,24 +100,34 @@ def predict_samples(
 
     Measured spectra are corrected as those of a model of one spectrum are, and answered at their likeliest energies.
     """
-    folders = [path for path in files if path.is_dir()]
-    alone = [path for path in files if not path.is_dir()]
-    samples = [(str(path), sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")) for path in folders]
-    for name, own in samples + ([(" + ".join(map(str, alone)), alone)] if alone else []):
+    for name, own in samples_of(files):
         try:
             sample = _sample(model)
             if not own:
                 raise UserError(f"{name}: no files in this folder")
             for path in own:
-                _put_file(sample, path, read_as or ReadAs(), calibration, foil, normalise)
+                try:
+                    _put_file(sample, path, read_as or ReadAs(), calibration, foil, normalise)
+                except UserError as error:
+                    raise UserError(told(str(path), error)) from None
             absorber = model.absorber(sample.element or None)
             missing = [f"no {each}: answered without it" for each in sample.missing]
             notes = (*sample.notes, *missing)
             yield Prediction(name, absorber, _answered(model, sample), notes=notes)
         except UserError as error:
-            yield Prediction(name, error=told(name, error))
+            yield Prediction(name, error=str(error))
         except OSError as error:
             yield Prediction(name, error=f"{error.filename}: {error.strerror}")
+
+
+def samples_of(files: Sequence[Path]) -> list[tuple[str, list[Path]]]:
+    """Names and files of samples: each folder is one, all files that are named by themselves are another."""
+    folders, alone = ([path for path in files if path.is_dir() is which] for which in (True, False))
+    found = [(str(path), sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")) for path in folders]
+    if alone:
+        more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        found.append((f"{alone[0]}{more}", alone))
+    return found
 
 
 def _sample(model: Model) -> Sample:
@@ -152,15 +163,24 @@ def _put_file(
     if signal:
         read_as = replace(read_as, element=signal.element or read_as.element, edge=signal.edge)
     found = read_spectrum(path, read_as)
-    element, edge = found.element, found.edge or "K"
-    if element is None:
+    element, edge = found.element or _by_energy(sample, found), found.edge or "K"
+    if not element:
         raise SpectrumError("element not given", f"{path} does not say whose edge it is; write 'Ni K={path}'")
-    found = found._replace(edge=edge)
+    if not found.element:
+        sample.notes.append(f"{path.name}: taken as {element} {edge}, where mu rises")
+    found = found._replace(element=element, edge=edge)
     signal = Signal(element, edge, signal.technique if signal else SPECTRA[0])
     if calibration is not None and not found.calculated:
         found = correct(found, calibration, foil, normalise=normalise).spectrum
     sample.put(signal, str(path), _spectrum(sample.grid, found.energy, found.mu, signal))
     sample.notes += [f"{path.name}: {note}" for note in found.notes]
+
+
+def _by_energy(sample: Sample, found: Measured) -> str:
+    """The one element among the model's signals at whose edge mu rises, "" where none or several do."""
+    known = {signal.element for signal in map(parse_signal, sample.grid.signals) if signal.edge == (found.edge or "K")}
+    near = [element for element in k_edges_near(found.energy, found.mu) if element in known]
+    return near[0] if len(near) == 1 else ""
 
 
 def _spectrum(grid: EnergyGrid, energy: np.ndarray, mu: np.ndarray, signal: Signal) -> np.ndarray:

@@ -109,7 +109,10 @@ class Fusion(nnx.Module):
             self.mean, self.std = (Constant(jnp.asarray(each.ravel(), jnp.float32)) for each in (mean, std))
         spectra = sum(slot.is_spectrum for slot in slots)
         # Its input is standardised and whole already.
-        trunk, given = replace(config.trunk, denoise=False, gaps=False), (energy, np.zeros(length), np.eye(length), execution)
+        trunk, given = (
+            replace(config.trunk, denoise=False, gaps=False),
+            (energy, np.zeros(length), np.eye(length), execution),
+        )
         self.trunk = SPT(trunk, (), *given, rngs=rngs) if spectra else None
         self.of_trunk = Linear(trunk.hidden, d, dtype=dtype, rngs=rngs) if spectra else None
         functions = len(slots) - spectra
@@ -187,10 +190,14 @@ class Fusion(nnx.Module):
 
     def _tokens(self, signals: list[Array], atomic_number, keys, source) -> Float[Array, "B S d"]:
         """What each signal shows, and which it is."""
-        elements = jnp.stack([jnp.full_like(atomic_number, s.element) if s.element else atomic_number for s in self.slots], 1)
+        elements = jnp.stack(
+            [jnp.full_like(atomic_number, s.element) if s.element else atomic_number for s in self.slots], 1
+        )
         own = None
         if keys is not None:
-            own = jax.vmap(lambda key: jax.vmap(partial(jax.random.fold_in, key))(SIGNALS + jnp.arange(len(signals))))(keys)
+            own = jax.vmap(lambda key: jax.vmap(partial(jax.random.fold_in, key))(SIGNALS + jnp.arange(len(signals))))(
+                keys
+            )
 
         def of(which: list[int], array: Array) -> Array:
             """(B, S, ...) of some signals, as rows of their own. A row's stay together: so it may lie on any device."""

@@ -21,7 +21,9 @@ class RadialEncoder(nnx.Module):
     def __init__(self, length: int, channels: int, width: int, *, dtype: str, rngs: nnx.Rngs):
         self.embed = Linear(KERNEL, channels, dtype=dtype, rngs=rngs)
         self.norms = nnx.List([nnx.LayerNorm(channels, dtype=dtype, rngs=rngs) for _ in range(DEPTH)])
-        self.convolutions = nnx.List([Linear(KERNEL * channels, channels, dtype=dtype, rngs=rngs) for _ in range(DEPTH)])
+        self.convolutions = nnx.List(
+            [Linear(KERNEL * channels, channels, dtype=dtype, rngs=rngs) for _ in range(DEPTH)]
+        )
         for _ in range(DEPTH):
             length = -(-length // 2)
         self.norm = nnx.LayerNorm(channels, dtype=dtype, rngs=rngs)

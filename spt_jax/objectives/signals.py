@@ -23,10 +23,14 @@ OF_ONE = ("broadening", "background", "self_absorption", "cut")
 def check_signals(config: LabelsConfig, grid: EnergyGrid) -> None:
     """Raises RunError for settings that mean nothing for the rows of this grid."""
     if not grid.signals and config.signal_drop:
-        raise RunError(f"signal_drop ({config.signal_drop:g}) hides signals of several, and a row of this dataset has one")
+        raise RunError(
+            f"signal_drop ({config.signal_drop:g}) hides signals of several, and a row of this dataset has one"
+        )
     for name in OF_ONE:
         if grid.signals and getattr(config, name):
-            raise RunError(f"{name} ({getattr(config, name):g}) is for rows of one spectrum; these have several signals")
+            raise RunError(
+                f"{name} ({getattr(config, name):g}) is for rows of one spectrum; these have several signals"
+            )
 
 
 def noise_units(train: Statistics, grid: EnergyGrid) -> tuple[float, ...]:

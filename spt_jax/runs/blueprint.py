@@ -91,7 +91,9 @@ class Blueprint:
                 "cnn as a baseline"
             )
         if isinstance(model, FusionConfig) and not grid.signals:
-            raise RunError("fusion reads several signals, and this dataset has one spectrum a row; prepare with --grid.signals")
+            raise RunError(
+                "fusion reads several signals, and this dataset has one spectrum a row; prepare with --grid.signals"
+            )
         sources = train.labels[SOURCE.name].counts if model.sources else ()
         if model.sources and not sum(sources):
             raise RunError(
@@ -228,7 +230,12 @@ def slots_of(grid: EnergyGrid) -> tuple[Slot, ...]:
     from spt_jax.model.fusion import Slot
 
     return tuple(
-        Slot(each.is_spectrum, number_of(each.element or STRUCTURE), _EDGES.index(each.edge), TECHNIQUES.index(each.technique))
+        Slot(
+            each.is_spectrum,
+            number_of(each.element or STRUCTURE),
+            _EDGES.index(each.edge),
+            TECHNIQUES.index(each.technique),
+        )
         for each in map(parse_signal, grid.signals)
     )
 
