@@ -22,7 +22,9 @@ _TRUST = ("strangeness", "warnings")
 def as_table(prediction: Prediction, coverage: float) -> Table:
     """One spectrum's descriptors with the likelier alternatives of each class, and the interval of each value."""
     table = Table(
-        title=escape(printable(f"{prediction.name} ({prediction.absorber.removesuffix(' -')})")), title_justify="left", box=SIMPLE_HEAD
+        title=escape(printable(f"{prediction.name} ({prediction.absorber.removesuffix(' -')})")),
+        title_justify="left",
+        box=SIMPLE_HEAD,
     )
     table.add_column("descriptor")
     table.add_column("value", justify="right")

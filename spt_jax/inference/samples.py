@@ -40,8 +40,8 @@ class Sample:
     def __post_init__(self) -> None:
         self.rows = np.full((len(self.grid.signals), self.grid.points), np.nan, np.float32)
 
-    def put(self, signal: Signal, name: str, row: np.ndarray) -> None:
-        """(points,) into the first free place of its signal. Raises SpectrumError where there is none."""
+    def place_of(self, signal: Signal) -> int:
+        """The first free place of a signal. Raises SpectrumError where there is none."""
         places = [i for i, each in enumerate(map(parse_signal, self.grid.signals)) if _is(each, signal)]
         what = " ".join(filter(None, signal))
         if not places:
@@ -50,8 +50,12 @@ class Sample:
         if not free:
             others = ", ".join(self.of[place] for place in places)
             raise SpectrumError("two spectra of one edge", f"{what} is also in {others}; give one of them")
-        self.rows[free[0]], self.of[free[0]] = row, name
-        own = parse_signal(self.grid.signals[free[0]])
+        return free[0]
+
+    def put(self, place: int, signal: Signal, name: str, row: np.ndarray) -> None:
+        """(points,) of a file, or of anything else with a name."""
+        self.rows[place], self.of[place] = row, name
+        own = parse_signal(self.grid.signals[place])
         if own.is_spectrum and not own.element:
             self.element = signal.element
 
@@ -82,9 +86,9 @@ def predict_signals(
         x, y = np.asarray(x, float), np.asarray(y, float)
         if signal.is_spectrum:
             signal = signal._replace(element=signal.element or symbol)
-            sample.put(signal, name, _spectrum(sample.grid, x, y, signal))
-        else:
-            sample.put(signal, name, _function(sample.grid, x, y, signal, name))
+        place = sample.place_of(signal)
+        row = _spectrum(sample.grid, x, y, signal) if signal.is_spectrum else _function(sample.grid, x, y, signal, name)
+        sample.put(place, signal, name, row)
     return _answered(model, sample)
 
 
@@ -158,8 +162,9 @@ def _put_file(
 
         measured = read_gr(path)
         signal = signal or Signal("", "", "nPDF" if measured.radiation == "neutron" else "PDF")
-        sample.put(signal, str(path), _function(sample.grid, measured.r, measured.g, signal, str(path), measured.qmax))
-        return
+        place = sample.place_of(signal)
+        row = _function(sample.grid, measured.r, measured.g, signal, str(path), measured.qmax)
+        return sample.put(place, signal, str(path), row)
     if signal:
         read_as = replace(read_as, element=signal.element or read_as.element, edge=signal.edge)
     found = read_spectrum(path, read_as)
@@ -170,9 +175,10 @@ def _put_file(
         sample.notes.append(f"{path.name}: taken as {element} {edge}, where mu rises")
     found = found._replace(element=element, edge=edge)
     signal = Signal(element, edge, signal.technique if signal else SPECTRA[0])
+    place = sample.place_of(signal)
     if calibration is not None and not found.calculated:
         found = correct(found, calibration, foil, normalise=normalise).spectrum
-    sample.put(signal, str(path), _spectrum(sample.grid, found.energy, found.mu, signal))
+    sample.put(place, signal, str(path), _spectrum(sample.grid, found.energy, found.mu, signal))
     sample.notes += [f"{path.name}: {note}" for note in found.notes]
 
 
