@@ -52,3 +52,14 @@ def parse_signal(name: str) -> Signal:
     raise RunError(
         f"signal {name!r} is not known; give an edge as 'Ni K' or 'O K EELS', or one of {', '.join(TECHNIQUES)}"
     )
+
+
+def named_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same, numbered where one is there several times.
+
+    >>> named_apart(("O K", "Ni K", "O K"))
+    ('O K 1', 'Ni K', 'O K 2')
+    """
+    return tuple(
+        f"{name} {names[: i + 1].count(name)}" if names.count(name) > 1 else name for i, name in enumerate(names)
+    )

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipelines.chemistry import possible_states
 from data_pipelines.dataset.statistics import Statistics
-from data_pipelines.schema import COLUMNED, SHELL_NAMES, SYMBOLS, column_of, descriptor
+from data_pipelines.schema import COLUMNED, SHELL_NAMES, STRUCTURES, SYMBOLS, column_of, descriptor
 
 STATES = possible_states()
 
@@ -62,6 +62,8 @@ def make_tasks(names: tuple[str, ...], train: Statistics) -> tuple[Task, ...]:
         if d.name not in names or not labels or not labels.count:
             continue
         mean, std, trivial = 0.0, 1.0, 1.0
+        if d in STRUCTURES and d.kind == "regression" and not labels.scatter:
+            continue  # a metal that is in no structure, or in all alike
         if d.kind == "regression":
             mean, std = labels.mean, max(math.sqrt(labels.scatter / labels.count), 1e-6)
         else:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.dataset import card, chunks, parts
+from data_pipelines.dataset import card, chunks, parts, structures
 from data_pipelines.dataset.chunks import Beam
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DamagedSource, SourceError
 from data_pipelines.readers.sources import Source, open_source
-from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SHELL_NAMES, SHELLS, SOURCE, EnergyGrid
+from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SHELL_NAMES, SHELLS, SOURCE, STRUCTURES, EnergyGrid
 
 # Raise with any change of the rules (checks, labels, splits) that the fingerprint does not see by itself.
 RECIPE = 3
@@ -75,8 +75,14 @@ def prepare(
     found = _ingest(opened, grid, work, workers, beam, report)
     total = sum(source["records"] for source in old) + sum(source.records for source in opened)
     report("splitting", 0, total)
-    counts = [*(source["records"] for source in old), *(source.records for source in opened)]
-    read = [parts.records(out, source["part"], grid) for source in old] + [map(chunks.read, paths) for paths in found]
+    new = [map(chunks.read, paths) for paths in found]
+    if grid.signals:
+        new = [structures.of_sites(tables, grid) for tables in new]
+        counts = [sum(map(len, tables)) for tables in new]
+    else:
+        counts = [source.records for source in opened]
+    counts = [*(source["records"] for source in old), *counts]
+    read = [parts.records(out, source["part"], grid) for source in old] + new
     staged = stage(read, [source["name"] for source in described], counts, grid, work)
     report("splitting", total, total)
     if not len(staged.kept):
@@ -130,7 +136,8 @@ def _describe(source: Source) -> dict:
 
 def _key(name: str, sha256: str, grid: EnergyGrid) -> str:
     """Same key, same records: source, grid with its anchors, and descriptor table."""
-    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in (*DESCRIPTORS, *SHELLS, SOURCE)]
+    known = (*DESCRIPTORS, *SHELLS, SOURCE, *(STRUCTURES if grid.signals else ()))
+    table = [(d.name, d.kind, d.sites, d.classes, d.plausible) for d in known]
     text = json.dumps([RECIPE, name, sha256, grid.stated(), list(REFERENCE_ENERGY_EV.items()), table])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

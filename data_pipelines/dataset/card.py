@@ -20,15 +20,16 @@ from data_pipelines.schema import (
     DESCRIPTORS,
     SHELLS,
     SITE_KINDS,
-    STRUCTURES,
     SYMBOLS,
     WORDS,
+    Descriptor,
     EnergyGrid,
     column_of,
     columned,
     site_kind,
 )
 from data_pipelines.shells import members
+from data_pipelines.signals import named_apart
 
 if TYPE_CHECKING:  # imports more than reading a card needs
     from data_pipelines.dataset.staging import Staged
@@ -66,6 +67,7 @@ def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint:
             }
             for i, source in enumerate(sources)
         ],
+        **({"signals": _there(staged.spectra[kept], grid)} if grid.signals else {}),
         "records": {"found": len(staged.split), "kept": len(kept), "dropped": len(dropped)},
         "dropped_by_reason": dict(sorted(Counter(record["reason"] for record in dropped).items())),
         "dropped": dropped,
@@ -88,7 +90,7 @@ def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint:
                 if kind in d.sites and (kinds == kind).any()
             }
             for column, d in columned(labels)
-            if d in DESCRIPTORS or np.isfinite(labels[:, column]).any()
+            if d in DESCRIPTORS or _says(d, labels[:, column])
         },
         "shells": {
             d.name: {
@@ -101,17 +103,26 @@ def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint:
     }
 
 
+def _there(spectra: np.ndarray, grid: EnergyGrid) -> dict[str, int]:
+    """How many rows have each signal; one that is named several times has a number."""
+    there = np.isfinite(spectra.reshape(len(spectra), len(grid.signals), grid.points)[:, :, 0]).sum(axis=0).tolist()
+    return dict(zip(named_apart(grid.signals), there, strict=True))
+
+
+def _says(d: Descriptor, labels: np.ndarray) -> bool:
+    """Of a structure: a metal that is in none needs no line."""
+    return bool((np.nan_to_num(labels) != 0).any() if d.kind == "regression" else np.isfinite(labels).any())
+
+
 def _masked(column) -> dict[str, dict[str, int]]:
     """descriptor -> reason -> how often, from the `masked` column, of whose texts few differ."""
     counts: dict[str, Counter] = defaultdict(Counter)
     for entry in pc.value_counts(column).to_pylist():
         for name, reason in json.loads(entry["values"]).items():
             counts[name][reason] += entry["counts"]
-    return {
-        d.name: dict(sorted(counts[d.name].items()))
-        for d in (*DESCRIPTORS, *SHELLS, *STRUCTURES)
-        if d.name in counts or d not in STRUCTURES
-    }
+    names = [d.name for d in (*DESCRIPTORS, *SHELLS)]
+    names += [name for name in counts if name not in names]  # of structures, and signals that are missing
+    return {name: dict(sorted(counts[name].items())) for name in names}
 
 
 def _distribution(kind: str, values: np.ndarray) -> dict:
@@ -178,12 +189,13 @@ def as_text(card: dict) -> str:
     """The card for reading: at most 80 columns."""
     counts, grid = card["records"], EnergyGrid(**card["grid"])
     energy = grid.relative()
-    stop, common = energy[-1], energy[grid.common - 1]
+    stop, common = energy[grid.points - 1], energy[grid.common - 1]
     lines = ["Data card", "=========", ""]
     lines += [f"source    {s['name']}  {s['records']} records  sha256 {s['sha256'][:16]}" for s in card["sources"]]
     lines += [
         f"grid      {grid.points} points, {grid.start:g} to {stop:g} eV above the reference energy, step {grid.step:g} eV",
-        *([f"            all have those to {common:g} eV, and beyond it what they have"] if grid.gaps else []),
+        *([f"            all have those to {common:g} eV, and beyond it what they have"] if common < stop else []),
+        *(_signals(grid, card.get("signals", {}), counts["kept"]) if grid.signals else []),
         f"records   {counts['found']} found = {counts['kept']} kept + {counts['dropped']} dropped",
     ]
     lines += [f"            dropped {n:6d}  {reason}" for reason, n in card["dropped_by_reason"].items()]
@@ -208,9 +220,19 @@ def as_text(card: dict) -> str:
         lines += [""] if kinds else []
         for kind, stats in kinds.items():
             lines.append(f"{name:6s} {kind:6s} {stats['labelled']:6d} labelled  {_spread(stats)}")
-        for reason, n in card["masked_by_reason"][name].items():
+        for reason, n in card["masked_by_reason"].get(name, {}).items():
             lines.append(f"              {n:6d} masked    {reason}")
     return "\n".join(lines) + "\n"
+
+
+def _signals(grid: EnergyGrid, there: dict[str, int], rows: int) -> Iterator[str]:
+    heights = {
+        "step": "unit edge steps",
+        "area": "unit areas",
+        "share": "edge steps as the elements' shares of the atoms",
+    }
+    yield f"rows      a {grid.each} each, with {len(grid.signals)} signals, of {heights[grid.heights]}"
+    yield from (f"signal    {name:12s} {n:6d} of {rows}" for name, n in there.items())
 
 
 def _contradictions(found: Sequence[dict]) -> Iterator[str]:

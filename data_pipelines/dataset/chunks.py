@@ -61,7 +61,8 @@ def _call(function: Callable[[], None]) -> None:
 def schema(grid: EnergyGrid) -> pa.Schema:
     """Columns of a chunk: a Record each row. masked is JSON; spectrum and labels are null where the record is dropped."""
     arrays = {"spectrum": pa.list_(pa.float32(), grid.length), "labels": pa.list_(pa.float32(), grid.labels)}
-    return pa.unify_schemas([SCHEMA, pa.schema(arrays)])
+    texts = {"structure": pa.string()} if grid.signals else {}
+    return pa.unify_schemas([SCHEMA, pa.schema(texts), pa.schema(arrays)])
 
 
 def ingest(

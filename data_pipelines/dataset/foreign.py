@@ -24,17 +24,19 @@ from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
 from data_pipelines.schema import (
-    DESCRIPTORS,
     REFERENCE_ENERGY_EV,
     SHELLS,
     SOURCE,
     SOURCE_COLUMN,
+    STRUCTURE,
+    STRUCTURE_LABELS,
     WIDTHS,
     WORD_BITS,
     WORDS,
     Batch,
     EnergyGrid,
     column_of,
+    columned,
     encode_labels,
     number_of,
     widened,
@@ -72,7 +74,7 @@ class TfdsFolder(BlockData):
             raise DatasetError(f"{path}: its metadata state no energy grid ({error})") from None
         if found.points != self.grid.length:
             raise DatasetError(
-                f"{path}: spectra of {found.points} points, its grid has {self.grid.points}; "
+                f"{path}: spectra of {found.points} points, its grid has {self.grid.length}; "
                 'state it in the metadata that TFDS writes, {"grid": {"start": 2.0, "step": 0.5, "points": 144}}'
             )
         self._files = found.files
@@ -206,19 +208,21 @@ def _wrong(examples: list[dict], grid: EnergyGrid) -> Iterator[tuple[int, str]]:
     """Numbers of examples that training would take for something else, and why."""
     for number, example in enumerate(examples):
         lengths = len(example["spectrum"]), len(example["labels"])
-        if lengths not in ((grid.points, labels) for labels in WIDTHS):
-            yield (
-                number,
-                f"{lengths[0]} points and {lengths[1]} labels, expected {grid.points} and {_ALLOWED}",
-            )
-        if (example["element"], example["edge"]) not in REFERENCE_ENERGY_EV:
+        if lengths not in ((grid.length, labels) for labels in ((STRUCTURE_LABELS,) if grid.signals else WIDTHS)):
+            allowed = STRUCTURE_LABELS if grid.signals else _ALLOWED
+            yield number, f"{lengths[0]} points and {lengths[1]} labels, expected {grid.length} and {allowed}"
+        if (example["element"], example["edge"]) not in REFERENCE_ENERGY_EV and example["element"] != STRUCTURE:
             yield number, f"no reference energy for the {example['element']} {example['edge']} edge"
-    spectra = _stacked(examples, "spectrum")
+    spectra = _stacked(examples, "spectrum").reshape(-1, grid.points)
     common, rest = np.split(spectra, [grid.common], axis=1)
-    for number in np.flatnonzero(~(np.isfinite(common).all(axis=1) & ends_once(rest))):
+    whole = np.isfinite(common).all(axis=1) & ends_once(rest)
+    if grid.signals:
+        whole |= np.isnan(spectra).all(axis=1)
+    for number in np.flatnonzero(~whole.reshape(len(examples), -1).all(axis=1)):
         yield number, "its spectrum is not finite"
     labels = _labels(examples)
-    for d, values in (*zip(DESCRIPTORS, labels.T, strict=False), (SOURCE, labels[:, SOURCE_COLUMN])):
+    for column, d in (*columned(labels), (SOURCE_COLUMN, SOURCE)):
+        values = labels[:, column]
         good = np.isin(values, d.classes) if d.classes else (d.plausible[0] <= values) & (values <= d.plausible[1])
         for number in np.flatnonzero(~(good | np.isnan(values))):
             yield number, f"{values[number]:g} is no {d.name}; NaN stands for no label"

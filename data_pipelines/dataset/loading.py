@@ -26,7 +26,7 @@ class Dataset(BlockData):
         self.path, self.name = Path(path), str(path)
         self.card = card.read(self.path)
         self.grid = EnergyGrid(**self.card["grid"])
-        if tuple(self.card["descriptors"]) != NAMES:
+        if tuple(self.card["descriptors"])[: len(NAMES)] != NAMES:
             raise DatasetError(f"{path}: made with descriptors {', '.join(self.card['descriptors'])}; prepare it again")
         self.fingerprint = self.card["fingerprint"]
         self.examples = {name: own["examples"] for name, own in self.card["splits"].items()}

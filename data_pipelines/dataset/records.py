@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.dataset.calculations import version
+from data_pipelines.dataset.signals import SiteSignals
 from data_pipelines.dataset.sites import Site, TaskReader, reader_of
 from data_pipelines.errors import CountedError, SpectrumError
 from data_pipelines.labels.descriptors import describe
@@ -32,8 +33,8 @@ SPIKY = ("implausible edge step", "glitch")
 class Record:
     """What became of one spectrum found in a source: labelled, or dropped for a reason.
 
-    spectrum: (grid.points,) float32, mu with unit edge step; None where dropped. labels: (LABELS,) float32,
-    NaN where masked. masked: descriptor -> reason. settings: of the calculation, as JSON, "" where the source has none.
+    spectrum: (grid.length,) float32, mu with unit edge step, or several signals; None where dropped. labels:
+    (grid.labels,) float32, NaN where masked. masked: descriptor -> reason. settings: of the calculation, as JSON, "" where the source has none.
     site: equal for equivalent sites of one structure, "" without one. withheld: of `contradictions`, later.
     """
 
@@ -50,28 +51,28 @@ class Record:
     withheld: str = ""
     dropped: str = ""
     detail: str = ""
+    structure: str = ""
 
 
 def run_task(task: SourceTask, grid: EnergyGrid) -> list[Record]:
     """All records of one task, in its order."""
-    reader = reader_of(task)
+    reader, share = reader_of(task), SiteSignals(grid) if grid.signals else None
     sites = [_try(reader.read, member) for member in task.members]
     good = [site for site in sites if isinstance(site, Site)]
-    spectra = iter(all_to_grid([(site.energy, site.mu, site.element, site.edge) for site in good], grid))
+    spectra = iter(all_to_grid([(site.energy, site.mu, site.element, site.edge) for site in good], grid.alone))
     records = []
     for member, site in zip(task.members, sites, strict=True):
         spectrum = next(spectra) if isinstance(site, Site) else site
         # A spike among the highest points makes the edge step implausible, and says more.
         if isinstance(site, Site) and getattr(spectrum, "reason", SPIKY[0]) in SPIKY:
             spectrum = _try(partial(_without_spikes, spectrum), site)
-        labels = _try(partial(_labels, reader), site) if isinstance(spectrum, np.ndarray) else spectrum
-        if isinstance(labels, SpectrumError):
-            detail = labels.detail.replace(f"{task.root}/", "")
-            records.append(Record(_name(task, member), dropped=labels.reason, detail=detail))
+        found = _try(partial(_told, reader, share, spectrum), site) if isinstance(spectrum, np.ndarray) else spectrum
+        if isinstance(found, SpectrumError):
+            detail = found.detail.replace(f"{task.root}/", "")
+            records.append(Record(_name(task, member), dropped=found.reason, detail=detail))
         else:
-            labels[0][SOURCE_COLUMN] = version(site.settings)
             names = (site.id, site.material, site.kin, site.element, site.edge)
-            records.append(Record(*names, spectrum, *labels, site.settings, site.place))
+            records.append(Record(*names, *found, site.settings, site.place, structure=site.whole))
     return records
 
 
@@ -98,6 +99,18 @@ def _name(task: SourceTask, member: str | int) -> str:
     """What a dropped record is called: its place in the source."""
     place = f"row {task.first_row + member}" if isinstance(member, int) else os.path.relpath(member, task.root)
     return f"{task.source}:{place}"
+
+
+def _told(
+    reader: TaskReader, share: SiteSignals | None, spectrum: np.ndarray, site: Site
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """The row of a site, its labels, and why some of them are masked."""
+    labels, masked = _labels(reader, site)
+    labels[SOURCE_COLUMN] = version(site.settings)
+    if not share:
+        return spectrum, labels, masked
+    row, labels, why = share.of(site, spectrum, labels)
+    return row, labels, masked | why
 
 
 def _labels(reader: TaskReader, site: Site) -> tuple[np.ndarray, dict[str, str]]:

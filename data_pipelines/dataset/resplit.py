@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from data_pipelines.dataset.data import Split, join, take
 from data_pipelines.dataset.loading import Dataset
-from data_pipelines.dataset.splits import SPLITS, families, hash_place, hashed_split
+from data_pipelines.dataset.splits import SPLITS, comparable, families, hash_place, hashed_split
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 
@@ -64,7 +64,7 @@ def folds(dataset: Dataset, count: int) -> list[Resplit]:
     for name in ("train", "validation"):
         kin += dataset.kin(name)
     absorber = np.unique(whole.absorbers, return_inverse=True)[1]
-    family, _ = families(pa.array(kin), absorber, whole.batch.spectrum[:, : dataset.grid.common])
+    family, _ = families(pa.array(kin), absorber, comparable(whole.batch.spectrum, dataset.grid))
     # A family is named by its first material, so that it stays in its fold while others come and go.
     named: dict[int, str] = {}
     for number, material in zip(family.tolist(), whole.materials, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -18,15 +19,20 @@ from data_pipelines.dataset.calculations import as_text, stated
 from data_pipelines.errors import CountedError, SpectrumError
 from data_pipelines.feff import match, output
 from data_pipelines.labels.descriptors import Surroundings
+from data_pipelines.labels.structure import UNTOLD, Defects, defects_of_row, defects_of_steps
 from data_pipelines.readers.sources import SourceTask
 from data_pipelines.run_tree import CODE, INPUT, POSCAR, PROVENANCE, SETTINGS, SITE_FOLDER
 from data_pipelines.schema import NAMES
+from data_pipelines.signals import SPECTRA
 from data_pipelines.structures.distances import check_apart, pairs, site_key
 
 
 @dataclass(frozen=True)
 class Site:
-    """One absorbing site as its source gives it: (N,) energy in eV, (N,) mu, and who it is."""
+    """One absorbing site as its source gives it: (N,) energy in eV, (N,) mu, and who it is.
+
+    whole: what the structure is called, the same for all its sites. defects: of it, where the source tells.
+    """
 
     id: str
     material: str
@@ -40,6 +46,9 @@ class Site:
     settings: str = ""
     place: str = ""
     structure: Structure | None = None
+    whole: str = ""
+    technique: str = "XANES"
+    defects: Defects = UNTOLD
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,8 @@ def reader_of(task: SourceTask) -> TaskReader:
         site = read_site(task, member, here)
         if not 0 <= site.index < len(here.structure) or _symbol(here, site.index) != site.element:
             raise SpectrumError("site mismatch", f"site {site.index} of the structure is not {site.element}")
-        return replace(site, place=site_key(here.structure, site.index), structure=here.structure)
+        whole = site.whole or site.material
+        return replace(site, place=site_key(here.structure, site.index), structure=here.structure, whole=whole)
 
     return TaskReader(read, around.get)
 
@@ -133,20 +143,22 @@ def _read_run(task: SourceTask, member: str, around: Surroundings) -> Site:
 
 def _read_folder(folder: Path, id: str, material: str, around: Surroundings, index: int, element: str) -> Site:
     run, edge, cards = output.read_run(folder, element)
-    kin = (*_parent(folder), around.structure.composition.reduced_formula)
+    made = _made(folder)
+    kin = (*((made["parent"],) if made.get("parent") else ()), around.structure.composition.reduced_formula)
+    defects = defects_of_steps(made["steps"]) if "steps" in made else UNTOLD
     written = folder / SETTINGS  # by `spt-jax feff`; else what the input says
     settings = json.loads(written.read_text(encoding="utf-8")) if written.exists() else cards
     settings = {CODE: run.version, **settings}
-    return Site(id, material, kin, index, element, edge, run.energy, run.mu, settings=as_text(settings))
+    told = {"settings": as_text(settings), "whole": os.path.dirname(id) or id, "defects": defects}
+    return replace(Site(id, material, kin, index, element, edge, run.energy, run.mu), **told)
 
 
-def _parent(folder: Path) -> tuple[str, ...]:
-    """The structure that a variant was made from, where `spt-jax structures` left word of it: a key of the family."""
+def _made(folder: Path) -> dict:
+    """What `spt-jax structures` says of the structure's making: parent, a key of the family, and steps; {} without."""
     for place in (folder, folder.parent, folder.parent.parent):
         if (place / PROVENANCE).exists():
-            parent = json.loads((place / PROVENANCE).read_text(encoding="utf-8")).get("parent")
-            return (parent,) if parent else ()
-    return ()
+            return json.loads((place / PROVENANCE).read_text(encoding="utf-8"))
+    return {}
 
 
 @lru_cache(maxsize=1)
@@ -180,17 +192,28 @@ def _read_library_row(task: SourceTask, member: int, around: Surroundings) -> Si
     if row.get("chi") is not None:
         output.check_scattering(np.array(row["chi"], float), row["id"])
     index, charge = int(row["site_index"]), _stated_charge(row)
-    return Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, as_text(settings))
+    site = Site(row["id"], kin[0], kin, index, absorber, edge, energy, mu, charge, as_text(settings))
+    whole = row.get("structure_id") or f"{kin[0]}/{hashlib.sha256(row['structure'].encode()).hexdigest()[:12]}"
+    return replace(site, whole=whole, technique=_technique(row), defects=defects_of_row(row))
 
 
 def _read_table_row(task: SourceTask, member: int) -> Site:
-    """`material`, `edge`, `settings` and columns named as descriptors are optional. Without a material every spectrum is its own."""
+    """`material`, `edge`, `technique`, `structure_id`, `settings` and columns named as descriptors are optional. Without a material every spectrum is its own."""
     row = _row(task, member)
     material = row.get("material") or row["id"]
     edge, settings = row.get("edge") or "K", as_text(stated(row.get("settings")))
     known = {name: float(row[name]) for name in NAMES if row.get(name) is not None}
     energy, mu = np.array(row["omega"], float), np.array(row["mu"], float)
-    return Site(str(row["id"]), str(material), (str(material),), 0, row["absorber"], edge, energy, mu, known, settings)
+    site = Site(str(row["id"]), str(material), (str(material),), 0, row["absorber"], edge, energy, mu, known, settings)
+    return replace(site, whole=str(row.get("structure_id") or material), technique=_technique(row))
+
+
+def _technique(row: dict) -> str:
+    """Raises SpectrumError for one that is not known."""
+    technique = row.get("technique") or SPECTRA[0]
+    if technique not in SPECTRA:
+        raise SpectrumError("unknown technique", f"{technique!r}; known: {', '.join(SPECTRA)}")
+    return technique
 
 
 @lru_cache(maxsize=1)
@@ -208,7 +231,7 @@ def _read_npz_row(task: SourceTask, member: int) -> Site:
     energy = arrays["e0_eV"][member] + arrays["step_eV"][member] * np.arange(len(mu))
     id = f"{Path(task.structure).stem}/{member:07d}"
     element, settings = str(arrays["element"][member]), as_text(stated(str(arrays["settings"][member])))
-    return Site(id, id, (id,), 0, element, "K", energy, mu, settings=settings)
+    return Site(id, id, (id,), 0, element, "K", energy, mu, settings=settings, whole=id)
 
 
 def _stated_charge(row: dict) -> dict[str, float]:

@@ -17,6 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from data_pipelines.schema import EnergyGrid
 from data_pipelines.spectra.segments import segment_means
 
 SPLITS = ("train", "validation", "test")
@@ -65,6 +66,11 @@ def assign(kin: pa.ListArray, absorbers: np.ndarray, spectra: np.ndarray) -> tup
         "families": len(np.unique(family)),
         "moved_to_their_family": int((final != own).sum()),
     }
+
+
+def comparable(spectra: np.ndarray, grid: EnergyGrid) -> np.ndarray:
+    """(N, L) as they lie in rows -> (N, M) numbers that every row has: of several signals one may be missing, and is 0."""
+    return np.nan_to_num(spectra) if grid.signals else spectra[:, : grid.common]
 
 
 def families(kin: pa.ListArray, absorbers: np.ndarray, spectra: np.ndarray) -> tuple[np.ndarray, int]:

@@ -76,14 +76,14 @@ def stage(
     del tables  # they hold the mapped files of all chunks
     source = np.repeat(np.arange(len(counts)), counts)
     table = contradictions.restore(table, labels)
-    of = Records(table, source, names, spectra[:, : grid.common], labels)
+    common = splits.comparable(spectra, grid)
+    of = Records(table, source, names, common, labels)
     table, contradicted = contradictions.withhold(of._replace(table=_drop_repeated(of, spectra)))
     kept = np.flatnonzero(pc.equal(table["dropped"], "").to_numpy())
     split, split_counts = np.full(total, -1, np.int8), {}
     if len(kept):
         rows = table.take(kept).combine_chunks()
         absorber = pc.binary_join_element_wise(rows["element"], rows["edge"], " ").combine_chunks().dictionary_encode()
-        common = spectra[:, : grid.common]
         own = common if len(kept) == total else common[kept]
         split[kept], split_counts = splits.assign(_one_chunk(rows["kin"]), absorber.indices.to_numpy(), own)
     return Staged(table, source, spectra, labels, split, split_counts, contradicted)

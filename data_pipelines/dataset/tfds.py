@@ -31,7 +31,17 @@ from data_pipelines.dataset.blocks import REMEDY, SHARD_BLOCKS, Blocks, read_all
 from data_pipelines.dataset.parts import TFDS
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import DatasetError
-from data_pipelines.schema import LABELS, NAMES, SHELL_NAMES, SOURCE, WIDTHS, WORD_BITS, WORDS, EnergyGrid
+from data_pipelines.schema import (
+    LABELS,
+    NAMES,
+    SHELL_NAMES,
+    SOURCE,
+    STRUCTURE_LABELS,
+    WIDTHS,
+    WORD_BITS,
+    WORDS,
+    EnergyGrid,
+)
 
 if TYPE_CHECKING:
     from data_pipelines.dataset.chunks import Beam
@@ -80,7 +90,7 @@ class SptXas(tfds.core.ShardBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=_features(self.grid.length),
+            features=_features(self.grid.length, self.grid.labels),
             description=f"Site-resolved XANES spectra, mu with unit edge step. Labels: {', '.join(NAMES)}; then "
             f"{WORDS} numbers each for {', '.join(SHELL_NAMES)}, sets of elements: bit b of number w is Z = "
             f"{WORD_BITS} w + b; then the {SOURCE.meaning}.",
@@ -177,18 +187,18 @@ def find(folder: Path) -> Found:
         raise DatasetError(f"{folder}: its files are {kind}; write them with file_format='array_record'")
     shape = getattr(features.get("spectrum"), "shape", ())
     points = shape[0] if len(shape) == 1 and shape[0] else EnergyGrid().points
-    for name, feature in _features(points).items():
+    for name, feature in _features(points, LABELS).items():
         own = _told(features[name]) if name in features else "missing"
-        allowed = [_array(width) for width in WIDTHS] if name == "labels" else [feature]
+        allowed = [_array(width) for width in (*WIDTHS, STRUCTURE_LABELS)] if name == "labels" else [feature]
         wanted = [_told(each) for each in allowed]
         if own not in wanted:
             raise DatasetError(f"{folder}: feature {name!r} is {own}, expected {' or '.join(wanted)}")
     return Found(points, dict(info.metadata or {}), files)
 
 
-def _features(points: int) -> tfds.features.FeaturesDict:
+def _features(points: int, labels: int) -> tfds.features.FeaturesDict:
     texts = {name: tfds.features.Text() for name in TEXTS}
-    return tfds.features.FeaturesDict({**texts, "spectrum": _array(points), "labels": _array(LABELS)})
+    return tfds.features.FeaturesDict({**texts, "spectrum": _array(points), "labels": _array(labels)})
 
 
 def _array(length: int) -> tfds.features.Tensor:

@@ -19,6 +19,8 @@ from pymatgen.analysis.diffraction import neutron
 from pymatgen.core import Element, Structure
 
 from data_pipelines.errors import StructureError
+from data_pipelines.schema import EnergyGrid
+from data_pipelines.signals import Signal
 
 Radiation = Literal["xray", "neutron"]
 # Of the fine grid on which pairs are counted, Å; a peak is some 0.12 Å wide.
@@ -26,6 +28,8 @@ STEP = 0.005
 # What is cut off in Q rings on in r: so much further than asked for pairs are counted, Å. At Qmax 25 what is left is 0.1 %
 # of the main peak, at 18 0.3 %.
 MARGIN = 10.0
+# As far in r as a row of several signals has it, Å.
+PDF_STOP = 10.0
 # Times the range in r that a transform is long.
 LONGER = 8
 
@@ -49,6 +53,12 @@ class PdfGrid:
     def r(self) -> np.ndarray:
         """(points,) Å."""
         return self.stop / self.points * np.arange(1, self.points + 1)
+
+
+def pdf_grid(grid: EnergyGrid, signal: Signal) -> PdfGrid:
+    """Where G(r) of a signal is wanted: as many points as a spectrum has, to PDF_STOP, as far in Q as these can show."""
+    qmax = min(25.0, np.pi * grid.points / PDF_STOP)
+    return PdfGrid(PDF_STOP, grid.points, qmax, radiation="neutron" if signal.technique == "nPDF" else "xray")
 
 
 def pair_distribution(structure: Structure, grid: PdfGrid | None = None, element: str | None = None) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipelines.errors import SpectrumError
+from data_pipelines.errors import RunError, SpectrumError
 from data_pipelines.schema import EnergyGrid
 from data_pipelines.spectra.curves import interpolated, smoothed
 from data_pipelines.spectra.shape import check_background, check_points, shapes
@@ -168,6 +168,8 @@ def all_to_grid(
 
     Those on the same energies are interpolated together, to the same bits as alone.
     """
+    if grid.signals:
+        raise RunError(f"rows of {', '.join(grid.signals)} are made of all files of a sample: docs/fusion.md")
     found: dict[int, np.ndarray | SpectrumError] = {}
     together: dict[tuple[str, str, bytes], list[tuple[int, np.ndarray, np.ndarray]]] = defaultdict(list)
     for i, (energy, mu, element, edge) in enumerate(spectra):

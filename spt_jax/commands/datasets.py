@@ -23,6 +23,11 @@ class Prepare:
     single FEFF run folder, or a .parquet library; also spectra without structures, .parquet (id, absorber, omega, mu,
     and columns named as descriptors where there are labels) or .npz (mu, element, e0_eV, step_eV). After a stop the
     same command goes on where it was.
+
+    With --grid.signals a row holds several signals of one structure, or site: edges, and pair distribution functions.
+
+      spt-jax prepare nmc.parquet --out dataset --grid.signals "Ni K" "Mn K" "Co K" "O K"
+      spt-jax prepare runs --out dataset --grid.signals XANES PDF dPDF --grid.each site
     """
 
     sources: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SOURCE...")]]
@@ -62,7 +67,8 @@ class Prepare:
             document = prepare(list(self.sources), self.out, self.grid, workers, self.overwrite, self.add, beam, report)
         print(card.as_text(document))
         labelled = any(kind["labelled"] for kinds in document["descriptors"].values() for kind in kinds.values())
-        print(f"Next: spt-jax train base {'' if labelled else '--objective masked '}--data {self.out} --out run")
+        preset = "fusion" if self.grid.signals else "base"
+        print(f"Next: spt-jax train {preset} {'' if labelled else '--objective masked '}--data {self.out} --out run")
 
 
 @dataclass(frozen=True)

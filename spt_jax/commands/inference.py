@@ -59,6 +59,8 @@ class Predict(FileOptions):
     """Descriptors of spectra: FEFF's xmu.dat, columns of text, XDI, SPEC, EPICS, EMSA, Athena or NeXus files (docs/files.md);
     or with --data of a whole dataset. Without a MODEL by the default one that comes with the package (`spt-jax models`).
 
+    A model of several signals answers for a sample: all FILEs together, or each folder of them by itself (docs/fusion.md).
+
     A file that cannot be used costs a line on stderr, and exit status 1 at the end; the others are answered. Exit status 3
     is of answers that have a warning: the spectrum is unlike what the model learnt (docs/measured.md).
 
@@ -152,25 +154,31 @@ class Predict(FileOptions):
         from spt_jax.inference.measured import Calibration
         from spt_jax.inference.output import as_csv, as_json
         from spt_jax.inference.prediction import refused_if_warned
+        from spt_jax.inference.samples import predict_samples, samples_of
         from spt_jax.inference.spectra import files_of, predict_files
 
         name, given = model_and_files(self.model, self.files)
-        files = files_of(given)
         with Bars() as report:
             model = load_kept(name, self.compiled, self.source, report)
+        together = bool(model.blueprint.grid.signals)
+        files = list(given) if together else files_of(given)
+        total = len(samples_of(files)) if together else len(files)
         bad: list[str] = []
         absorbers: list[str] = []
         warned: list[str] = []
         # Progress takes stdout over while it is on a terminal; tables there are progress enough.
-        out, shown = sys.stdout, len(files) > MANY and not sys.stdout.isatty()
+        out, shown = sys.stdout, total > MANY and not sys.stdout.isatty()
         with Bars() as report:
             told = report if shown else None
             calibration = Calibration.of(name)
-            each = predict_files(
-                model, files, self.element, self.edge, self.read_as, calibration, self.foil, self.normalise
-            )
+            if together:
+                each = predict_samples(model, files, self.read_as, calibration, self.foil, self.normalise)
+            else:
+                each = predict_files(
+                    model, files, self.element, self.edge, self.read_as, calibration, self.foil, self.normalise
+                )
             each = map(refused_if_warned, each) if self.strict else each
-            predictions = _watched(each, len(files), bad, absorbers, warned, told)
+            predictions = _watched(each, total, bad, absorbers, warned, told)
             if self.format == "table":
                 _print_tables(predictions, model.decisions.coverage)
             else:
@@ -183,7 +191,13 @@ class Predict(FileOptions):
         if bad:
             # A file may hold several spectra.
             count = len(bad) + len(absorbers)
-            what = f"{count} files" if count == len(files) else f"{count} spectra"
+            what = (
+                f"{count} files"
+                if count == total and not together
+                else f"{count} samples"
+                if together
+                else f"{count} spectra"
+            )
             raise UserError(bad[0] if count == 1 else f"{len(bad)} of {what} could not be used")
         if warned:
             few = ", ".join(warned[:3]) + (", ..." if len(warned) > 3 else "")

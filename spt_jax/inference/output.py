@@ -22,7 +22,9 @@ _TRUST = ("strangeness", "warnings")
 def as_table(prediction: Prediction, coverage: float) -> Table:
     """One spectrum's descriptors with the likelier alternatives of each class, and the interval of each value."""
     table = Table(
-        title=escape(printable(f"{prediction.name} ({prediction.absorber})")), title_justify="left", box=SIMPLE_HEAD
+        title=escape(printable(f"{prediction.name} ({prediction.absorber.removesuffix(' -')})")),
+        title_justify="left",
+        box=SIMPLE_HEAD,
     )
     table.add_column("descriptor")
     table.add_column("value", justify="right")
@@ -48,7 +50,9 @@ def _said(v: Value) -> str:
 
 def legend(names: Iterable[str]) -> str:
     """What the short names stand for, a line each."""
-    return "\n".join(f"{name:5s}  {descriptor(name).meaning}" for name in names)
+    names = list(names)
+    width = max(map(len, names), default=0)
+    return "\n".join(f"{name:{width}s}  {descriptor(name).meaning}" for name in names)
 
 
 def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from data_pipelines.errors import CheckpointError, DatasetError, SpectrumError, UserError
 from data_pipelines.readers.spectrum import Measured
-from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, site_kind
+from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, number_of, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
 from spt_jax.batching import in_pieces
 from spt_jax.inference.compiled import Compiled
@@ -156,7 +156,7 @@ class Model:
         # The nearest spectra are looked for only where they are told.
         if self.domain and self.domain.strangeness(row[None], number)[0] > 0:
             warnings.warn(trust(self.domain, [row], absorber, measured=False).warnings[0], stacklevel=2)
-        [values] = self._values([[row]], [absorber])
+        [values] = self.values([[row]], [absorber])
         return values
 
     def predict_each(self, spectra: Iterable[tuple[str, Measured | Corrected | UserError]]) -> list[Prediction]:
@@ -194,7 +194,7 @@ class Model:
                 found[i] = replace(found[i], error=told(found[i].name, row))
         rows = {i: own for i, own in rows.items() if not found[i].error}
         if rows:
-            said = self._values(list(rows.values()), [found[i].absorber for i in rows])
+            said = self.values(list(rows.values()), [found[i].absorber for i in rows])
             for i, values in zip(rows, said, strict=True):
                 found[i] = replace(found[i], values=values)
         for i, on_grid in rows.items():
@@ -214,6 +214,8 @@ class Model:
     def absorber(self, element: Element | None, edge: str = "K") -> str:
         """ "Cu K" if this model was trained on it; raises SpectrumError with what it was trained on if not."""
         known = self.blueprint.absorbers
+        if f"{element} {edge}" in known:
+            return f"{element} {edge}"
         if element is None:
             if len(known) == 1:
                 return known[0]
@@ -233,10 +235,10 @@ class Model:
         if grid != self.blueprint.grid:
             raise DatasetError(f"{name} has a grid {grid}; the model was trained on one {self.blueprint.grid}")
 
-    def _values(self, views: list[list[np.ndarray]], absorbers: list[str]) -> list[dict[str, Value]]:
+    def values(self, views: list[list[np.ndarray]], absorbers: list[str]) -> list[dict[str, Value]]:
         """(L,) views on the grid of each of N spectra, and their absorbers -> what is said of each."""
         elements = [absorber.split()[0] for absorber in absorbers]
-        numbers = np.array([SYMBOLS.index(element) for element in elements])
+        numbers = np.array([number_of(element) for element in elements])
         count = [len(own) for own in views]
         each = self.answers(np.stack([view for own in views for view in own]), np.repeat(numbers, count))
         answers = {name: means(own, count) for name, own in each.items()}
