@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -127,7 +128,7 @@ class Fusion(nnx.Module):
         self.query = Linear(d, config.heads, use_bias=False, dtype=dtype, rngs=rngs)
         self.value = Linear(d, d, dtype=dtype, rngs=rngs)
         widths = (d, *(config.hidden,) * config.hidden_layers)
-        dense = [Linear(*pair, dtype=dtype, rngs=rngs) for pair in zip(widths[:-1], widths[1:], strict=True)]
+        dense = [Linear(*pair, dtype=dtype, rngs=rngs) for pair in pairwise(widths)]
         self.dense = nnx.List(dense)
         self.outputs = Linear(config.hidden, outputs_of(heads), dtype=jnp.float32, rngs=rngs)
 

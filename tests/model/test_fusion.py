@@ -177,7 +177,7 @@ def test_networks_and_settings_of_another_kind_are_refused(work):
     alone = Statistics.of(single.batch, {"Cu K": 64})
     with pytest.raises(RunError, match="fusion reads several signals"):
         make(replace(work.config, objective=LabelsConfig()), single.grid, alone)
-    with pytest.raises(RunError, match="signal_drop .* a row of this dataset has one"):
+    with pytest.raises(RunError, match=r"signal_drop .* a row of this dataset has one"):
         make(replace(single.config, objective=LabelsConfig(signal_drop=0.1)), single.grid, alone)
     for wrong in ({"cut": 0.1}, {"broadening": 1.0}, {"self_absorption": 0.1}):
         with pytest.raises(RunError, match=f"{next(iter(wrong))} .* several signals"):
