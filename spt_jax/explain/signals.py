@@ -157,7 +157,7 @@ def resampled(
     return resampled_f1(truth, said, materials, drawn)
 
 
-class Stretch(NamedTuple):
+class SignalPart(NamedTuple):
     """A part of one signal: the energies, eV above the reference energy, or distances, Å, from `start` up to `stop`."""
 
     signal: int
@@ -166,20 +166,24 @@ class Stretch(NamedTuple):
     stop: float
 
 
-def stretches(signal: int, name: str, axis: np.ndarray, width: float) -> list[Stretch]:
+def stretches(signal: int, name: str, axis: np.ndarray, width: float) -> list[SignalPart]:
     """One signal, by its place and name, cut into stretches of `width` of its (L,) axis, a shorter one last."""
     step = axis[1] - axis[0]
     size, first = max(round(width / step), 1), signal * len(axis)
     ends = [(i, min(i + size, len(axis))) for i in range(0, len(axis), size)]
     before = 0.0 if parse_signal(name).is_spectrum else step  # r = step is the first point of a function of r
     return [
-        Stretch(signal, slice(first + i, first + j), float(axis[i] - before), float(axis[j - 1] + step - before))
+        SignalPart(signal, slice(first + i, first + j), float(axis[i] - before), float(axis[j - 1] + step - before))
         for i, j in ends
     ]
 
 
 def lost_stretches(
-    answer: Predictor, batch: Batch, parts: list[Stretch], mean: np.ndarray, report: Report = lambda done, total: None
+    answer: Predictor,
+    batch: Batch,
+    parts: list[SignalPart],
+    mean: np.ndarray,
+    report: Report = lambda done, total: None,
 ) -> dict[str, np.ndarray]:
     """(P,) of each descriptor that is labelled and answered: how much worse its measure is where a part of every row
     that has it is the (S * L,) training mean."""

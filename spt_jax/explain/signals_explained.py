@@ -23,6 +23,8 @@ from spt_jax.tasks import Answers, Predictor
 
 # Rows that get all choices of signals, and those that get every stretch replaced; evenly from all.
 MOST_ROWS, MOST_FOR_STRETCHES = 1000, 400
+# Training rows that say what is known without a signal.
+MOST_FOR_PRIOR = 20_000
 STRETCH_EV, STRETCH_ANGSTROM = 6.0, 1.0
 AMOUNTS = {"vacancy": "vacancies", "antisite": "antisites"}
 """What is there or not, and how much of it."""
@@ -43,6 +45,35 @@ def select_rows(model: Model, dataset: Dataset, name: str, element: str | None) 
         known = ", ".join(sorted(set(split.absorbers)))
         raise DatasetError(f"{dataset.path}: no {element} in split {name!r}; it has {known}")
     return take(split, spread(rows, MOST_ROWS))
+
+
+def explain_model(model: Model, dataset: Dataset, name: str, element: str | None, report: Report) -> dict:
+    """The document of a model and a split of the dataset. Raises as `select_rows`."""
+    split = select_rows(model, dataset, name, element)
+    train = dataset.split("train", MOST_FOR_PRIOR)
+    mean, weights = np.array(model.blueprint.spectrum_mean), pooling_weights(model, split)
+    return explain_signals(model.answers, train, split, dataset.grid, mean, weights, report)
+
+
+def pooling_weights(model: Model, split: Split) -> np.ndarray | None:
+    """(N, S) of each signal in the pooling of a network that tells them, as its output "weights"; None of another."""
+    found = model.outputs(split.batch.spectrum, split.batch.atomic_number).get("weights")
+    return found if found is not None and found.shape[1:] == (len(model.blueprint.grid.signals),) else None
+
+
+def table(document: dict) -> list[str]:
+    """Lines for a terminal: of every descriptor the best signal alone, all of them, and their Shapley values."""
+    names, found = document["signals"], []
+    for name, own in document["descriptors"].items():
+        choices = own["choices"]
+        alone = max(range(len(names)), key=lambda s: own["better"] * choices[1 << s]["score"])
+        shapley = "  ".join(f"{n} {each['score']:+.3f}" for n, each in zip(names, own["shapley"], strict=True))
+        low, high = choices[-1]["low"], choices[-1]["high"]
+        found.append(
+            f"{name:9s} {own['measure']:11s} none {choices[0]['score']:.3f}  {names[alone]} {choices[1 << alone]['score']:.3f}  "
+            f"all {choices[-1]['score']:.3f} ({low:.3f} to {high:.3f})  Shapley: {shapley}"
+        )
+    return found
 
 
 def spread(rows: np.ndarray, most: int) -> np.ndarray:

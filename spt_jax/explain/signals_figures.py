@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, OTHERS, RC, STEPS, as_svg, panel
 
@@ -25,7 +25,15 @@ def shares(names: list[str], shapley: list[dict], lost: list[dict], unit: str) -
     value, low, high = (np.array([each[key] for each in shapley]) for key in ("score", "low", "high"))
     axes.barh(places, value, 0.62, color=colours(len(names)))
     axes.hlines(places, low, high, color=INK, linewidth=1)
-    axes.plot([each["score"] for each in lost], places, "o", markerfacecolor="white", markeredgecolor=INK, markersize=5)
+    axes.plot(
+        [each["score"] for each in lost],
+        places,
+        "o",
+        markerfacecolor="white",
+        markeredgecolor=INK,
+        markersize=5,
+        clip_on=False,
+    )
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(places, names)
     axes.invert_yaxis()
@@ -81,7 +89,7 @@ def limits(curves: dict[str, dict], amount: str) -> str:
     if not most:
         axes.text(0.5, 0.7, "too few materials", transform=axes.transAxes, ha="center", color=INK)
     axes.set(xlabel=amount, ylabel="AUROC", ylim=(0, 1.02), xlim=(0, 1.06 * most or 1))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
     return as_svg(figure)
 
 

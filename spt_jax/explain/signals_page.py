@@ -18,7 +18,7 @@ Report = Callable[[str, int, int], None]
 Drawn = Callable[[str, str], str]
 
 _TABLE = (
-    "Scores of this split with one signal, with two and with all; the others are missing, as NaN in their slots. Below each "
+    "Scores of this split with one signal, with two and with all; the others are missing, as NaN in their slots. Beside each "
     "the middle 95 % of it when whole materials are drawn anew. AUROC is the chance that a structure with a defect gets a "
     "higher probability of it than one without, 0.5 being a guess; MAE is the mean absolute error. None: what the training "
     "labels say to a structure without any signal, since no network learnt from such a one. The best choice of a column is bold."
@@ -127,6 +127,7 @@ def _tables(document: dict) -> str:
         for i in shown:
             chosen = columns[0]["choices"][i]["signals"]
             label = "all" if len(chosen) == len(names) else " + ".join(escape(names[s]) for s in chosen) or "none"
+            label = label.replace(" ", "\u00a0")
             rows.append([label, *(_cell(c["choices"][i], i == b) for c, b in zip(columns, best, strict=True))])
         header = ["", *(f"{name}<br><small>{described[name]['measure']}</small>" for name in own)]
         parts.append(f"<div><b>{group}</b>{html.table(header, rows)}</div>")
@@ -135,7 +136,8 @@ def _tables(document: dict) -> str:
 
 def _cell(choice: dict, best: bool) -> str:
     score = f"<b>{choice['score']:.3f}</b>" if best else f"{choice['score']:.3f}"
-    return f"{score}<br><small>{choice['low']:.3f}\u2009–\u2009{choice['high']:.3f}</small>"
+    # Joined by characters at which no line breaks.
+    return f"{score}\u00a0<small>{choice['low']:.3f}\u2060–\u2060{choice['high']:.3f}</small>"
 
 
 def _shapley(document: dict, drawn: Drawn) -> str:

@@ -7,6 +7,7 @@ there. Intervals are those of `intervals.py`: whole materials are drawn anew.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -133,7 +134,8 @@ def _levels(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> tuple
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(np.asarray(scores, np.float64)[order]) != 0))
     weights = weights[:, order]
-    return tuple(np.add.reduceat(weights * side[order], starts, axis=1) for side in (truth, ~truth))
+    there, absent = (np.add.reduceat(weights * side[order], starts, axis=1) for side in (truth, ~truth))
+    return there, absent
 
 
 def _auroc(there: np.ndarray, absent: np.ndarray) -> np.ndarray:
@@ -160,6 +162,12 @@ def _curve(there: np.ndarray, absent: np.ndarray, grid: np.ndarray) -> np.ndarra
     return found
 
 
-def _resampled(score, truth: np.ndarray, scores: np.ndarray, materials: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+def _resampled(
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    truth: np.ndarray,
+    scores: np.ndarray,
+    materials: np.ndarray,
+    drawn: np.ndarray,
+) -> np.ndarray:
     pieces = [drawn[i : i + PIECE] for i in range(0, len(drawn), PIECE)]
     return np.concatenate([score(*_levels(truth, scores, _weights(materials, piece))) for piece in pieces])
