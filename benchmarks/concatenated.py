@@ -159,7 +159,7 @@ def linear(C: float, random_state: int) -> tuple[Any, Any]:
 
 FEATURE_SETS = (("cdf",), ("cubic",), ("cdf", "cubic"), ("cdf", "cubic", "gaussians"), ("spectra",))
 COMPONENTS = (10, 20, 40)
-_FOREST = {"n_estimators": (300,), "min_samples_leaf": (1, 2, 4), "max_features": ("sqrt", 0.3, 1.0)}
+_FOREST = {"n_estimators": (150,), "min_samples_leaf": (1, 2, 4), "max_features": ("sqrt", 0.3, 1.0)}
 SPACES: dict[str, dict[str, tuple]] = {
     "gradient boosting": {
         "n_estimators": (100, 200, 400),
