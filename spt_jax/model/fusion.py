@@ -163,13 +163,19 @@ class Fusion(nnx.Module):
             tokens = self._tokens(self._signals(spectrum, atomic_number), atomic_number, keys, source)
             for i, layer in enumerate(self.layers):
                 tokens = layer(tokens, there, rate, keys, LAYERS + 2 * i)
-            tokens = self.norm(tokens)
-            weights = masked_softmax(self.query(tokens), there)
-            value = self.value(tokens).reshape(*weights.shape, -1)
-            hidden = (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(len(spectrum), -1)
+            hidden, weights = self.pooled(tokens, there)
             for i, layer in enumerate(self.dense):
                 hidden = drop(jax.nn.gelu(layer(hidden)), rate, keys, DENSE + i)
             return by_name(self.outputs(hidden.astype(jnp.float32)), self.specs), weights
+
+    def pooled(
+        self, tokens: Float[Array, "B S d"], there: Bool[Array, "B S"]
+    ) -> tuple[Float[Array, "B d"], Float[Array, "B S H"]]:
+        """Each head takes its part of what the signals say, weighed by a learnt query; and the weights, float32."""
+        tokens = self.norm(tokens)
+        weights = masked_softmax(self.query(tokens), there)
+        value = self.value(tokens).reshape(*weights.shape, -1)
+        return (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(len(tokens), -1), weights
 
     def _signals(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> list[Float[Array, "B P"]]:
         """Each signal standardised, without a NaN."""
