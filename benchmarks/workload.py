@@ -69,7 +69,10 @@ def structures_of(rng: np.random.Generator, count: int, grid: EnergyGrid) -> Bat
     gone[:, 0] &= ~gone.all(axis=1)
     rows[gone] = np.nan
     labels = np.full((count, STRUCTURE_LABELS), np.nan)
-    labels[:, column_of("x_Li")], labels[:, column_of("MBL_Ni")] = rng.uniform(0, 1.2, count), rng.normal(2, 0.05, count)
+    labels[:, column_of("x_Li")], labels[:, column_of("MBL_Ni")] = (
+        rng.uniform(0, 1.2, count),
+        rng.normal(2, 0.05, count),
+    )
     labels[:, [column_of("vacancy"), column_of("antisite")]] = rng.integers(2, size=(count, 2))
     return Batch(rows.reshape(count, -1), np.zeros(count, np.int32), *encode_labels(labels))
 

@@ -92,7 +92,7 @@ def fusion() -> Config:
     return Config(
         FusionConfig(),
         LabelsConfig(names, energy_shift=0.25, signal_drop=0.3),
-        TrainConfig(batch_size=64),
+        TrainConfig(batch_size=32),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -127,7 +128,7 @@ class Fusion(nnx.Module):
         self.query = Linear(d, config.heads, use_bias=False, dtype=dtype, rngs=rngs)
         self.value = Linear(d, d, dtype=dtype, rngs=rngs)
         widths = (d, *(config.hidden,) * config.hidden_layers)
-        dense = [Linear(*pair, dtype=dtype, rngs=rngs) for pair in zip(widths[:-1], widths[1:], strict=True)]
+        dense = [Linear(*pair, dtype=dtype, rngs=rngs) for pair in pairwise(widths)]
         self.dense = nnx.List(dense)
         self.outputs = Linear(config.hidden, outputs_of(heads), dtype=jnp.float32, rngs=rngs)
 
@@ -154,7 +155,7 @@ class Fusion(nnx.Module):
 
     def there(self, spectrum: Float[Array, "B L"]) -> Bool[Array, "B S"]:
         """Is any number of the signal known?"""
-        return jnp.isfinite(spectrum).reshape(len(spectrum), len(self.slots), -1).any(axis=2)
+        return jnp.isfinite(spectrum).reshape(spectrum.shape[0], len(self.slots), -1).any(axis=2)
 
     def _run(self, spectrum, atomic_number, keys, source):
         # As SPT: accelerators would otherwise round the factors of float32 products.
@@ -175,7 +176,7 @@ class Fusion(nnx.Module):
         tokens = self.norm(tokens)
         weights = masked_softmax(self.query(tokens), there)
         value = self.value(tokens).reshape(*weights.shape, -1)
-        return (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(len(tokens), -1), weights
+        return (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(tokens.shape[0], -1), weights
 
     def _signals(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> list[Float[Array, "B P"]]:
         """Each signal standardised, without a NaN."""
@@ -207,7 +208,7 @@ class Fusion(nnx.Module):
 
         def of(which: list[int], array: Array) -> Array:
             """(B, S, ...) of some signals, as rows of their own. A row's stay together: so it may lie on any device."""
-            return array[:, np.array(which)].reshape(len(array) * len(which), *array.shape[2:])
+            return array[:, np.array(which)].reshape(array.shape[0] * len(which), *array.shape[2:])
 
         parts, order = [], []
         for encoder, is_spectrum in ((self._of_spectra, True), (self._of_functions, False)):
@@ -217,7 +218,7 @@ class Fusion(nnx.Module):
                 rows = each.reshape(-1, each.shape[-1])
                 told = None if source is None else jnp.repeat(source, len(which))
                 found = encoder(rows, of(which, elements), None if own is None else of(which, own), told)
-                parts.append(found.reshape(len(each), len(which), -1))
+                parts.append(found.reshape(each.shape[0], len(which), -1))
                 order += which
         tokens = jnp.concatenate(parts, axis=1)[:, np.argsort(order)]
         edges, techniques = (jnp.array(each) for each in list(zip(*self.slots, strict=True))[2:])

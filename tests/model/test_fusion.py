@@ -17,7 +17,7 @@ from data_pipelines.schema import STRUCTURE_LABELS, Batch, EnergyGrid, column_of
 from spt_jax.config import FusionConfig, LabelsConfig, MaskedConfig, ModelConfig
 from spt_jax.inference.predict import Model
 from spt_jax.model.fusion import masked_softmax
-from spt_jax.presets import PEERS, dense
+from spt_jax.presets import PEERS
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.training.assemble import assemble
 
@@ -80,19 +80,24 @@ def test_whatever_fills_a_missing_signal_it_is_missing(answer, rows, rng):
 def test_missing_signals_weigh_nothing_and_have_no_gradient(network, rows):
     flat, zeros = jnp.asarray(rows.reshape(COUNT, -1)), jnp.zeros(COUNT, jnp.int32)
     there = np.isfinite(rows).all(axis=2)
-    weights = np.asarray(network.explained(flat, zeros)[1])
+    weights = np.asarray(nnx.jit(lambda network: network.explained(flat, zeros)[1])(network))
     assert (weights[~there] == 0).all() and (weights[there] > 0).all()
     np.testing.assert_allclose(weights[:-1].sum(axis=1), 1, atol=1e-6)
 
-    def total(network, flat):
-        return sum((each**2).sum() for each in network(flat, zeros).values())
+    graph, params, rest = nnx.split(network, nnx.Param, ...)
 
-    slope = np.asarray(jax.grad(total, argnums=1)(network, flat)).reshape(rows.shape)
+    @jax.jit
+    def slopes_of(params, flat):
+        def total(params, flat):
+            return sum((each**2).sum() for each in nnx.merge(graph, params, rest)(flat, zeros).values())
+
+        return jax.grad(total, argnums=(0, 1))(params, flat)
+
+    slope = np.asarray(slopes_of(params, flat)[1]).reshape(rows.shape)
     assert (slope[~there] == 0).all() and (np.abs(slope[there]).max(axis=1) > 0).all()
     without = flat.at[:, 3 * POINTS :].set(jnp.nan)  # the only PDF
-    graph, params, rest = nnx.split(network, nnx.Param, ...)
-    found = jax.grad(lambda params: total(nnx.merge(graph, params, rest), without))(params)
-    slopes = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(found)}
+    found = jax.tree.leaves_with_path(slopes_of(params, without)[0])
+    slopes = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in found}
     assert all(np.isfinite(leaf).all() for leaf in slopes.values())
     assert not any(leaf.any() for name, leaf in slopes.items() if "radial" in name)
     assert any(leaf.any() for name, leaf in slopes.items() if "trunk" in name)
@@ -168,11 +173,11 @@ def test_networks_and_settings_of_another_kind_are_refused(work):
 
     with pytest.raises(RunError, match="SPT reads one spectrum, and a row of this dataset has Ni K, Mn K"):
         make(replace(work.config, model=ModelConfig()))
-    single = workload.make(dense(), 64, POINTS)
+    single = workload.make(workload.config_of("dense", "float32", small=True), 64, POINTS)
     alone = Statistics.of(single.batch, {"Cu K": 64})
     with pytest.raises(RunError, match="fusion reads several signals"):
         make(replace(work.config, objective=LabelsConfig()), single.grid, alone)
-    with pytest.raises(RunError, match="signal_drop .* a row of this dataset has one"):
+    with pytest.raises(RunError, match=r"signal_drop .* a row of this dataset has one"):
         make(replace(single.config, objective=LabelsConfig(signal_drop=0.1)), single.grid, alone)
     for wrong in ({"cut": 0.1}, {"broadening": 1.0}, {"self_absorption": 0.1}):
         with pytest.raises(RunError, match=f"{next(iter(wrong))} .* several signals"):
@@ -206,9 +211,9 @@ def test_what_only_two_signals_together_say_is_learnt(rng):
     labels[:, column_of("vacancy")] = bits.sum(axis=1) == 1
     batch = Batch(rows.reshape(count, -1), np.zeros(count, np.int32), *encode_labels(labels))
     config = workload.fusion_config(small=True)
-    config = replace(config, objective=replace(config.objective, label_smoothing=0, signal_drop=0.2))
+    config = replace(config, objective=replace(config.objective, label_smoothing=0.0, signal_drop=0.2))
     config = replace(config, train=replace(config.train, learning_rate=1e-2, ema=0.9))
-    config = replace(config, model=replace(config.model, width=16, hidden=32, dropout=0))
+    config = replace(config, model=replace(config.model, width=16, hidden=32, dropout=0.0))
     made = assemble(config, Statistics.of(batch, {"structure -": count}), grid, "", 2)
     step, state = jax.jit(made.step), made.state()
     for _ in range(150):
