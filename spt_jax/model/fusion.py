@@ -156,20 +156,35 @@ class Fusion(nnx.Module):
         """Is any number of the signal known?"""
         return jnp.isfinite(spectrum).reshape(len(spectrum), len(self.slots), -1).any(axis=2)
 
-    def _run(self, spectrum, atomic_number, keys, source):
+    def with_each(
+        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], choices: Bool[Array, "C S"]
+    ) -> dict[str, Array]:
+        """(C, B, ...) outputs for each choice of signals, as if the others were missing; each signal is encoded once."""
+        with self._precision():
+            tokens = self._tokens(self._signals(spectrum, atomic_number), atomic_number, None, None)
+            there = self.there(spectrum)
+            return jax.vmap(lambda choice: self._pooled(tokens, there & choice, None)[0])(choices)
+
+    def _precision(self):
         # As SPT: accelerators would otherwise round the factors of float32 products.
-        with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
-            there, rate = self.there(spectrum), self.config.dropout
+        return jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default")
+
+    def _run(self, spectrum, atomic_number, keys, source):
+        with self._precision():
             tokens = self._tokens(self._signals(spectrum, atomic_number), atomic_number, keys, source)
-            for i, layer in enumerate(self.layers):
-                tokens = layer(tokens, there, rate, keys, LAYERS + 2 * i)
-            tokens = self.norm(tokens)
-            weights = masked_softmax(self.query(tokens), there)
-            value = self.value(tokens).reshape(*weights.shape, -1)
-            hidden = (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(len(spectrum), -1)
-            for i, layer in enumerate(self.dense):
-                hidden = drop(jax.nn.gelu(layer(hidden)), rate, keys, DENSE + i)
-            return by_name(self.outputs(hidden.astype(jnp.float32)), self.specs), weights
+            return self._pooled(tokens, self.there(spectrum), keys)
+
+    def _pooled(self, tokens, there, keys):
+        rate = self.config.dropout
+        for i, layer in enumerate(self.layers):
+            tokens = layer(tokens, there, rate, keys, LAYERS + 2 * i)
+        tokens = self.norm(tokens)
+        weights = masked_softmax(self.query(tokens), there)
+        value = self.value(tokens).reshape(*weights.shape, -1)
+        hidden = (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(len(tokens), -1)
+        for i, layer in enumerate(self.dense):
+            hidden = drop(jax.nn.gelu(layer(hidden)), rate, keys, DENSE + i)
+        return by_name(self.outputs(hidden.astype(jnp.float32)), self.specs), weights
 
     def _signals(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> list[Float[Array, "B P"]]:
         """Each signal standardised, without a NaN."""
