@@ -153,7 +153,7 @@ def networks(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tu
         held = data.split("test").batch
         nothing = trivial_answers(data.split("train").batch, held)
         nothing = {t: nothing[t] for t in targets}
-        return answers_by_subset(model.answers, held.spectrum, held.atomic_number, count, nothing)
+        return answers_by_subset(model, held.spectrum, held.atomic_number, count, nothing)
 
     found = over.gather(parts, rows, asked, axis=1)
     for signals in [*choices(count), *(combinations(every, count - 1) if count > 3 else ())]:

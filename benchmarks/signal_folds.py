@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from benchmarks import concatenated
 from data_pipelines.dataset.data import Data, Split, join, take
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.resplit import Resplit
-from data_pipelines.dataset.splits import SPLITS
+from data_pipelines.dataset.splits import SPLITS, comparable, families
 from data_pipelines.schema import Descriptor, column_of, descriptor
 from spt_jax.config import LabelsConfig
 from spt_jax.explain.signals import Measure, measure_of, resampled, scored, told
@@ -24,7 +25,7 @@ from spt_jax.inference.predict import Model, load
 from spt_jax.presets import ALL_PRESETS
 from spt_jax.reports.trivial import trivial_answers
 from spt_jax.scoring.detection import Interval
-from spt_jax.scoring.intervals import difference, draws, middle
+from spt_jax.scoring.intervals import difference, draws, middle, resampled_r2
 from spt_jax.tasks import Answers
 from spt_jax.training.loop import train
 
@@ -47,6 +48,13 @@ class Fold:
 
 def whole(dataset: Dataset) -> Split:
     return join([dataset.split(name) for name in SPLITS if dataset.examples.get(name)])
+
+
+def families_of(dataset: Dataset, everything: Split) -> np.ndarray:
+    """(N,) what must not be parted, as `prepare` parts nothing of it: materials, and those with the same spectra."""
+    kin = [own for name in SPLITS if dataset.examples.get(name) for own in dataset.kin(name)]
+    absorber = np.unique(everything.absorbers, return_inverse=True)[1]
+    return families(pa.array(kin), absorber, comparable(everything.batch.spectrum, dataset.grid))[0]
 
 
 def deal(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -102,14 +110,14 @@ def dealt(dataset: Dataset, everything: Split, fold: Fold, signals: tuple[int, .
     return found
 
 
-def network(data: Data, preset: str, descriptors: tuple[str, ...], seed: int, out: Path, heads: bool = True) -> Model:
-    """Trained for about STEPS steps, or read from `out` where it was before."""
+def network(data: Data, preset: str, descriptors: tuple[str, ...], seed: int, out: Path, steps: int = STEPS) -> Model:
+    """Trained for about so many steps, or read from `out` where it was before."""
     config = ALL_PRESETS[preset]()
     if not isinstance(config.objective, LabelsConfig):
         raise SystemExit(f"--network {preset}: it does not learn labels")
     rows = data.count("train")
     size = min(config.train.batch_size, max(rows // 2, 1))
-    epochs = max(round(STEPS * size / rows), 10)
+    epochs = max(round(steps * size / rows), 10)
     schedule = replace(config.train, seed=seed, patience=0, batch_size=size, epochs=epochs)
     schedule = replace(schedule, validate_every=max(epochs // 20, 1), warmup_epochs=epochs / 20)
     objective = replace(config.objective, descriptors=descriptors)
@@ -180,19 +188,27 @@ class Judged:
         return f"{self.interval.score:.3f} ({self.interval.low:.3f}-{self.interval.high:.3f})"
 
 
-def judge(name: str, answers: np.ndarray, everything: Split, where: np.ndarray | None = None) -> Judged:
-    """Of the (N, ...) answers to the rows that have the label and an answer."""
+def judge(
+    name: str, answers: np.ndarray, everything: Split, where: np.ndarray | None = None, r2: bool = False
+) -> Judged:
+    """Of the (N, ...) answers to the rows `where` that have the label and an answer. r2: of values, instead of the MAE."""
     d, column = descriptor(name), column_of(name)
     known = everything.batch.mask[:, column] & np.isfinite(answers.reshape(len(answers), -1)).all(axis=1)
     known &= True if where is None else where
     truth, said = everything.batch.labels[known, column], told(d, answers[known])
     materials = np.array(everything.materials)[known]
-    if not len(truth):
-        return Judged(measure_of(d), Interval(np.nan, np.nan, np.nan), 0, 0, np.full(1, np.nan))
-    own = resampled(d, truth, said, materials, draws(materials))
+    measure = Measure("R2", 1) if r2 and d.kind == "regression" else measure_of(d)
+    if len(truth) < 2 or np.ptp(truth) == 0:
+        return Judged(measure, Interval(np.nan, np.nan, np.nan), len(truth), 0, np.full(1, np.nan))
+    if measure.name == "R2":
+        whole_of, own = (
+            1 - np.mean((truth - said) ** 2) / truth.var(),
+            resampled_r2(truth, said, materials, draws(materials)),
+        )
+    else:
+        whole_of, own = scored(d, truth, said), resampled(d, truth, said, materials, draws(materials))
     ends = middle(own) if np.isfinite(own).any() else (np.nan, np.nan)
-    interval = Interval(scored(d, truth, said), *ends)
-    return Judged(measure_of(d), interval, len(truth), len(set(materials.tolist())), own)
+    return Judged(measure, Interval(float(whole_of), *ends), len(truth), len(set(materials.tolist())), own)
 
 
 def ahead(one: Judged, other: Judged) -> Interval:

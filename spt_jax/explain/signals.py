@@ -13,16 +13,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from data_pipelines.errors import RunError
 from data_pipelines.schema import Batch, Descriptor, columned
 from data_pipelines.signals import parse_signal
+from spt_jax.batching import in_pieces
+from spt_jax.inference.predict import Model
+from spt_jax.model.fusion import Fusion
 from spt_jax.scoring.detection import auroc, resampled_auroc, resampled_mae
 from spt_jax.scoring.intervals import resampled_f1
-from spt_jax.tasks import Answers, Predictor
+from spt_jax.tasks import Answers, Predictor, answers_of
 
 Report = Callable[[int, int], None]
 
@@ -51,7 +56,7 @@ def kept(spectrum: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def answers_by_subset(
-    answer: Predictor,
+    model: Model | Predictor,
     spectrum: np.ndarray,
     atomic_number: np.ndarray,
     count: int,
@@ -60,31 +65,55 @@ def answers_by_subset(
 ) -> Answers:
     """(2^S, N, ...) answers to N rows with each of `subsets(count)`.
 
-    nothing: (N, ...) answers to a row without a signal, given where no chosen signal is there. All choices of PIECE rows
-    are one call of `answer`, which a `Model` runs through one program of static shape; equal ones are asked once.
+    nothing: (N, ...) answers to a row without a signal, given where no chosen signal is there. A fusion network encodes
+    each signal once and is asked for all choices in one program of static shape; any other model is shown PIECE rows in
+    all their choices at a time, equal ones once.
     """
     choices, has = subsets(count), there(spectrum, count)
+    spectrum, atomic_number = np.asarray(spectrum, np.float32), np.asarray(atomic_number, np.int32)
+    # What is left of each choice in each row, as the number of a choice: (2^S, N).
+    left = (choices[:, None] & has) @ (1 << np.arange(count))
+    ask = partial(_shown, model, count) if not isinstance(model, Model) else _asker(model, choices)
     found = {name: np.repeat(np.asarray(own, np.float64)[None], len(choices), axis=0) for name, own in nothing.items()}
-    bits = 1 << np.arange(count)
     for start in range(0, len(spectrum), PIECE):
-        rows = np.arange(start, min(start + PIECE, len(spectrum)))
-        # What is left of each choice in each row, as the number of a choice: (2^S, n).
-        left = (choices[:, None] & has[rows]) @ bits
-        asked = [(b, i) for i, own in enumerate(left.T) for b in np.unique(own) if b]
-        if asked:
-            chosen, at = np.array(asked).T
-            said = answer(kept(spectrum[rows[at]], choices[chosen]), atomic_number[rows[at]])
-            place = np.full((len(choices), len(rows)), -1)
-            place[chosen, at] = np.arange(len(chosen))
-            known = np.take_along_axis(place, left, axis=0)
-            for name, own in found.items():
-                own[:, rows] = np.where(_wide(known >= 0, own), said[name][known], own[:, rows])
-        report(rows[-1] + 1, len(spectrum))
+        rows = slice(start, min(start + PIECE, len(spectrum)))
+        for name, said in ask(spectrum[rows], atomic_number[rows], left[:, rows]).items():
+            if name in found:
+                known = (left[:, rows] > 0).reshape(len(choices), -1, *(1,) * (said.ndim - 2))
+                found[name][:, rows] = np.where(known, said, found[name][:, rows])
+        report(rows.stop, len(spectrum))
     return found
 
 
-def _wide(known: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return known.reshape(*known.shape, *(1,) * (like.ndim - 2))
+def _asker(model: Model, choices: np.ndarray) -> Callable[[np.ndarray, np.ndarray, np.ndarray], Answers]:
+    if not isinstance(model.network, Fusion):
+        return partial(_shown, model.answers, choices.shape[1])
+    program = jax.jit(model.network.with_each)
+
+    def ask(spectrum: np.ndarray, atomic_number: np.ndarray, left: np.ndarray) -> Answers:
+        def turned(spectrum: np.ndarray, atomic_number: np.ndarray) -> dict[str, jax.Array]:
+            return {name: own.swapaxes(0, 1) for name, own in program(spectrum, atomic_number, choices).items()}
+
+        outputs = in_pieces(turned, PIECE, spectrum, atomic_number)
+        flat = {name: own.reshape(-1, *own.shape[2:]) for name, own in outputs.items()}
+        said = answers_of(flat, model.blueprint.learnt_tasks, np.repeat(atomic_number, len(choices)))
+        shape = len(spectrum), len(choices)
+        return {name: np.reshape(own, (*shape, *own.shape[1:])).swapaxes(0, 1) for name, own in said.items()}
+
+    return ask
+
+
+def _shown(answer: Predictor, count: int, spectrum: np.ndarray, atomic_number: np.ndarray, left: np.ndarray) -> Answers:
+    """(2^S, n, ...) answers to n rows; 0 where nothing is left."""
+    choices = subsets(count)
+    asked = [(b, i) for i, own in enumerate(left.T) for b in np.unique(own) if b]
+    if not asked:
+        return {}
+    chosen, at = np.array(asked).T
+    said = answer(kept(spectrum[at], choices[chosen]), atomic_number[at])
+    place = np.zeros((len(choices), len(spectrum)), int)
+    place[chosen, at] = np.arange(len(chosen))
+    return {name: own[np.take_along_axis(place, left, axis=0)] for name, own in said.items()}
 
 
 def shapley(values: np.ndarray) -> np.ndarray:

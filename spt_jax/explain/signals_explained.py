@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from data_pipelines.dataset.data import Split
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.resplit import take
 from data_pipelines.errors import DatasetError
-from data_pipelines.labels.pdf import PdfGrid
+from data_pipelines.labels.pdf import pdf_grid
 from data_pipelines.schema import Descriptor, EnergyGrid, column_of, columned
 from data_pipelines.signals import parse_signal
+from spt_jax.batching import in_pieces
 from spt_jax.explain import signals
 from spt_jax.inference.predict import Model
+from spt_jax.model.fusion import Fusion
 from spt_jax.reports.trivial import trivial_answers
 from spt_jax.scoring.detection import Interval, detection, detection_limit, resampled_precision, roc
 from spt_jax.scoring.intervals import draws, middle
@@ -52,13 +55,15 @@ def explain_model(model: Model, dataset: Dataset, name: str, element: str | None
     split = select_rows(model, dataset, name, element)
     train = dataset.split("train", MOST_FOR_PRIOR)
     mean, weights = np.array(model.blueprint.spectrum_mean), pooling_weights(model, split)
-    return explain_signals(model.answers, train, split, dataset.grid, mean, weights, report)
+    return explain_signals(model, train, split, dataset.grid, mean, weights, report)
 
 
 def pooling_weights(model: Model, split: Split) -> np.ndarray | None:
-    """(N, S) of each signal in the pooling of a network that tells them, as its output "weights"; None of another."""
-    found = model.outputs(split.batch.spectrum, split.batch.atomic_number).get("weights")
-    return found if found is not None and found.shape[1:] == (len(model.blueprint.grid.signals),) else None
+    """(N, S) of each signal in the pooling of a fusion network, the mean of its heads; None of another."""
+    if not isinstance(model.network, Fusion):
+        return None
+    program = jax.jit(lambda *given: model.network.explained(*given)[1].mean(axis=-1))
+    return in_pieces(program, signals.PIECE, split.batch.spectrum, split.batch.atomic_number)
 
 
 def table(document: dict) -> list[str]:
@@ -83,11 +88,12 @@ def spread(rows: np.ndarray, most: int) -> np.ndarray:
 
 def axis_of(grid: EnergyGrid, signal: str) -> np.ndarray:
     """(points,) of a signal: eV above the reference energy, or Å."""
-    return grid.relative() if parse_signal(signal).is_spectrum else PdfGrid(points=grid.points).r
+    parsed = parse_signal(signal)
+    return grid.relative() if parsed.is_spectrum else pdf_grid(grid, parsed).r
 
 
 def explain_signals(
-    answer: Predictor,
+    model: Model | Predictor,
     train: Split,
     split: Split,
     grid: EnergyGrid,
@@ -102,6 +108,7 @@ def explain_signals(
     """
     batch, count = split.batch, len(grid.signals)
     nothing = trivial_answers(train.batch, batch)
+    answer = model.answers if isinstance(model, Model) else model
     asked = answer(batch.spectrum[:1], batch.atomic_number[:1])
     judged = [(c, d) for c, d in columned(batch.labels) if d.name in asked and _judgeable(batch.mask[:, c])]
     judged = [(c, d) for c, d in judged if np.ptp(batch.labels[batch.mask[:, c], c]) > 0 and d.name in nothing]
@@ -109,7 +116,7 @@ def explain_signals(
         raise DatasetError(f"no descriptor that the model learnt has {FEWEST} labelled rows that differ")
     nothing = {d.name: nothing[d.name] for _, d in judged}
     answers = signals.answers_by_subset(
-        answer, batch.spectrum, batch.atomic_number, count, nothing, lambda *done: report("choices", *done)
+        model, batch.spectrum, batch.atomic_number, count, nothing, lambda *done: report("choices", *done)
     )
     materials, has = np.array(split.materials), signals.there(batch.spectrum, count)
     described = {}

@@ -2,14 +2,23 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+from data_pipelines.dataset.data import Split
+from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.errors import RunError
-from data_pipelines.schema import STRUCTURE_LABELS, Batch, column_of, descriptor
+from data_pipelines.schema import STRUCTURE_LABELS, Batch, EnergyGrid, column_of, descriptor
+from spt_jax.config import FusionConfig, ModelConfig
 from spt_jax.explain import signals
+from spt_jax.explain.signals_explained import pooling_weights
+from spt_jax.inference.predict import Model
 from spt_jax.reports.trivial import trivial_answers
+from spt_jax.runs.blueprint import Blueprint
 from spt_jax.scoring.intervals import draws
+from spt_jax.tasks import Task
 
 POINTS, COUNT = 16, 4
 X, VACANCY = column_of("x_Li"), column_of("vacancy")
@@ -123,3 +132,37 @@ def test_only_the_stretches_that_are_read_cost_anything(rng):
     assert min(lost["x_Li"][:2]) > 0.01 and not lost["x_Li"][2:].any()
     r = np.arange(1, POINTS + 1) * 0.5
     assert signals.stretches(1, "PDF", r, 3.0)[0] == (1, slice(16, 22), 0.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def fusion() -> Model:
+    grid = EnergyGrid(points=POINTS, signals=("Ni K", "Mn K", "O K", "PDF"))
+    trunk = ModelConfig(width=8, bands=0, highest_band=5, attention="none", hidden=16, readout_channels=2)
+    wide = COUNT * POINTS
+    blueprint = Blueprint(
+        model=FusionConfig(trunk, width=8, heads=2, channels=4, hidden=16),
+        grid=grid,
+        absorbers=("structure -",),
+        tasks=(Task("x_Li", X, 0, 1.0, 0.3, 1.0, 1.0), Task("vacancy", VACANCY, 2, 0.0, 1.0, 1.0, 1.0)),
+        classes={"vacancy": descriptor("vacancy").classes},
+        spectrum_mean=(0.0,) * wide,
+        spectrum_std=(1.0,) * wide,
+        dataset="",
+    )
+    made = blueprint.build(jax.random.key(0), np.eye(wide), ElementStatistics.none(wide))
+    return Model(blueprint, nnx.merge(*made))
+
+
+def test_a_fusion_network_is_asked_for_all_choices_at_once(rng, fusion):
+    batch = planted(rng, 20)
+    nothing = trivial_answers(batch, batch)
+    given = batch.spectrum, batch.atomic_number, COUNT, nothing
+    fast, slow = (signals.answers_by_subset(each, *given) for each in (fusion, fusion.answers))
+    for name in ("x_Li", "vacancy"):
+        np.testing.assert_allclose(fast[name], slow[name], atol=2e-5)
+        assert np.ptp(fast[name], axis=0).max() > 1e-3
+    split = Split(tuple("abcdefghijklmnopqrst"), ("m",) * 20, ("structure -",) * 20, batch)
+    weights = pooling_weights(fusion, split)
+    has = signals.there(batch.spectrum, COUNT)
+    np.testing.assert_allclose(weights.sum(axis=1), has.any(axis=1), atol=1e-5)
+    assert not weights[~has].any()
