@@ -44,9 +44,10 @@ def masked_softmax(score: Float[Array, "B S *rest"], there: Bool[Array, "B S"]) 
     score = score.astype(jnp.float32)
     there = there.reshape(*there.shape, *(1,) * (score.ndim - 2))
     top = jax.lax.stop_gradient(jnp.where(there, score, -jnp.inf).max(axis=1, keepdims=True))
-    # The strongest that is there weighs 1 before the division.
     weight = jnp.where(there, jnp.exp(jnp.where(there, score - top, 0)), 0)
-    return weight / jnp.maximum(weight.sum(axis=1, keepdims=True), 1)
+    total = weight.sum(axis=1, keepdims=True)
+    # No maximum: of one signal the sum is 1, and a maximum with 1 would pass half of its gradient.
+    return weight / jnp.where(total > 0, total, 1)
 
 
 class SignalLayer(nnx.Module):
@@ -151,17 +152,32 @@ class Fusion(nnx.Module):
         """Is any number of the signal known?"""
         return jnp.isfinite(spectrum).reshape(spectrum.shape[0], len(self.slots), -1).any(axis=2)
 
-    def _run(self, spectrum, atomic_number, keys, source):
+    def with_each(
+        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], choices: Bool[Array, "C S"]
+    ) -> dict[str, Array]:
+        """(C, B, ...) outputs for each choice of signals, as if the others were missing; each signal is encoded once."""
+        with self._precision():
+            tokens = self._tokens(self._signals(spectrum, atomic_number), atomic_number, None, None)
+            there = self.there(spectrum)
+            return jax.vmap(lambda choice: self._answered(tokens, there & choice, None)[0])(choices)
+
+    def _precision(self):
         # As SPT: accelerators would otherwise round the factors of float32 products.
-        with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
-            there, rate = self.there(spectrum), self.config.dropout
+        return jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default")
+
+    def _run(self, spectrum, atomic_number, keys, source):
+        with self._precision():
             tokens = self._tokens(self._signals(spectrum, atomic_number), atomic_number, keys, source)
-            for i, layer in enumerate(self.layers):
-                tokens = layer(tokens, there, rate, keys, LAYERS + 2 * i)
-            hidden, weights = self.pooled(tokens, there)
-            for i, layer in enumerate(self.dense):
-                hidden = drop(jax.nn.gelu(layer(hidden)), rate, keys, DENSE + i)
-            return by_name(self.outputs(hidden.astype(jnp.float32)), self.specs), weights
+            return self._answered(tokens, self.there(spectrum), keys)
+
+    def _answered(self, tokens, there, keys):
+        rate = self.config.dropout
+        for i, layer in enumerate(self.layers):
+            tokens = layer(tokens, there, rate, keys, LAYERS + 2 * i)
+        hidden, weights = self.pooled(tokens, there)
+        for i, layer in enumerate(self.dense):
+            hidden = drop(jax.nn.gelu(layer(hidden)), rate, keys, DENSE + i)
+        return by_name(self.outputs(hidden.astype(jnp.float32)), self.specs), weights
 
     def pooled(
         self, tokens: Float[Array, "B S d"], there: Bool[Array, "B S"]

@@ -135,6 +135,20 @@ def test_a_masked_softmax_survives_any_score():
     assert np.isfinite(slope).all()
 
 
+def test_the_gradient_of_a_masked_softmax_is_that_of_a_softmax_of_what_is_there(rng):
+    """Also of one signal, whose weight is 1 whatever its score."""
+    score, goal = (jnp.asarray(rng.normal(size=(7, 3, 2)), jnp.float32) for _ in range(2))
+    there = np.array([[n >> i & 1 for i in range(3)] for n in range(1, 8)], bool)
+    found = jax.grad(lambda x: (goal * masked_softmax(x, jnp.asarray(there))).sum())(score)
+    for row in range(7):
+        own = np.flatnonzero(there[row])
+        expected = jax.grad(lambda x, row=row, own=own: (goal[row, own] * jax.nn.softmax(x, axis=0)).sum())(
+            score[row, own]
+        )
+        np.testing.assert_allclose(found[row, own], expected, atol=1e-6)
+        assert not np.asarray(found)[row, ~there[row]].any()
+
+
 def test_dropout_belongs_to_the_row(network, rows):
     flat, zeros = jnp.asarray(rows.reshape(COUNT, -1)), jnp.zeros(COUNT, jnp.int32)
     keys = jax.random.split(jax.random.key(1), COUNT)

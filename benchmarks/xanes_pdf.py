@@ -1,0 +1,180 @@
+"""XANES with pair distribution functions, per metal: python -m benchmarks.xanes_pdf DATASET... [--network fusion --folder RUNS].
+
+Datasets of rows with XANES, PDF and dPDF of the row's own absorber, by site or by structure (`spt-jax prepare --grid.signals
+XANES PDF dPDF --grid.each site`). Oxidation state, coordination number and mean bond length by random forests on the
+concatenated signals, as arXiv 2410.17467 has them, and by the fusion network. Folds never part what `prepare` would not part;
+intervals are over materials. A PDF is of a whole structure: of a site among several of its metal it answers another
+question, so both levels are judged, and materials whose metal has one coordination number alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import concatenated, measure
+from benchmarks import signal_folds as over
+from benchmarks.fusion import named
+from data_pipelines.dataset.data import Split
+from data_pipelines.dataset.loading import Dataset
+from data_pipelines.schema import column_of, descriptor
+from spt_jax.explain.signals import answers_by_subset
+from spt_jax.reports.trivial import trivial_answers
+
+TARGETS = ("OS", "CN", "MBL")
+ORDER = ("XANES", "dPDF", "PDF")
+CASES = (("XANES",), ("PDF",), ("dPDF",), ("XANES", "PDF"), ("XANES", "dPDF"), ("XANES", "PDF", "dPDF"))
+Scores = dict[tuple[str, str], over.Judged]
+
+
+def lone(everything: Split) -> np.ndarray:
+    """(N,) is the mean coordination number of the row's metal that of the row, in every row of its material?"""
+    labels, mask = everything.batch.labels, everything.batch.mask
+    own, apart = column_of("CN"), np.ones(len(labels), bool)
+    for i, absorber in enumerate(everything.absorbers):
+        mean = column_of(f"CN_{absorber.split()[0]}")
+        cn = descriptor("CN").classes[int(labels[i, own])]
+        apart[i] = not (mask[i, own] and mask[i, mean] and abs(labels[i, mean] - cn) < 1e-3)
+    pairs = np.array([f"{m} {a}" for m, a in zip(everything.materials, everything.absorbers, strict=True)])
+    return ~np.isin(pairs, pairs[apart])
+
+
+def told(
+    options: argparse.Namespace, title: str, case: str, everything: Split, where: np.ndarray, found: dict
+) -> Scores:
+    """Prints and records the scores of one case, and returns them."""
+    scores: Scores = {}
+    for target, answers in found.items():
+        own = scores[case, target] = over.judge(target, answers, everything, where, r2=True)
+        fields = {"split": title, "target": target, "measure": own.measure.name, **own.interval._asdict()}
+        counted = {"rows": own.rows, "materials": own.materials}
+        measure.record("xanes_pdf", case, options, length=None, batch=None, **fields, **counted)
+    words = "  ".join(f"{target} {own.measure.name} {own.said}" for (_, target), own in scores.items())
+    print(f"  {case:34s} {words}", flush=True)
+    return scores
+
+
+def verdicts(
+    options: argparse.Namespace, title: str, scores: Scores, prefix: str, pairs: list[tuple[str, str]]
+) -> None:
+    """How far one case is ahead of another, of every target."""
+    for one, other in pairs:
+        for target in TARGETS:
+            keys = [(f"{prefix}{case}", target) for case in (one, other)]
+            if all(key in scores and np.isfinite(scores[key].interval.score) for key in keys):
+                gain = over.ahead(*(scores[key] for key in keys))
+                print(f"    {target}: {prefix}{one} - {other} {gain.score:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})")
+                fields = {"split": title, "target": target, "other": f"{prefix}{other}", **gain._asdict()}
+                measure.record("xanes_pdf", f"{prefix}{one} - {other}", options, length=None, batch=None, **fields)
+
+
+def forests(dataset: Dataset, everything: Split, parts: list[over.Fold], trees: int) -> dict[str, dict]:
+    """case -> target -> answers, and "importance" -> target -> (S,) mean over the folds, of all signals."""
+    names = dataset.grid.signals
+    made = concatenated.features(everything.batch.spectrum, dataset.grid, ("spectra",))
+    setting = concatenated.Setting(("spectra",), 0, (("n_estimators", trees), ("max_features", "sqrt")))
+    found: dict[str, dict] = {"importance": {}}
+    for case in CASES:
+        signals = tuple(names.index(signal) for signal in case if signal in names)
+        if len(signals) == len(case):
+            found[named(signals, names)] = {
+                t: over.recipe("random forest", [setting], descriptor(t), {"": made}, signals, everything, parts)[""]
+                for t in TARGETS
+            }
+    every = tuple(range(len(names)))
+    x, owner = made.columns(every, ("spectra",)), made.signal
+    for target in TARGETS:
+        d, column, lost = descriptor(target), column_of(target), []
+        for fold in parts[:1]:
+            known = everything.batch.mask[:, column]
+            own, held = fold.learnt[known[fold.learnt]], fold.held[known[fold.held]]
+            labels = everything.batch.labels[:, column]
+            fitted = concatenated.fit("random forest", setting, d, x[own], labels[own], 0)
+            lost.append(concatenated.importance(fitted, d, x[held], owner, labels[held], 0, repeats=3))
+        found["importance"][target] = np.mean(lost, axis=0)
+    return found
+
+
+def networks(
+    options: argparse.Namespace, dataset: Dataset, everything: Split, parts: list[over.Fold], tag: str
+) -> dict[str, dict]:
+    """case -> target -> answers: one network of all signals and metals asked with each choice, and one of XANES alone."""
+    names, rows = dataset.grid.signals, len(everything.ids)
+
+    def fitted(fold: over.Fold, signals: tuple[int, ...]):
+        data = over.dealt(dataset, everything, fold, signals)
+        folder = f"{options.network}-{tag}-{fold.name}-{'-'.join(map(str, signals))}-{options.seed}"
+        model = over.network(data, options.network, TARGETS, options.seed, options.folder / folder, options.steps)
+        return model, data
+
+    def asked(fold: over.Fold):
+        model, data = fitted(fold, tuple(range(len(names))))
+        held = data.split("test").batch
+        nothing = trivial_answers(data.split("train").batch, held)
+        given = held.spectrum, held.atomic_number, len(names), {t: nothing[t] for t in TARGETS}
+        return answers_by_subset(model, *given)
+
+    def alone(fold: over.Fold):
+        model, data = fitted(fold, (names.index("XANES"),))
+        held = data.split("test").batch
+        return model.answers(held.spectrum, held.atomic_number)
+
+    by_choice, found = over.gather(parts, rows, asked, axis=1), {}
+    for case in CASES:
+        signals = tuple(names.index(signal) for signal in case if signal in names)
+        if len(signals) == len(case):
+            number = sum(1 << s for s in signals)
+            found[named(signals, names)] = {t: own[number] for t, own in by_choice.items()}
+    found["XANES, trained on it alone"] = over.gather(parts, rows, alone)
+    return found
+
+
+def main() -> None:
+    parser = measure.parser(__doc__, preset="fusion")
+    parser.add_argument("datasets", nargs="+", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path("fusion-runs"), help="where fits are kept")
+    parser.add_argument("--network", default="", help="preset of a network to train too, as fusion")
+    parser.add_argument("--steps", type=int, default=4000, help="of its training, about")
+    parser.add_argument("--trees", type=int, default=200, help="of a forest")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--metals", nargs="*", default=[], help="all of the dataset where not given")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for path in options.datasets:
+        dataset = Dataset(path)
+        everything = over.whole(dataset)
+        family, single = over.families_of(dataset, everything), lone(everything)
+        metal = np.array([absorber.split()[0] for absorber in everything.absorbers])
+        # A fold holds a family whole, whichever metals it has.
+        trained = {}
+        if options.network:
+            parts = over.folds(family, options.folds, options.seed)
+            trained = networks(options, dataset, everything, parts, f"{path.name}-{dataset.fingerprint[:8]}")
+        for element in options.metals or sorted(set(metal)):
+            own = metal == element
+            found = forests(dataset, everything, over.folds(family, options.folds, options.seed, own), options.trees)
+            for where, kind in ((own, "all"), (own & single, "one coordination number")):
+                title = f"{element} by {dataset.grid.each}, {kind}"
+                print(f"\n{path.name}: {title}, {where.sum()} rows", flush=True)
+                scores: Scores = {}
+                for prefix, group in (("forest: ", found), ("network: ", trained)):
+                    for case, answers in group.items():
+                        if case != "importance":
+                            scores |= told(options, title, f"{prefix}{case}", everything, where, answers)
+                    pairs = [
+                        *pairwise(ORDER),
+                        ("XANES + PDF", "XANES"),
+                        ("XANES + dPDF", "XANES"),
+                        ("all", "XANES"),
+                    ]
+                    verdicts(options, title, scores, prefix, [*pairs, ("all", "XANES, trained on it alone")])
+            for target, lost in found["importance"].items():
+                words = "  ".join(f"{name} {own:.3f}" for name, own in zip(dataset.grid.signals, lost, strict=True))
+                print(f"  importance for {target} in the forest of all, score lost: {words}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
