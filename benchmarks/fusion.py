@@ -146,7 +146,7 @@ def networks(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tu
     def fitted(fold: over.Fold, signals: tuple[int, ...]):
         data = over.dealt(dataset, everything, fold, signals)
         folder = f"{options.network}-{tag}-{fold.name}-{'-'.join(map(str, signals))}-{options.seed}".replace(" ", "_")
-        return over.network(data, options.network, targets, options.seed, options.folder / folder), data
+        return over.network(data, options.network, targets, options.seed, options.folder / folder, options.steps), data
 
     def asked(fold: over.Fold):
         model, data = fitted(fold, every)
@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=6, help="settings that each model of the recipe is searched over")
     parser.add_argument("--folds", type=int, default=5, help="over parent cells")
     parser.add_argument("--leave", default="NMC622", help="composition to leave out, as materials begin with")
+    parser.add_argument("--steps", type=int, default=over.STEPS, help="of a network's training, about")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for path in options.datasets:

@@ -69,6 +69,10 @@ def deal(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def folds(groups: np.ndarray, count: int, seed: int, where: np.ndarray | None = None) -> list[Fold]:
     """Cross-validation over (N,) groups, of the rows `where`; the next fold is the validation of each."""
+    if count < 3:
+        raise SystemExit(
+            f"--folds {count}: give 3 or more, one to be judged by, one to stop by and the rest to learn from"
+        )
     rows = np.arange(len(groups)) if where is None else np.flatnonzero(where)
     place = deal(groups[rows], count, seed)
     found = []

@@ -31,15 +31,18 @@ Scores = dict[tuple[str, str], over.Judged]
 
 
 def lone(everything: Split) -> np.ndarray:
-    """(N,) is the mean coordination number of the row's metal that of the row, in every row of its material?"""
-    labels, mask = everything.batch.labels, everything.batch.mask
-    own, apart = column_of("CN"), np.ones(len(labels), bool)
-    for i, absorber in enumerate(everything.absorbers):
-        mean = column_of(f"CN_{absorber.split()[0]}")
-        cn = descriptor("CN").classes[int(labels[i, own])]
-        apart[i] = not (mask[i, own] and mask[i, mean] and abs(labels[i, mean] - cn) < 1e-3)
+    """(N,) have all sites of the row's metal in its material one coordination number, and a known one?
+
+    A row of a structure has the label only where that is so.
+    """
+    labels, mask, column = everything.batch.labels, everything.batch.mask, column_of("CN")
     pairs = np.array([f"{m} {a}" for m, a in zip(everything.materials, everything.absorbers, strict=True)])
-    return ~np.isin(pairs, pairs[apart])
+    numbers = np.where(mask[:, column], labels[:, column], -1)
+    names, index = np.unique(pairs, return_inverse=True)
+    least, most = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    np.minimum.at(least, index, numbers)
+    np.maximum.at(most, index, numbers)
+    return ((least == most) & (least >= 0))[index]
 
 
 def told(

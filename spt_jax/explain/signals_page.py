@@ -48,7 +48,13 @@ _STRETCHES = (
     "mean. Below zero the score rose. Neighbouring energies tell much the same, so a small loss does not mean that nothing is "
     "there. A dot: all signals are worth nothing here. Of {rows} structures at the most."
 )
-GROUPS = {"Defects": ("vacanc", "antisite"), "Contents": ("x_",), "Means by element": ("OS_", "CN_", "MBL_")}
+GROUPS = {
+    "Defects": ("vacanc", "antisite"),
+    "Contents": ("x_",),
+    "Mean oxidation states": ("OS_",),
+    "Mean coordination numbers": ("CN_",),
+    "Mean bond lengths": ("MBL_",),
+}
 
 
 def as_html(document: dict, report: Report = lambda stage, done, total: None) -> str:

@@ -73,6 +73,23 @@ def test_by_the_commands_from_training_to_an_exported_file(data, tmp_path, capsy
     outputs = own.outputs(batch.spectrum, batch.atomic_number)
     for name, output in exported.outputs(batch.spectrum, batch.atomic_number).items():
         np.testing.assert_allclose(output, outputs[name], atol=1e-5)
+    pages = {"own": run, "exported": tmp_path / "model.spt"}
+    for name, model in pages.items():
+        page = tmp_path / f"{name}.html"
+        main(["explain", str(model), "--data", str(data), "--split", "train", "--out", str(page)])
+        pages[name] = json.loads(page.with_suffix(".json").read_text())
+        assert "Shapley" in page.read_text() and "Shapley" in capsys.readouterr().out
+    for name, found in pages["own"]["descriptors"].items():
+        scores = [choice["score"] for choice in found["choices"]]
+        assert sum(each["score"] for each in found["shapley"]) == pytest.approx(
+            found["better"] * (scores[-1] - scores[0]), abs=1e-9
+        )
+        others = [choice["score"] for choice in pages["exported"]["descriptors"][name]["choices"]]
+        np.testing.assert_allclose(others, scores, atol=0.02)
+    assert pages["own"]["weights"] and not pages["exported"]["weights"]
+    with pytest.raises(SystemExit):
+        main(["explain", str(run), "--data", str(data), "--element", "Cu", "--out", str(tmp_path / "none.html")])
+    assert "no Cu in split 'test'; it has structure -" in capsys.readouterr().err
 
 
 def test_a_trunk_begins_with_a_network_of_single_spectra(trained):
