@@ -34,10 +34,12 @@ def platform() -> str:
 def kernels_for(config: ModelConfig, execution: ExecutionConfig, length: int, batch: object) -> str | None:
     """ "tpu" or "gpu"; None for the reference. A network that the kernels do not take says so, once.
 
-    A program for a batch of any size, as an exported file holds it, is the reference's.
+    A program for a batch of any size, as an exported file holds it, is the reference's; so is a network without bands
+    and graph, of which kernels compute nothing.
     """
     wanted = platform() if execution.kernels == "auto" else execution.kernels
-    if wanted not in PLATFORMS or not isinstance(batch, int):
+    empty = not config.bands and config.attention == "none"
+    if wanted not in PLATFORMS or not isinstance(batch, int) or empty:
         return None
     if refused := PLATFORMS[wanted].refusal(config, execution, length):
         warnings.warn(

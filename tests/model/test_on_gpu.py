@@ -79,8 +79,8 @@ def test_attention(rng, width, heads, length, batch):
 @pytest.mark.parametrize("width", [width for width, _ in NETWORKS])
 def test_bands(rng, width, length, batch):
     """Periods of every frequency that a preset lets compete; one spectrum folds twice at the same."""
-    periods = -(-length // rng.integers(1, 13, (batch, 3)))
-    periods[0] = periods[0, 0]
+    periods = -(-length // np.stack([rng.choice(12, 3, replace=False) + 1 for _ in range(batch)]))
+    periods[0, 1] = periods[0, 0]
     periods = jnp.asarray(periods, jnp.int32)
     n, g = normal(rng, length, batch, width), normal(rng, length, batch, width)
     taps, bias = normal(rng, 3, 3, width, width, dtype="float32") / (9 * width) ** 0.5, normal(rng, width) / 10
