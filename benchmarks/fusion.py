@@ -1,6 +1,6 @@
 """Several edges of one cell: contents and defects by every choice of signals, by the recipe and by the fusion network.
 
-python -m benchmarks.fusion DATASET... [--network fusion --folder RUNS] [--json FILE]
+python -m benchmarks.fusion DATASET... [--networks ANSWERS] [--json FILE]
 
 Datasets of rows with several signals (`spt-jax prepare --grid.signals ...`), for instance with heights `step` and `share`.
 Folds hold whole parent cells; beside them one composition is left out. Spectra are K edges of FEFF, not the soft L edges of
@@ -15,18 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import concatenated, measure
+from benchmarks import concatenated, measure, signal_networks
 from benchmarks import signal_folds as over
 from data_pipelines.dataset.data import Split
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.schema import column_of, descriptor
-from spt_jax.explain.signals import answers_by_subset
-from spt_jax.reports.trivial import trivial_answers
 from spt_jax.scoring.detection import detection
+from spt_jax.tasks import Answers
 
 TARGETS = ("x_Li", "x_Ni", "x_Mn", "x_Co", "vacancy", "antisite")
 METALS = ("x_Ni", "x_Mn", "x_Co")
-NOISE = (0.01, 0.02, 0.05)
+NOISE = signal_networks.NOISE
 SHARES = (0.25, 0.5, 0.75)
 
 
@@ -62,11 +61,6 @@ class Table:
             measure.record("fusion", f"{case} - {other}", self.options, length=None, batch=None, **fields)
 
 
-def noisy(everything: Split, sigma: float, heights: float = 1.0) -> np.ndarray:
-    noise = np.random.default_rng(0).standard_normal(everything.batch.spectrum.shape)
-    return (everything.batch.spectrum + heights * sigma * noise).astype(np.float32)
-
-
 def named(signals: tuple[int, ...], names: tuple[str, ...]) -> str:
     return "all" if len(signals) == len(names) else " + ".join(names[s] for s in signals)
 
@@ -98,7 +92,7 @@ def recipes(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tup
         table.add(f"recipe: {model}, all", found)
     # Gaussians of noisy spectra would be fitted anew.
     kinds = concatenated.KINDS[:-1]
-    cases = {"": batch.spectrum, **{f", noise {sigma:g}": noisy(everything, sigma) for sigma in NOISE}}
+    cases = {"": batch.spectrum, **{f", noise {sigma:g}": signal_networks.noisy(everything, sigma) for sigma in NOISE}}
     plain = {case: concatenated.features(rows, dataset.grid, kinds) for case, rows in cases.items()}
     settings = concatenated.draw("extra trees", options.budget, seed=0, kinds=kinds)
     for signals in choices(len(names)):
@@ -137,49 +131,28 @@ def curve(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tuple
         table.add(f"extra trees: all, of {cells} cells", found)
 
 
-def networks(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tuple[str, ...], tag: str) -> None:
-    """One network of all signals, asked with every choice and in noise; others that never had a signal, or had one alone."""
+def networks(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tuple[str, ...]) -> None:
+    """Networks of all signals, asked with every choice and in noise; others that never had a signal, or had one alone."""
     options, everything, names = table.options, table.everything, dataset.grid.signals
-    count, rows = len(names), len(everything.ids)
-    every = tuple(range(count))
+    every, rows = tuple(range(len(names))), len(everything.ids)
 
-    def fitted(fold: over.Fold, signals: tuple[int, ...]):
-        data = over.dealt(dataset, everything, fold, signals)
-        folder = f"{options.network}-{tag}-{fold.name}-{'-'.join(map(str, signals))}-{options.seed}".replace(" ", "_")
-        return over.network(data, options.network, targets, options.seed, options.folder / folder, options.steps), data
+    def told(signals: tuple[int, ...], case: str, axis: int = 0) -> Answers:
+        def ask(fold: over.Fold) -> Answers:
+            given = dataset, everything, fold, signals, options.networks, options.steps, options.seeds
+            own = signal_networks.answers(*given)[case]
+            return {name: own[name] for name in targets}
 
-    def asked(fold: over.Fold):
-        model, data = fitted(fold, every)
-        held = data.split("test").batch
-        nothing = trivial_answers(data.split("train").batch, held)
-        nothing = {t: nothing[t] for t in targets}
-        return answers_by_subset(model, held.spectrum, held.atomic_number, count, nothing)
+        return over.gather(parts, rows, ask, axis)
 
-    found = over.gather(parts, rows, asked, axis=1)
-    for signals in [*choices(count), *(combinations(every, count - 1) if count > 3 else ())]:
+    found = told(every, "subsets", axis=1)
+    for signals in [*choices(len(names)), *(combinations(every, len(names) - 1) if len(names) > 3 else ())]:
         number = sum(1 << s for s in signals)
         table.add(f"network: {named(signals, names)}", {t: own[number] for t, own in found.items()})
     for sigma in NOISE:
-        spectrum = noisy(everything, sigma)
-        table.add(
-            f"network: all, noise {sigma:g}",
-            over.gather(
-                parts,
-                rows,
-                lambda fold, s=spectrum: fitted(fold, every)[0].answers(
-                    s[fold.held], everything.batch.atomic_number[fold.held]
-                ),
-            ),
-        )
-    fewer = list(combinations(every, count - 1)) if count > 2 else []
-    for signals in [*((s,) for s in every), *fewer]:
-
-        def alone(fold: over.Fold, signals: tuple[int, ...] = signals):
-            model, data = fitted(fold, signals)
-            held = data.split("test").batch
-            return model.answers(held.spectrum, held.atomic_number)
-
-        table.add(f"network trained on {named(signals, names)}", over.gather(parts, rows, alone))
+        table.add(f"network: all, noise {sigma:g}", told(every, f"noise {sigma:g}"))
+    fewer = list(combinations(every, len(names) - 1)) if len(names) > 2 else []
+    for signals in [*((s,) for s in every), *(() if options.alone else fewer)]:
+        table.add(f"network trained on {named(signals, names)}", told(signals, "held"))
     for target in targets:
         table.compare("network: all", best_single(table, "network trained on {}", names, target), target)
         for model in options.models:
@@ -199,33 +172,34 @@ def networks(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tu
 def main() -> None:
     parser = measure.parser(__doc__, preset="fusion")
     parser.add_argument("datasets", nargs="+", type=Path)
-    parser.add_argument("--folder", type=Path, default=Path("fusion-runs"), help="where fits are kept")
-    parser.add_argument("--network", default="", help="preset of a network to train too, as fusion")
+    parser.add_argument("--folder", type=Path, default=Path("fusion-fits"), help="where decompositions are kept")
+    parser.add_argument("--networks", type=Path, default=None, help="judge networks too; where their answers are kept")
+    parser.add_argument("--alone", action="store_true", help="no networks that were trained without one signal")
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--models", nargs="+", default=list(concatenated.SPACES), choices=concatenated.SPACES)
     parser.add_argument("--budget", type=int, default=6, help="settings that each model of the recipe is searched over")
     parser.add_argument("--folds", type=int, default=5, help="over parent cells")
     parser.add_argument("--leave", default="NMC622", help="composition to leave out, as materials begin with")
-    parser.add_argument("--steps", type=int, default=over.STEPS, help="of a network's training, about")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=signal_networks.STEPS, help="of a network's training, about")
+    parser.add_argument("--seeds", type=int, default=signal_networks.SEEDS, help="networks whose mean answers")
     options = parser.parse_args()
     for path in options.datasets:
         dataset = Dataset(path)
         everything = over.whole(dataset)
         groups, targets = np.array(everything.materials), tuple(options.targets)
-        away = np.array([name.startswith(f"{options.leave}_") for name in everything.materials])
         heights = dataset.grid.heights
         told = f"{path.name}, heights {heights}, {len(groups)} cells of {len(set(groups))} parents"
-        splits = {f"{told}: folds over parents": over.folds(groups, options.folds, options.seed)}
-        if away.any():
-            splits[f"{told}: {options.leave} left out"] = [over.left_out(groups, away, options.seed)]
+        found = signal_networks.folds_of(dataset, everything, options.folds, options.leave)
+        splits = {f"{told}: folds over parents": found[: options.folds]}
+        if found[options.folds :]:
+            splits[f"{told}: {options.leave} left out"] = found[options.folds :]
         for title, parts in splits.items():
             table = Table(options, everything, title)
             recipes(table, dataset, parts, targets)
             if len(parts) > 1:
                 curve(table, dataset, parts, targets)
-            if options.network:
-                networks(table, dataset, parts, targets, f"{path.name}-{dataset.fingerprint[:8]}")
+            if options.networks:
+                networks(table, dataset, parts, targets)
 
 
 if __name__ == "__main__":

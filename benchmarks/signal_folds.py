@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,17 +18,11 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.resplit import Resplit
 from data_pipelines.dataset.splits import SPLITS, comparable, families
 from data_pipelines.schema import Descriptor, column_of, descriptor
-from spt_jax.config import LabelsConfig
 from spt_jax.explain.signals import Measure, measure_of, resampled, scored, told
-from spt_jax.inference.predict import Model, load
-from spt_jax.presets import ALL_PRESETS
 from spt_jax.reports.trivial import trivial_answers
 from spt_jax.scoring.detection import Interval
 from spt_jax.scoring.intervals import difference, draws, middle, resampled_r2
 from spt_jax.tasks import Answers
-from spt_jax.training.loop import train
-
-STEPS = 1500  # of a network's training, about, however few rows there are
 
 
 @dataclass(frozen=True)
@@ -112,23 +105,6 @@ def dealt(dataset: Dataset, everything: Split, fold: Fold, signals: tuple[int, .
     found = Resplit(dataset, {name: take(own, rows) for name, rows in parts.items()}, f"{fold.name} {' '.join(names)}")
     found.grid = replace(dataset.grid, signals=names)
     return found
-
-
-def network(data: Data, preset: str, descriptors: tuple[str, ...], seed: int, out: Path, steps: int = STEPS) -> Model:
-    """Trained for about so many steps, or read from `out` where it was before."""
-    config = ALL_PRESETS[preset]()
-    if not isinstance(config.objective, LabelsConfig):
-        raise SystemExit(f"--network {preset}: it does not learn labels")
-    rows = data.count("train")
-    size = min(config.train.batch_size, max(rows // 2, 1))
-    epochs = max(round(steps * size / rows), 10)
-    schedule = replace(config.train, seed=seed, patience=0, batch_size=size, epochs=epochs)
-    schedule = replace(schedule, validate_every=max(epochs // 20, 1), warmup_epochs=epochs / 20)
-    objective = replace(config.objective, descriptors=descriptors)
-    if len(data.grid.signals) == 1 and hasattr(objective, "signal_drop"):
-        objective = replace(objective, signal_drop=0.0)
-    train(replace(config, objective=objective, train=schedule), data, out)
-    return load(out)
 
 
 def recipe(

@@ -1,4 +1,4 @@
-"""XANES with pair distribution functions, per metal: python -m benchmarks.xanes_pdf DATASET... [--network fusion --folder RUNS].
+"""XANES with pair distribution functions, per metal: python -m benchmarks.xanes_pdf DATASET... [--networks ANSWERS].
 
 Datasets of rows with XANES, PDF and dPDF of the row's own absorber, by site or by structure (`spt-jax prepare --grid.signals
 XANES PDF dPDF --grid.each site`). Oxidation state, coordination number and mean bond length by random forests on the
@@ -15,17 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import concatenated, measure
+from benchmarks import concatenated, measure, signal_networks
 from benchmarks import signal_folds as over
 from benchmarks.fusion import named
 from data_pipelines.dataset.data import Split
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.schema import column_of, descriptor
-from spt_jax.explain.signals import answers_by_subset
-from spt_jax.reports.trivial import trivial_answers
+from spt_jax.tasks import Answers
 
 TARGETS = ("OS", "CN", "MBL")
 ORDER = ("XANES", "dPDF", "PDF")
+ALONE = ", trained on it alone"
 CASES = (("XANES",), ("PDF",), ("dPDF",), ("XANES", "PDF"), ("XANES", "dPDF"), ("XANES", "PDF", "dPDF"))
 Scores = dict[tuple[str, str], over.Judged]
 
@@ -101,64 +101,49 @@ def forests(dataset: Dataset, everything: Split, parts: list[over.Fold], trees: 
     return found
 
 
-def networks(
-    options: argparse.Namespace, dataset: Dataset, everything: Split, parts: list[over.Fold], tag: str
-) -> dict[str, dict]:
-    """case -> target -> answers: one network of all signals and metals asked with each choice, and one of XANES alone."""
+def networks(options: argparse.Namespace, dataset: Dataset, everything: Split) -> dict[str, dict]:
+    """case -> target -> answers: networks of all signals and metals asked with each choice, and those of one signal alone."""
     names, rows = dataset.grid.signals, len(everything.ids)
+    parts = signal_networks.folds_of(dataset, everything, options.folds, leave="none")
 
-    def fitted(fold: over.Fold, signals: tuple[int, ...]):
-        data = over.dealt(dataset, everything, fold, signals)
-        folder = f"{options.network}-{tag}-{fold.name}-{'-'.join(map(str, signals))}-{options.seed}"
-        model = over.network(data, options.network, TARGETS, options.seed, options.folder / folder, options.steps)
-        return model, data
+    def told(signals: tuple[int, ...], case: str, axis: int = 0) -> Answers:
+        def ask(fold: over.Fold) -> Answers:
+            given = dataset, everything, fold, signals, options.networks, options.steps, options.seeds
+            own = signal_networks.answers(*given)[case]
+            return {name: own[name] for name in TARGETS}
 
-    def asked(fold: over.Fold):
-        model, data = fitted(fold, tuple(range(len(names))))
-        held = data.split("test").batch
-        nothing = trivial_answers(data.split("train").batch, held)
-        given = held.spectrum, held.atomic_number, len(names), {t: nothing[t] for t in TARGETS}
-        return answers_by_subset(model, *given)
+        return over.gather(parts, rows, ask, axis)
 
-    def alone(fold: over.Fold):
-        model, data = fitted(fold, (names.index("XANES"),))
-        held = data.split("test").batch
-        return model.answers(held.spectrum, held.atomic_number)
-
-    by_choice, found = over.gather(parts, rows, asked, axis=1), {}
+    by_choice, found = told(tuple(range(len(names))), "subsets", axis=1), {}
     for case in CASES:
         signals = tuple(names.index(signal) for signal in case if signal in names)
         if len(signals) == len(case):
             number = sum(1 << s for s in signals)
             found[named(signals, names)] = {t: own[number] for t, own in by_choice.items()}
-    found["XANES, trained on it alone"] = over.gather(parts, rows, alone)
+    for place, name in enumerate(names):
+        found[f"{name}{ALONE}"] = told((place,), "held")
     return found
 
 
 def main() -> None:
     parser = measure.parser(__doc__, preset="fusion")
     parser.add_argument("datasets", nargs="+", type=Path)
-    parser.add_argument("--folder", type=Path, default=Path("fusion-runs"), help="where fits are kept")
-    parser.add_argument("--network", default="", help="preset of a network to train too, as fusion")
-    parser.add_argument("--steps", type=int, default=4000, help="of its training, about")
+    parser.add_argument("--networks", type=Path, default=None, help="judge networks too; where their answers are kept")
+    parser.add_argument("--steps", type=int, default=signal_networks.STEPS, help="of a network's training, about")
+    parser.add_argument("--seeds", type=int, default=1, help="networks whose mean answers")
     parser.add_argument("--trees", type=int, default=200, help="of a forest")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--metals", nargs="*", default=[], help="all of the dataset where not given")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for path in options.datasets:
         dataset = Dataset(path)
         everything = over.whole(dataset)
         family, single = over.families_of(dataset, everything), lone(everything)
         metal = np.array([absorber.split()[0] for absorber in everything.absorbers])
-        # A fold holds a family whole, whichever metals it has.
-        trained = {}
-        if options.network:
-            parts = over.folds(family, options.folds, options.seed)
-            trained = networks(options, dataset, everything, parts, f"{path.name}-{dataset.fingerprint[:8]}")
+        trained = networks(options, dataset, everything) if options.networks else {}
         for element in options.metals or sorted(set(metal)):
             own = metal == element
-            found = forests(dataset, everything, over.folds(family, options.folds, options.seed, own), options.trees)
+            found = forests(dataset, everything, over.folds(family, options.folds, 0, own), options.trees)
             for where, kind in ((own, "all"), (own & single, "one coordination number")):
                 title = f"{element} by {dataset.grid.each}, {kind}"
                 print(f"\n{path.name}: {title}, {where.sum()} rows", flush=True)
@@ -173,7 +158,17 @@ def main() -> None:
                         ("XANES + dPDF", "XANES"),
                         ("all", "XANES"),
                     ]
-                    verdicts(options, title, scores, prefix, [*pairs, ("all", "XANES, trained on it alone")])
+                    verdicts(
+                        options,
+                        title,
+                        scores,
+                        prefix,
+                        [
+                            *pairs,
+                            *((f"{a}{ALONE}", f"{b}{ALONE}") for a, b in pairwise(ORDER)),
+                            ("all", f"XANES{ALONE}"),
+                        ],
+                    )
             for target, lost in found["importance"].items():
                 words = "  ".join(f"{name} {own:.3f}" for name, own in zip(dataset.grid.signals, lost, strict=True))
                 print(f"  importance for {target} in the forest of all, score lost: {words}", flush=True)
