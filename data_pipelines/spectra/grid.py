@@ -119,6 +119,15 @@ def refused(mu: np.ndarray, grid: EnergyGrid) -> dict[int, SpectrumError]:
     >>> list(refused(np.array([np.linspace(0, 1, 20), np.ones(20), np.full(20, np.nan)]), EnergyGrid(points=20)))
     [1, 2]
     """
+    if grid.signals:
+        known = np.isfinite(mu).reshape(len(mu), len(grid.signals), grid.points)[:, :, : grid.common]
+        there, whole = known.any(axis=2), known.all(axis=2)
+        torn = SpectrumError("not finite", "a signal holds NaN or infinity")
+        nothing = SpectrumError("no signal", f"none of {', '.join(grid.signals)}")
+        return {
+            row: torn if there[row].any() else nothing
+            for row in np.flatnonzero(~whole.any(axis=1) | (there & ~whole).any(axis=1)).tolist()
+        }
     open_end, mu = mu[:, grid.common :], mu[:, : grid.common]
     post = post_edge(mu)
     with np.errstate(invalid="ignore"):

@@ -55,6 +55,10 @@ class Desk:
     def __init__(self, name: str = ""):
         place = place_of(name)
         self.model = load(name)
+        if signals := self.model.blueprint.grid.signals:
+            raise UserError(
+                f"{name} reads {', '.join(signals)} of one sample; ask it by `spt-jax predict {name} FILES`"
+            )
         self.calibration = Calibration.of(name)
         self.card: dict[str, Any] = read_card(place) if place.suffix == SUFFIX else {}
         self.name = self.card.get("name") or place.name

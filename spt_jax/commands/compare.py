@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from spt_jax.tasks import Predictor
 
 
+MOST_COLUMNS = 10
+
+
 @dataclass(frozen=True)
 class Compare:
     """Trained models side by side on a split: mean main scores, by descriptor and element, and how far each is ahead of
@@ -115,9 +118,13 @@ def _ahead(found: dict[str, Compared]) -> Table:
 def _scores(title: str, found: dict[str, dict[str, float]]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     names = list(dict.fromkeys(name for own in found.values() for name in own))
+    cells = {(row, name): f"{own[name]:.3f}" if name in own else "" for row, own in found.items() for name in names}
+    # A structure has more descriptors than a terminal has room for side by side.
+    turned = len(names) > MOST_COLUMNS
+    rows, columns = (names, list(found)) if turned else (list(found), names)
     table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
-    for competitor, own in found.items():
-        table.add_row(competitor, *(f"{own[name]:.3f}" if name in own else "" for name in names))
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(row, *(cells[(column, row) if turned else (row, column)] for column in columns))
     return table

@@ -72,9 +72,13 @@ class Finetune:
 
         settings = FineTuning(self.freeze, self.rank, self.epochs, self.learning_rate, self.patience, self.seed)
         shots = tuple("all" if each == "all" else str(int(each)) for each in self.shots)
-        source = open_data(self.source) if self.source else None
+        source, data = open_data(self.source) if self.source else None, open_data(self.data)
+        if data.grid.signals:
+            raise UserError(
+                f"{data.name}: rows of several signals; begin with another model by `spt-jax train fusion --train.init`"
+            )
         with JobsLine() as line:
-            found = finetune(self.model, open_data(self.data), self.out, shots, settings, source, line, tell)
+            found = finetune(self.model, data, self.out, shots, settings, source, line, tell)
         write_atomic(self.out / PICTURE, curve(found))
         console.print(f"Test split; {MAIN_WORDS}; from: materials that were learnt from", highlight=False)
         for table in tables(found):

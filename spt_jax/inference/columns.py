@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from data_pipelines.dataset.data import Identified
 from data_pipelines.errors import SpectrumError
-from data_pipelines.schema import SYMBOLS, descriptor, site_kind
+from data_pipelines.schema import descriptor, number_of, site_kind
 from data_pipelines.spectra.grid import refused
 from spt_jax.inference.predict import Model
 from spt_jax.inference.prediction import elements_of
@@ -68,7 +68,7 @@ def table_of(
     elements = texts["element"].combine_chunks().dictionary_encode()
     symbols, of = elements.dictionary.to_pylist(), elements.indices.to_numpy()
     kinds = np.array([site_kind(symbol) for symbol in symbols])[of]
-    numbers = np.array([SYMBOLS.index(symbol) for symbol in symbols])[of]
+    numbers = np.array([number_of(symbol) for symbol in symbols])[of]
     answers, decisions = answers_of(outputs, model.blueprint.learnt_tasks, numbers), model.decisions
     decided, likely = decisions.decided(answers), decisions.probabilities(answers, numbers)
     intervals = decisions.intervals(answers, numbers)

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.dataset.data import Split
 from data_pipelines.errors import RunError
-from data_pipelines.schema import DESCRIPTORS, NAMES, Batch, Descriptor
+from data_pipelines.schema import Batch, Descriptor, column_of, columned
 from spt_jax.scoring.intervals import Difference, difference, draws, resampled_scores
 from spt_jax.scoring.metrics import main_score, score_answers
 from spt_jax.scoring.names import COMMON
@@ -48,7 +48,7 @@ def compare(competitors: Mapping[str, Sequence[Answers]], split: Split) -> dict[
     """
     batch, names = split.batch, np.array(split.materials)
     answered = set.intersection(*(set(answers) for each in competitors.values() for answers in each))
-    shared = [d for d in DESCRIPTORS if d.name in answered and _has_score(d, batch)]
+    shared = [d for _, d in columned(batch.labels) if d.name in answered and _has_score(d, batch)]
     if not shared:
         raise RunError("no descriptor is answered by all of these models and labelled in the split")
     drawn, found = draws(names), {}
@@ -77,7 +77,7 @@ def compare(competitors: Mapping[str, Sequence[Answers]], split: Split) -> dict[
 
 def _has_score(d: Descriptor, batch: Batch) -> bool:
     """A class has one where there is a label, a value where there are two that differ."""
-    labels = batch.labels[batch.mask[:, NAMES.index(d.name)], NAMES.index(d.name)]
+    labels = batch.labels[batch.mask[:, column_of(d.name)], column_of(d.name)]
     return len(labels) > 0 and (d.kind == "class" or np.ptp(labels) > 0)
 
 
@@ -94,7 +94,7 @@ def _by_element(
     each: Sequence[Answers], batch: Batch, elements: np.ndarray, shared: list[Descriptor]
 ) -> dict[str, float]:
     """Mean over models and descriptors, of the elements with enough labelled sites."""
-    found, some = {}, batch.mask[:, [NAMES.index(d.name) for d in shared]].any(axis=1)
+    found, some = {}, batch.mask[:, [column_of(d.name) for d in shared]].any(axis=1)
     for element in np.unique(elements[some]):
         rows = some & (elements == element)
         if rows.sum() < COMMON:
@@ -112,8 +112,8 @@ def _resampled(
     """(R,) mean main score over the descriptors. drawn: (R, M) of all materials of the split."""
     order, total = np.unique(materials), []
     for d in shared:
-        known = batch.mask[:, NAMES.index(d.name)]
-        truth, said = batch.labels[known, NAMES.index(d.name)], answers[d.name][known]
+        known = batch.mask[:, column_of(d.name)]
+        truth, said = batch.labels[known, column_of(d.name)], answers[d.name][known]
         there = np.isin(order, materials[known])
         decided = said.argmax(axis=1) if d.kind == "class" else said
         with np.errstate(invalid="ignore", divide="ignore"):  # of a few labels some resamples have none: NaN
