@@ -42,7 +42,7 @@ OWNERS = {
     "starlette": "spt_jax/app/web.py",
     "uvicorn": "spt_jax/app/listen.py",
     "array_record": "data_pipelines/dataset/blocks.py",
-    "h5py": "data_pipelines/readers/nexus.py",
+    "h5py": "data_pipelines/readers/hdf5.py",
     "grain": "data_pipelines/dataset/stream.py",
     "parsl": "data_pipelines/feff/campaign.py",
     "orbax": "spt_jax/runs/checkpoint.py",
