@@ -21,7 +21,7 @@ FLOORS = (
     ("data_pipelines.dataset",),
     ("data_pipelines.survey",),
     ("spt_jax.shapes", "spt_jax.config", "spt_jax.batching", "spt_jax.tasks"),
-    ("spt_jax.presets", "spt_jax.model", "spt_jax.scoring"),
+    ("spt_jax.presets", "spt_jax.model", "spt_jax.scoring", "spt_jax.eels"),
     ("spt_jax.objectives", "spt_jax.peers"),
     ("spt_jax.runs",),
     ("spt_jax.zoo",),

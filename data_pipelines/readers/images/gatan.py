@@ -93,7 +93,9 @@ class _Tags:
             raise SpectrumError("unreadable", f"{name}: an image without data or dimensions")
         count = int(np.prod(sizes, dtype=object))
         if stored.dtype is None or stored.dtype.itemsize != dtype.itemsize or stored.count != count:
-            raise SpectrumError("unreadable", f"{name}: {stored.count:,} values do not fill {' x '.join(map(str, sizes))}")
+            raise SpectrumError(
+                "unreadable", f"{name}: {stored.count:,} values do not fill {' x '.join(map(str, sizes))}"
+            )
         calibrations = data.get("Calibrations") or {}
         stated = list(_children(calibrations.get("Dimension")))
         axes = []
@@ -214,7 +216,9 @@ class _Tags:
 
     def _cut(self) -> SpectrumError:
         detail = f"{self._name} is cut: it has {self._size:,} of {self._whole:,} bytes; copy it again"
-        return SpectrumError("truncated", detail) if self._whole > self._size else self._strange("values beyond its end")
+        return (
+            SpectrumError("truncated", detail) if self._whole > self._size else self._strange("values beyond its end")
+        )
 
     def _strange(self, what: str) -> SpectrumError:
         return SpectrumError("unreadable", f"{self._name}: damaged, {what} at byte {self._file.tell():,}")

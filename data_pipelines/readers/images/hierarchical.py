@@ -52,7 +52,9 @@ def read_hierarchical(path: Path) -> Found:
     if not found and any("SpectrumStream" in place for place, _ in members(file)):
         raise SpectrumError("no image", f"{path}: Velox's streams of events are not read; export it as .hspy or .dm4")
     if not found:
-        raise SpectrumError("no image", f"{path}: neither a signal of HyperSpy nor a group of EMD or NXdata with its axes")
+        raise SpectrumError(
+            "no image", f"{path}: neither a signal of HyperSpy nor a group of EMD or NXdata with its axes"
+        )
     spectra = [one for one in found if any(is_energy(axis) for axis in one.axes)] or found
     largest = max(spectra, key=lambda one: np.prod(one.stored.shape, dtype=object))
     if len(found) > 1:

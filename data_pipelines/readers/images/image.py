@@ -157,7 +157,9 @@ def arranged(found: Found, name: str, given: Calibration) -> SpectrumImage:
     # An axis of one point is none.
     others = [i for i, axis in enumerate(axes) if i != energy_at and axis.size > 1]
     if energy_at != len(axes) - 1 and any(i > energy_at for i in others):
-        notes.append(f"the energy was axis {energy_at + 1} of {len(axes)} as stored, not the last; put right by its unit")
+        notes.append(
+            f"the energy was axis {energy_at + 1} of {len(axes)} as stored, not the last; put right by its unit"
+        )
     time = next((i for i in others if _is_time(axes[i])), None)
     if time is None and len(others) == 3:
         time = others[0]
@@ -200,16 +202,19 @@ def _energy_axis(axes: list[Axis], name: str, given: Calibration, notes: list[st
         return len(axes) - 1
     units = ", ".join(f"{axis.size} ({axis.unit or axis.name or 'no unit'})" for axis in axes)
     raise SpectrumError(
-        "no calibration", f"{name}: no axis is one of energies: {units}; say --offset and --step in eV, and --energy-axis"
+        "no calibration",
+        f"{name}: no axis is one of energies: {units}; say --offset and --step in eV, and --energy-axis",
     )
 
 
 def _energies(axis: Axis, name: str, given: Calibration, notes: list[str]) -> np.ndarray:
     """(E,) eV as stored."""
     if axis.size < FEWEST_CHANNELS:
-        raise SpectrumError("channels", f"{name}: {axis.size} channels are no spectrum, {FEWEST_CHANNELS} are the fewest")
+        raise SpectrumError(
+            "channels", f"{name}: {axis.size} channels are no spectrum, {FEWEST_CHANNELS} are the fewest"
+        )
     unit, said = _energy_unit(axis), given.step is not None
-    if not said and axis.energies is None and (axis.scale == 0 or (axis.scale, axis.offset) == (1.0, 0.0) and not unit):
+    if not said and axis.energies is None and (axis.scale == 0 or ((axis.scale, axis.offset) == (1.0, 0.0) and not unit)):
         raise SpectrumError("no calibration", f"{name}: its energies are not calibrated; say --offset and --step in eV")
     if not unit and not said:
         notes.append(f"the energies have no unit known here ({axis.unit!r}); read as eV")
@@ -259,7 +264,9 @@ def is_energy(axis: Axis) -> bool:
 
 def _energy_unit(axis: Axis) -> float | None:
     # Milli and mega differ by the case of a letter; nobody measures losses of a megaelectronvolt.
-    return ENERGY_UNITS.get(axis.unit.strip().lower())
+    unit = axis.unit.strip().lower()
+    within = re.search(r"\((\w+)\)$", unit)
+    return ENERGY_UNITS.get(within[1] if within else unit)
 
 
 def _length_unit(unit: str) -> str:

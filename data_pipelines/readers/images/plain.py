@@ -79,7 +79,9 @@ def _unpacked(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     with zipfile.ZipFile(path) as archive:
         total = sum(member.file_size for member in archive.infolist())
     if total > LARGEST_NPZ:
-        raise SpectrumError("too large", f"{path} unpacks to {total / 1e9:,.0f} GB; save it as .npy, which is not read whole")
+        raise SpectrumError(
+            "too large", f"{path} unpacks to {total / 1e9:,.0f} GB; save it as .npy, which is not read whole"
+        )
     with np.load(path) as arrays:
         names = [name for name in _COUNTS if name in arrays] or [name for name in arrays if arrays[name].ndim > 1]
         if not names:
