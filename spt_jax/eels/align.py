@@ -100,7 +100,7 @@ def _placed(curve: Float[Array, "E"], shift: Float[Array, "P"], reach: int) -> F
 
 @partial(jax.jit, static_argnames="half")
 def zero_loss(counts: Float[Array, "P E"], half: int) -> tuple[Array, Array]:
-    """(P,) the channel of the zero-loss peak, to a part of one, and (P,) the counts at its top.
+    """(P,) the channel of the zero-loss peak, to a part of one, and (P,) its standard deviation by what the fit leaves.
 
     half: channels on either side of the highest that a parabola is fitted to, of the logarithm, which is that of a normal
     distribution there.
@@ -116,10 +116,16 @@ def zero_loss(counts: Float[Array, "P E"], half: int) -> tuple[Array, Array]:
     powers = jnp.stack([jnp.ones_like(x), x, x**2], axis=1)
     gram = jnp.einsum("pi,ib,ic->pbc", weights, powers, powers) + 1e-6 * jnp.eye(3)
     right = jnp.einsum("pi,ib->pb", weights * jnp.log(jnp.maximum(n, 1e-6)), powers)
-    fit = jnp.linalg.solve(gram, right[..., None])[..., 0]
+    inverse = jnp.linalg.inv(gram)
+    fit = jnp.einsum("pbc,pc->pb", inverse, right)
     # No parabola, where only the highest channel is above the limit: its place is known to half a channel.
-    place = jnp.where(fit[:, 2] < -1e-4, -fit[:, 1] / (2 * jnp.where(fit[:, 2] < -1e-4, fit[:, 2], -1)), 0)
-    return top + jnp.clip(place, -half, half), height
+    found = fit[:, 2] < -1e-4
+    bend = jnp.where(found, -2 * fit[:, 2], 1)
+    place = jnp.where(found, fit[:, 1] / bend, 0)
+    left = jnp.log(jnp.maximum(n, 1e-6)) - fit @ powers.T
+    scatter = (weights * left**2).sum(axis=1) / jnp.maximum((weights > 0).sum(axis=1) - 3, 1)
+    error = jnp.where(found, jnp.sqrt(scatter * inverse[:, 1, 1]) / bend, 0.5)
+    return top + jnp.clip(place, -half, half), error
 
 
 def _summed(counts: Float[Array, "P E"]) -> Float[Array, "P E"]:

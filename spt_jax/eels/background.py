@@ -44,11 +44,13 @@ def reference_energy(energy: np.ndarray, start: int, stop: int) -> float:
 
 
 @partial(jax.jit, static_argnames=("start", "stop"))
-def fit_power_law(counts: Float[Array, "P E"], energy: Float[Array, "E"], start: int, stop: int) -> PowerLaw:
-    """counts: finite. energy: eV, above 0 in the window. start, stop: its channels."""
+def fit_power_law(
+    counts: Float[Array, "P E"], energy: Float[Array, "E"], off: Float[Array, "P"], start: int, stop: int
+) -> PowerLaw:
+    """counts: finite, as measured: spectra that were moved have noise that is smoothed. energy: eV, above 0 in the window.
+    off: eV by which a pixel's energies are too high. start, stop: channels of the window."""
     n = counts[:, start:stop]
-    x = jnp.log(energy[start:stop])
-    x = x - x.mean()
+    x = jnp.log(energy[start:stop] - off[:, None]) - jnp.log(energy[start:stop]).mean()
     scale = jnp.maximum(n.mean(axis=1, keepdims=True), 1e-20)
     n = n / scale
     a, r = _solve(jnp.maximum(n, 0), jnp.log(jnp.where(n > 0, n, 1)), x)
@@ -76,10 +78,10 @@ def power_law(fit: PowerLaw, energy: Float[Array, "E"], reference: float) -> Flo
     return fit.amplitude[:, None] * jnp.exp(jnp.clip(-fit.exponent[:, None] * x, -60, 60))
 
 
-def _solve(weights: Float[Array, "P N"], y: Float[Array, "P N"], x: Float[Array, "N"]) -> tuple[Array, Array]:
+def _solve(weights: Float[Array, "P N"], y: Float[Array, "P N"], x: Float[Array, "P N"]) -> tuple[Array, Array]:
     """a and r of the weighted least squares of y over a - r x."""
     total = jnp.maximum(weights.sum(axis=1), 1e-20)
-    x0, y0 = (weights @ x) / total, (weights * y).sum(axis=1) / total
+    x0, y0 = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
     away = x - x0[:, None]
     slope = (weights * away * y).sum(axis=1) / jnp.maximum((weights * away**2).sum(axis=1), 1e-20)
     return y0 - slope * x0, -slope

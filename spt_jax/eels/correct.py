@@ -19,9 +19,10 @@ from data_pipelines.errors import UserError
 from data_pipelines.readers.images.image import SpectrumImage
 from spt_jax.eels.align import moved, shift_from_mean, zero_loss
 from spt_jax.eels.background import FEWEST_COUNTS, fit_power_law, power_law
-from spt_jax.eels.look import DEAD, ImageConfig, Known, Plan, look, sampled, trusted
+from spt_jax.eels.look import DEAD, Known, Plan, look, sampled, trusted
 from spt_jax.eels.low import LowLoss
 from spt_jax.eels.plural import single_scattering
+from spt_jax.eels.settings import ImageConfig
 from spt_jax.eels.spikes import mended
 
 # Counts in a piece, and bytes of a signal that is kept in memory.
@@ -125,12 +126,10 @@ def _correct(counts: Any, low: Any, known: Known, real: Any, plan: Plan) -> tupl
     if plan.align == "features":
         shift, error = trusted(*shift_from_mean(whole, known.pattern, plan.reach), known.prior)
     elif plan.align == "zero-loss":
-        top, height = zero_loss(low, plan.half)
-        # The top of n counts is known to a part of its width.
-        error = plan.half / jnp.sqrt(jnp.maximum(height / known.gain, 1.0))
+        top, error = zero_loss(low, plan.half)
         shift = jnp.clip(top - plan.before - known.prior[0], -plan.reach, plan.reach)
     aligned = moved(whole, shift, plan.reach) if plan.align != "none" else whole
-    fit = fit_power_law(aligned, known.energy, *plan.background)
+    fit = fit_power_law(whole, known.energy, shift * known.step, *plan.background)
     under = power_law(fit, known.energy, known.reference)
     signal = aligned - under
     thickness = None
@@ -153,11 +152,7 @@ def _correct(counts: Any, low: Any, known: Known, real: Any, plan: Plan) -> tupl
     maps |= {"exponent": fit.exponent, "exponent error": fit.error, "amplitude": fit.amplitude, "misfit": fit.misfit}
     if thickness is not None:
         maps["thickness"] = thickness
-    counted = ("spikes", "filled", "negative")
-    maps = {
-        name: jnp.where(reason == 0, values, values if name in counted else jnp.nan).astype(jnp.float32)
-        for name, values in maps.items()
-    }
+    maps = {name: jnp.where(reason == 0, values, jnp.nan).astype(jnp.float32) for name, values in maps.items()}
     maps["reason"] = reason
     kept = good[:, None]
     curves = {"measured": counts, "aligned": aligned, "background": under, "signal": signal}
@@ -204,7 +199,7 @@ def _tell(maps: dict[str, np.ndarray], plan: Plan, notes: list[str]) -> None:
         ("filled", "channels that are no numbers or dead were filled"),
         ("negative", "counts are negative, and were used as they are"),
     ):
-        if (total := int(maps[name].sum())) > 0:
+        if (total := int(np.nansum(maps[name]))) > 0:
             notes.append(f"{total:,} {what}, in {np.sum(maps[name] > 0):,} pixels")
     if plan.align != "none":
         spread, noise = np.std(maps["shift"][good]), np.median(maps["shift error"][good])

@@ -1,22 +1,21 @@
 """The first look at a spectrum image: a sample of its pixels says what spectra usually look like, how far they lie apart and
-how many counts an electron makes; and the settings that a user may give instead.
+how many counts an electron makes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.errors import UserError
-from data_pipelines.ranges import Range, check
 from data_pipelines.readers.images.image import SpectrumImage
 from data_pipelines.spectra.losses import likely_edge, onset_of, windows_of
 from spt_jax.eels.align import Pattern, moved, pattern_of, shift_from_mean
 from spt_jax.eels.background import FEWEST_CHANNELS, fit_power_law, reference_energy
 from spt_jax.eels.low import LowLoss
+from spt_jax.eels.settings import ImageConfig
 from spt_jax.eels.spikes import dead_channels, mended, usual_spectrum
 
 # Pixels of the sample.
@@ -25,36 +24,6 @@ SAMPLE = 2_048
 DEAD = 0.02
 # Below, a likeness to the mean is chance.
 LIKE = 5.0
-
-
-@dataclass(frozen=True)
-class ImageConfig:
-    """How a spectrum image is corrected."""
-
-    edge: str = ""
-    """The edge whose signal is wanted: "O K", "Mn L", or its onset in eV. Where not given, the first one that rises."""
-    background: Annotated[tuple[float, float] | None, Range(above=0)] = None
-    """Window in which the power law is fitted, eV; where not given, in front of the edge."""
-    area: Annotated[tuple[float, float] | None, Range(above=0)] = None
-    """Window whose area is mapped, eV; where not given, from the onset on."""
-    align: Literal["auto", "zero-loss", "features", "none"] = "auto"
-    """How energies are aligned: by the zero-loss peak of a low-loss image; by what spectra have in common with their mean,
-    which takes a chemical shift for a shift; auto: zero-loss where there is one for each pixel, else none."""
-    reach: Annotated[float, Range(above=0, most=50)] = 4.0
-    """Largest shift that is looked for, eV."""
-    spikes: Annotated[float, Range(least=0, most=100)] = 8.0
-    """Channels that stand out by so many standard deviations are spikes; 0 leaves them."""
-    deconvolve: bool = True
-    """Take plural scattering out, where there is a low-loss image."""
-    normalise: bool = False
-    """Divide each signal by its mean in the area window."""
-
-    def __post_init__(self) -> None:
-        check(self)
-        for name in ("background", "area"):
-            window = getattr(self, name)
-            if window and not window[0] < window[1]:
-                raise UserError(f"{name} goes from low to high, not from {window[0]:g} to {window[1]:g} eV")
 
 
 class Plan(NamedTuple):
@@ -120,10 +89,10 @@ def look(
     deconvolve = how.deconvolve and low is not None and even
     # The zero loss says where zero is: what all have in common moves the scale, the rest the spectra.
     if align == "zero-loss":
-        energy = energy - (low.energy[before] + middle * step)
-        notes.append(
-            f"the zero loss lies at {low.energy[before] + middle * step:+.2f} eV in the middle of the image; energies moved by that"
-        )
+        zero = float(low.energy[before] + middle * step)
+        energy = energy - zero
+        if abs(zero) > 0.1 * step:
+            notes.append(f"the zero loss lies at {zero:+.2f} eV in the middle of the image; energies moved by that")
     edge, windows = _windows(how, energy, np.where(dead, np.nan, usual), notes)
     background, area = (_channels(energy, name, window) for name, window in windows.items())
     reach = max(1, round(how.reach / step))
@@ -132,7 +101,7 @@ def look(
     device_energy = jnp.asarray(energy, jnp.float32)
     filled = np.where(np.isfinite(sample), sample, usual).astype(np.float32)
     alive = filled[filled.sum(axis=1) > DEAD * usual.sum()]
-    fit = fit_power_law(jnp.asarray(alive), device_energy, *background)
+    fit = fit_power_law(jnp.asarray(alive), device_energy, jnp.zeros(len(alive)), *background)
     gain = float(np.clip(np.median(fit.misfit), 1e-6, 1e6))
     if not 0.5 < gain < 2:
         notes.append(f"counts scatter as if an electron made {gain:.2g} of them")

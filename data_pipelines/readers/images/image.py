@@ -68,15 +68,20 @@ class Found:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the user knows better than the file. energy_axis: which stored axis is the energy, from 0, or from the end from
-    -1. offset and step: eV of the first channel, and between two. pixel: size of a pixel in `unit`. seconds: of one pixel."""
+    """What the user knows better than the file."""
 
     energy_axis: int | None = None
+    """Which stored axis is the energy, from 0, or from the end from -1."""
     offset: Annotated[float | None, Range()] = None
+    """Energy of the first channel, eV."""
     step: Annotated[float | None, Range()] = None
+    """Energy between two channels, eV."""
     pixel: Annotated[float | None, Range(above=0)] = None
+    """Size of a pixel."""
     unit: str = "nm"
+    """Unit of the size of a pixel."""
     seconds: Annotated[float | None, Range(above=0)] = None
+    """Time of one pixel, s."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -214,7 +219,11 @@ def _energies(axis: Axis, name: str, given: Calibration, notes: list[str]) -> np
             "channels", f"{name}: {axis.size} channels are no spectrum, {FEWEST_CHANNELS} are the fewest"
         )
     unit, said = _energy_unit(axis), given.step is not None
-    if not said and axis.energies is None and (axis.scale == 0 or ((axis.scale, axis.offset) == (1.0, 0.0) and not unit)):
+    if (
+        not said
+        and axis.energies is None
+        and (axis.scale == 0 or ((axis.scale, axis.offset) == (1.0, 0.0) and not unit))
+    ):
         raise SpectrumError("no calibration", f"{name}: its energies are not calibrated; say --offset and --step in eV")
     if not unit and not said:
         notes.append(f"the energies have no unit known here ({axis.unit!r}); read as eV")
@@ -243,8 +252,10 @@ def _pixel(
         if own:
             notes.append("the size of a pixel is not known: no scale bar")
         return None, ""
-    down, across = abs(own[0].scale), abs(own[-1].scale)
-    return (down, across), units.pop()
+    (unit,), down, across = units, abs(own[0].scale), abs(own[-1].scale)
+    if unit == "μm" and across < 0.1:
+        return (down * 1000, across * 1000), "nm"
+    return (down, across), unit
 
 
 def _times(axis: Axis) -> np.ndarray:
