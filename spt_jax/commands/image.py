@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from data_pipelines.errors import UserError
-from data_pipelines.readers.images.image import Calibration
+from data_pipelines.readers.images.image import ImageCalibration
 from spt_jax.commands.screen import Bars, console
 from spt_jax.eels.settings import ImageConfig
 
@@ -39,7 +39,7 @@ class Image:
     signal: Path | None = None
     """.npy file to write: the signal of every pixel, times x rows x columns x energies."""
     how: Annotated[ImageConfig, tyro.conf.arg(name="")] = field(default_factory=ImageConfig)
-    calibration: Annotated[Calibration, tyro.conf.arg(name="")] = field(default_factory=Calibration)
+    calibration: Annotated[ImageCalibration, tyro.conf.arg(name="")] = field(default_factory=ImageCalibration)
 
     def __post_init__(self) -> None:
         for name, suffix in (("html", ".html"), ("out", ".npz"), ("signal", ".npy")):

@@ -19,7 +19,7 @@ from data_pipelines.errors import UserError
 from data_pipelines.readers.images.image import SpectrumImage
 from spt_jax.eels.align import moved, shift_from_mean, zero_loss
 from spt_jax.eels.background import FEWEST_COUNTS, fit_power_law, power_law
-from spt_jax.eels.look import DEAD, Known, Plan, look, sampled, trusted
+from spt_jax.eels.look import DEAD, ImagePlan, Outlook, look, sampled, trusted
 from spt_jax.eels.low import LowLoss
 from spt_jax.eels.plural import single_scattering
 from spt_jax.eels.settings import ImageConfig
@@ -34,7 +34,7 @@ MOST_MISSING = 0.1
 
 
 @dataclass(frozen=True)
-class Corrected:
+class CorrectedImage:
     """energy: (E,) eV, aligned. signal: (T, H, W, E) float32 counts above the background, 0 at pixels left out; None where
     it was too large to be kept. maps: by name (T, H, W). sums: (E,) counts of all good pixels: measured, aligned, background
     and signal. windows: eV, of the background and the area. known: channels that every shifted spectrum reaches."""
@@ -64,7 +64,7 @@ def correct(
     low_loss: SpectrumImage | None = None,
     out: Path | None = None,
     report: Callable[[str, int, int], None] | None = None,
-) -> Corrected:
+) -> CorrectedImage:
     """All corrections that `how` asks for. out: an .npy file for the signal, which then does not stay in memory.
 
     report(stage, done, total) is told of every piece. Raises UserError where a window or an edge lies outside of the
@@ -103,7 +103,7 @@ def correct(
     _tell(maps, plan, notes)
     known_to = _reached(maps, good, known.step, shape[3], plan)
     windows = {"background": energy[list(_ends(plan.background))], "area": energy[list(_ends(plan.area))]}
-    return Corrected(
+    return CorrectedImage(
         image,
         energy,
         signal,
@@ -116,7 +116,7 @@ def correct(
     )
 
 
-def _correct(counts: Any, low: Any, known: Known, real: Any, plan: Plan) -> tuple[dict, Any, dict]:
+def _correct(counts: Any, low: Any, known: Outlook, real: Any, plan: ImagePlan) -> tuple[dict, Any, dict]:
     """One piece: maps (P,), signal (P, E), sums (E,). counts: (P, E). real: (P,) bool, not padding."""
     missing = (~jnp.isfinite(counts)).mean(axis=1)
     whole, spikes, filled = mended(counts, known.usual, known.dead, known.gain, plan.spikes)
@@ -179,7 +179,7 @@ def _ends(window: tuple[int, int]) -> tuple[int, int]:
     return window[0], window[1] - 1
 
 
-def _reached(maps: dict, good: np.ndarray, step: float, channels: int, plan: Plan) -> tuple[int, int]:
+def _reached(maps: dict, good: np.ndarray, step: float, channels: int, plan: ImagePlan) -> tuple[int, int]:
     shift = maps["shift"][good] / step
     if plan.align == "none":
         return 0, channels
@@ -190,7 +190,7 @@ def _counted(reason: np.ndarray) -> str:
     return ", ".join(f"{np.sum(reason == i):,} {name}" for i, name in enumerate(REASONS) if i and (reason == i).any())
 
 
-def _tell(maps: dict[str, np.ndarray], plan: Plan, notes: list[str]) -> None:
+def _tell(maps: dict[str, np.ndarray], plan: ImagePlan, notes: list[str]) -> None:
     reason, good = maps["reason"], maps["reason"] == 0
     if not good.all():
         notes.append(f"left out {np.sum(~good):,} of {good.size:,} pixels: {_counted(reason)}")

@@ -26,7 +26,7 @@ DEAD = 0.02
 LIKE = 5.0
 
 
-class Plan(NamedTuple):
+class ImagePlan(NamedTuple):
     """What the program is compiled for. Windows are channels, reach is channels."""
 
     background: tuple[int, int]
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     normalise: bool
 
 
-class Known(NamedTuple):
+class Outlook(NamedTuple):
     """What the sample told. prior: mean and deviation of shifts, channels."""
 
     energy: Any
@@ -71,7 +71,7 @@ def look(
     low: LowLoss | None,
     low_sample: np.ndarray | None,
     notes: list[str],
-) -> tuple[Plan, Known, np.ndarray, str]:
+) -> tuple[ImagePlan, Outlook, np.ndarray, str]:
     energy = image.energy
     usual = usual_spectrum(sample)
     if not usual.sum() > 0:
@@ -97,7 +97,7 @@ def look(
     background, area = (_channels(energy, name, window) for name, window in windows.items())
     reach = max(1, round(how.reach / step))
     reach = min(reach, (len(energy) - 32) // 4) if align == "features" else reach
-    plan = Plan(background, area, align, reach, how.spikes, before, half, deconvolve, how.normalise)
+    plan = ImagePlan(background, area, align, reach, how.spikes, before, half, deconvolve, how.normalise)
     device_energy = jnp.asarray(energy, jnp.float32)
     filled = np.where(np.isfinite(sample), sample, usual).astype(np.float32)
     alive = filled[filled.sum(axis=1) > DEAD * usual.sum()]
@@ -109,7 +109,7 @@ def look(
     if align == "features":
         whole = mended(jnp.asarray(alive), jnp.asarray(usual, jnp.float32), jnp.asarray(dead), gain, how.spikes)[0]
         pattern, prior = _pattern(whole, usual, reach, step, notes)
-    known = Known(
+    known = Outlook(
         device_energy,
         reference_energy(energy, *background),
         jnp.asarray(usual, jnp.float32),

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from data_pipelines.pages import html
 from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, OTHERS, RC, STEPS, as_svg, panel
-from spt_jax.eels.correct import REASONS, UNITS, Corrected
+from spt_jax.eels.correct import REASONS, UNITS, CorrectedImage
 
 # Maps in the order in which they are looked at, with what they show.
 SHOWN = {
@@ -42,7 +42,7 @@ ROUND = (1, 2, 5)
 MOST_PIXELS = 512
 
 
-def lines(found: Corrected) -> list[str]:
+def lines(found: CorrectedImage) -> list[str]:
     """What was read and done, for a terminal."""
     facts = _facts(found)
     first = f"{found.image.title or 'image'}: {facts.pop('image')}, " + ", ".join(f"{k} {v}" for k, v in facts.items())
@@ -54,7 +54,7 @@ def lines(found: Corrected) -> list[str]:
     return told
 
 
-def as_npz(found: Corrected) -> bytes:
+def as_npz(found: CorrectedImage) -> bytes:
     """energy (E,), sum_NAME (E,) and maps (T, H, W) by their names, with _ for blanks."""
     arrays = {"energy": found.energy} | {f"sum_{name}": values for name, values in found.sums.items()}
     arrays |= {name.replace(" ", "_"): values for name, values in found.maps.items()}
@@ -63,7 +63,7 @@ def as_npz(found: Corrected) -> bytes:
     return file.getvalue()
 
 
-def as_html(found: Corrected, name: str) -> str:
+def as_html(found: CorrectedImage, name: str) -> str:
     """The page. name: of the file."""
     begin, end = found.windows["background"]
     edge = f"{escape(found.edge)}: the" if found.edge else "The"
@@ -97,7 +97,7 @@ def as_html(found: Corrected, name: str) -> str:
     return html.page(name, html.tiles({key: escape(value) for key, value in _facts(found).items()}), sections)
 
 
-def _facts(found: Corrected) -> dict[str, str]:
+def _facts(found: CorrectedImage) -> dict[str, str]:
     times, height, width, channels = found.image.shape
     size = f"{height} x {width}" if height > 1 else f"line of {width}" if width > 1 else "one spectrum"
     facts = {"image": f"{times} of {size}" if times > 1 else size}
@@ -116,7 +116,7 @@ def _varies(values: np.ndarray) -> bool:
     return values.size > 1 and known.size > 0 and bool(np.ptp(known) > 0)
 
 
-def _frames(found: Corrected) -> list[int]:
+def _frames(found: CorrectedImage) -> list[int]:
     times = found.image.shape[0]
     return sorted({int(i) for i in np.linspace(0, times - 1, min(times, FRAMES))})
 
@@ -131,7 +131,7 @@ def _ticks(number: float, _: int | None) -> str:
 
 
 @matplotlib.rc_context(RC)
-def _spectrum(found: Corrected) -> str:
+def _spectrum(found: CorrectedImage) -> str:
     figure, axes = panel(4.6, 2.9)
     energy, (low, high) = found.energy, found.known
     # The zero loss or a plasmon would flatten everything else.
@@ -149,7 +149,7 @@ def _spectrum(found: Corrected) -> str:
 
 
 @matplotlib.rc_context(RC)
-def _signal(found: Corrected) -> str:
+def _signal(found: CorrectedImage) -> str:
     figure, axes = panel(4.6, 2.9)
     low, high = found.known
     own = _near(found)[low:high]
@@ -161,18 +161,18 @@ def _signal(found: Corrected) -> str:
     return as_svg(figure)
 
 
-def _near(found: Corrected) -> np.ndarray:
+def _near(found: CorrectedImage) -> np.ndarray:
     """(E,) bool: from a little in front of the windows to far behind them."""
     begin, end = found.windows["background"][0], found.windows["area"][1]
     return (found.energy >= begin - 0.5 * (end - begin)) & (found.energy <= end + 1.5 * (end - begin))
 
 
-def _windows(axes: Axes, found: Corrected) -> None:
+def _windows(axes: Axes, found: CorrectedImage) -> None:
     axes.axvspan(*found.windows["background"], color=GREY, alpha=0.35, linewidth=0)
     axes.axvspan(*found.windows["area"], color=ORANGE, alpha=0.18, linewidth=0)
 
 
-def _caption(found: Corrected, name: str) -> str:
+def _caption(found: CorrectedImage, name: str) -> str:
     values, unit = found.maps[name], UNITS[name]
     if name == "reason":
         colours = (GREY, *OTHERS)
@@ -190,7 +190,7 @@ def _said(number: float) -> str:
 
 
 @matplotlib.rc_context(RC)
-def _picture(found: Corrected, name: str) -> str:
+def _picture(found: CorrectedImage, name: str) -> str:
     values = found.maps[name]
     if values.shape[1] == 1:
         return _line(found, name)
@@ -239,7 +239,7 @@ def _picture(found: Corrected, name: str) -> str:
     return as_svg(figure)
 
 
-def _scale_bar(figure: Figure, found: Corrected, wide: float, columns: int) -> None:
+def _scale_bar(figure: Figure, found: CorrectedImage, wide: float, columns: int) -> None:
     """A round length below the map, of about a fifth of one frame."""
     across = found.image.pixel[1]
     length = _round(found.image.shape[2] * across / 4)
@@ -257,7 +257,7 @@ def _round(length: float) -> float:
     return float(power * max(step for step in ROUND if step * power <= length * (1 + 1e-9)))
 
 
-def _line(found: Corrected, name: str) -> str:
+def _line(found: CorrectedImage, name: str) -> str:
     """Of a line, or a series of lines, a curve for each."""
     figure, axes = panel(WIDTH, 1.9)
     values, pixel = found.maps[name].astype(float), found.image.pixel

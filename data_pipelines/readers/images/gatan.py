@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from data_pipelines.errors import SpectrumError
-from data_pipelines.readers.images.image import Axis, Found, is_energy
+from data_pipelines.readers.images.image import StoredAxis, StoredImage, is_energy
 
 # Types of values as the tree numbers them.
 _TYPES = {2: "i2", 3: "i4", 4: "u2", 5: "u4", 6: "f4", 7: "f8", 8: "?", 9: "i1", 10: "u1", 11: "i8", 12: "u8"}
@@ -38,7 +38,7 @@ class _Array(NamedTuple):
     count: int
 
 
-def read_gatan(path: Path) -> Found:
+def read_gatan(path: Path) -> StoredImage:
     """Raises SpectrumError for a file that is cut, is none of Gatan's, or holds no image of numbers."""
     with open(path, "rb") as file:
         tags = _Tags(file, str(path))
@@ -85,7 +85,7 @@ class _Tags:
     def tree(self) -> dict[str, Any]:
         return self._group(0)
 
-    def image(self, data: dict[str, Any], image: dict[str, Any]) -> Found:
+    def image(self, data: dict[str, Any], image: dict[str, Any]) -> StoredImage:
         name, dtype = self._name, np.dtype(_IMAGES[data["DataType"]]).newbyteorder(self._order)
         sizes = [int(size) for size in _children(data.get("Dimensions")) if isinstance(size, int)]
         stored = data.get("Data")
@@ -102,10 +102,12 @@ class _Tags:
         for size, one in zip(sizes, [*stated, *[{}] * len(sizes)], strict=False):
             one = one if isinstance(one, dict) else {}
             scale, origin = _float(one.get("Scale"), 1.0), _float(one.get("Origin"), 0.0)
-            axes.append(Axis(self._text(one.get("Label")), self._text(one.get("Units")), scale, -origin * scale, size))
+            axes.append(
+                StoredAxis(self._text(one.get("Label")), self._text(one.get("Units")), scale, -origin * scale, size)
+            )
         brightness = calibrations.get("Brightness") or {}
         counts = np.memmap(name, dtype, "r", stored.offset, tuple(sizes[::-1]))
-        return Found(
+        return StoredImage(
             counts,
             tuple(axes[::-1]),
             _float(brightness.get("Scale"), 1.0) or 1.0,

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.readers.hdf5 import damaged, hdf5, is_dataset, members, text_of
-from data_pipelines.readers.images.image import Axis, Found, is_energy
+from data_pipelines.readers.images.image import StoredAxis, StoredImage, is_energy
 
 # A longer axis is none of an image.
 _LONGEST_AXIS = 1_000_000
@@ -40,7 +40,7 @@ class _Dataset:
             raise damaged(Path(self._file.filename), error) from None
 
 
-def read_hierarchical(path: Path) -> Found:
+def read_hierarchical(path: Path) -> StoredImage:
     """The one image of spectra, or the largest. Raises SpectrumError for a damaged file and one that holds none."""
     file = hdf5(path, "spectrum images in HDF5")
     try:
@@ -62,7 +62,7 @@ def read_hierarchical(path: Path) -> Found:
     return largest
 
 
-def _hyperspy(file: Any) -> Iterator[Found]:
+def _hyperspy(file: Any) -> Iterator[StoredImage]:
     experiments = file.get("Experiments") if "HyperSpy" in text_of(file.attrs.get("file_format", "")) else None
     for title in experiments if experiments is not None else ():
         group = experiments[title]
@@ -75,7 +75,7 @@ def _hyperspy(file: Any) -> Iterator[Found]:
             said = dict(stated.attrs) if stated is not None else {}
             points = stated.get("axis") if stated is not None else None
             scale, offset = _number(said.get("scale"), 1.0), _number(said.get("offset"), 0.0)
-            axis = Axis(_word(said.get("name")), _word(said.get("units")), scale, offset, size)
+            axis = StoredAxis(_word(said.get("name")), _word(said.get("units")), scale, offset, size)
             axes.append(axis._replace(energies=np.asarray(points[()], float)) if _points(points, size) else axis)
         said = {}
         for place, item in members(group.get("metadata", {})):
@@ -83,10 +83,10 @@ def _hyperspy(file: Any) -> Iterator[Found]:
                 said |= {name: value for name, value in item.attrs.items() if "Acquisition_instrument" in place}
         seconds = next((_number(said[word], 0.0) for word in _SECONDS if word in said), 0.0)
         facts = {name: f"{_number(said[word], 0.0):g} {unit}" for word, name, unit in _FACTS if word in said}
-        yield Found(_Dataset(file, data), tuple(axes), seconds=seconds or None, facts=facts, title=title)
+        yield StoredImage(_Dataset(file, data), tuple(axes), seconds=seconds or None, facts=facts, title=title)
 
 
-def _berkeley(file: Any) -> Iterator[Found]:
+def _berkeley(file: Any) -> Iterator[StoredImage]:
     """Groups that say they are EMD's: `data`, and a vector dimN for each of its axes, the slowest first."""
     for place, group in members(file):
         if is_dataset(group) or str(group.attrs.get("emd_group_type", "")) != "1" or not _usable(group.get("data")):
@@ -99,10 +99,10 @@ def _berkeley(file: Any) -> Iterator[Found]:
             # [n_m] is EMD's way to write nm.
             unit = re.sub(r"[\[\]_]", "", _word(said.get("units")))
             axes.append(_vector(dim, size, _word(said.get("name")), unit))
-        yield Found(_Dataset(file, data), tuple(axes), title=place.rpartition("/")[2])
+        yield StoredImage(_Dataset(file, data), tuple(axes), title=place.rpartition("/")[2])
 
 
-def _nexus(file: Any) -> Iterator[Found]:
+def _nexus(file: Any) -> Iterator[StoredImage]:
     for place, group in members(file):
         if is_dataset(group) or _word(group.attrs.get("NX_class")) != "NXdata":
             continue
@@ -127,10 +127,10 @@ def _nexus(file: Any) -> Iterator[Found]:
             dim = group.get(name) if name not in ("", ".") else None
             unit = _word(dim.attrs.get("units")) if dim is not None else ""
             axes.append(_vector(dim, size, name.strip("."), unit))
-        yield Found(_Dataset(file, data), tuple(axes), title=place)
+        yield StoredImage(_Dataset(file, data), tuple(axes), title=place)
 
 
-def _vector(dim: Any, size: int, name: str, unit: str) -> Axis:
+def _vector(dim: Any, size: int, name: str, unit: str) -> StoredAxis:
     """An axis whose points are written out; of two points for a longer one these are the first two."""
     if is_dataset(dim) and dim.ndim == 1 and dim.dtype.kind in "iuf" and 1 < dim.shape[0] <= _LONGEST_AXIS:
         points = np.asarray(dim[()], float)
@@ -138,8 +138,8 @@ def _vector(dim: Any, size: int, name: str, unit: str) -> Axis:
             first, step = points[0], points[1] - points[0]
             even = len(points) == 2 or np.allclose(np.diff(points), (points[-1] - first) / (size - 1), rtol=1e-3)
             step = step if len(points) == 2 else (points[-1] - first) / (size - 1)
-            return Axis(name, unit, float(step), float(first), size, None if even else points)
-    return Axis(name, unit, 1.0, 0.0, size)
+            return StoredAxis(name, unit, float(step), float(first), size, None if even else points)
+    return StoredAxis(name, unit, 1.0, 0.0, size)
 
 
 def _usable(data: Any) -> bool:

@@ -1,6 +1,6 @@
 """One spectrum image, whatever file it came from: counts that stay on disk, loss energies, size of a pixel.
 
-A reader says what a file holds, its axes as they are stored (`Found`). Which of them is the energy, which are rows,
+A reader says what a file holds, its axes as they are stored (`StoredImage`). Which of them is the energy, which are rows,
 columns and time is decided here, once for all formats.
 """
 
@@ -40,7 +40,7 @@ class Stored(Protocol):
     def __getitem__(self, key: Any) -> Any: ...
 
 
-class Axis(NamedTuple):
+class StoredAxis(NamedTuple):
     """One axis as it is stored: point i lies at offset + i * scale, in `unit`. name and unit: "" where the file says none.
     energies: (size,) where the file writes each point out."""
 
@@ -53,11 +53,11 @@ class Axis(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredImage:
     """What a file holds, as it holds it. Counts are (stored - origin) * scale; axes in the order of the array."""
 
     stored: Stored
-    axes: tuple[Axis, ...]
+    axes: tuple[StoredAxis, ...]
     scale: float = 1.0
     origin: float = 0.0
     seconds: float | None = None
@@ -67,7 +67,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ImageCalibration:
     """What the user knows better than the file."""
 
     energy_axis: int | None = None
@@ -131,6 +131,8 @@ class SpectrumImage:
             key[h] = slice(start, stop)
         piece = np.asarray(self.stored[tuple(key)])
         present = [axis for axis in (t, h, w, e) if axis is not None]
+        # What is left has one point each.
+        present += [axis for axis in range(piece.ndim) if axis not in present]
         piece = piece.transpose(present).reshape(1 if h is None else piece.shape[h], -1, len(self.energy))
         counts = np.ascontiguousarray(piece[..., ::-1] if self.descending else piece, np.float32)
         if (self.scale, self.origin) != (1.0, 0.0):
@@ -146,7 +148,7 @@ class SpectrumImage:
                 yield time, start, self.rows(time, start, min(start + rows, height))
 
 
-def arranged(found: Found, name: str, given: Calibration) -> SpectrumImage:
+def arranged(found: StoredImage, name: str, given: ImageCalibration) -> SpectrumImage:
     """Raises SpectrumError where no axis is one of energies, or where there are more than three others."""
     axes, notes = list(found.axes), list(found.notes)
     if any(axis.size == 0 for axis in axes):
@@ -193,7 +195,7 @@ def arranged(found: Found, name: str, given: Calibration) -> SpectrumImage:
     )
 
 
-def _energy_axis(axes: list[Axis], name: str, given: Calibration, notes: list[str]) -> int:
+def _energy_axis(axes: list[StoredAxis], name: str, given: ImageCalibration, notes: list[str]) -> int:
     if given.energy_axis is not None:
         if not -len(axes) <= given.energy_axis < len(axes):
             raise SpectrumError("dimensions", f"{name} has {len(axes)} axes, --energy-axis is {given.energy_axis}")
@@ -212,7 +214,7 @@ def _energy_axis(axes: list[Axis], name: str, given: Calibration, notes: list[st
     )
 
 
-def _energies(axis: Axis, name: str, given: Calibration, notes: list[str]) -> np.ndarray:
+def _energies(axis: StoredAxis, name: str, given: ImageCalibration, notes: list[str]) -> np.ndarray:
     """(E,) eV as stored."""
     if axis.size < FEWEST_CHANNELS:
         raise SpectrumError(
@@ -242,7 +244,7 @@ def _energies(axis: Axis, name: str, given: Calibration, notes: list[str]) -> np
 
 
 def _pixel(
-    axes: list[Axis], row: int | None, column: int | None, given: Calibration, notes: list[str]
+    axes: list[StoredAxis], row: int | None, column: int | None, given: ImageCalibration, notes: list[str]
 ) -> tuple[tuple[float, float] | None, str]:
     if given.pixel is not None:
         return (given.pixel, given.pixel), given.unit
@@ -258,22 +260,22 @@ def _pixel(
     return (down, across), unit
 
 
-def _times(axis: Axis) -> np.ndarray:
+def _times(axis: StoredAxis) -> np.ndarray:
     if axis.energies is not None:
         return np.asarray(axis.energies, float)
     return (axis.offset + axis.scale * np.arange(axis.size)) * _TIME_UNITS.get(axis.unit.lower(), 1.0)
 
 
-def _is_time(axis: Axis) -> bool:
+def _is_time(axis: StoredAxis) -> bool:
     return axis.unit.lower() in _TIME_UNITS or bool(_TIME_NAMES.search(axis.name))
 
 
-def is_energy(axis: Axis) -> bool:
+def is_energy(axis: StoredAxis) -> bool:
     """By its unit or its name."""
     return _energy_unit(axis) is not None or _ENERGY_NAMES.search(axis.name) is not None
 
 
-def _energy_unit(axis: Axis) -> float | None:
+def _energy_unit(axis: StoredAxis) -> float | None:
     # Milli and mega differ by the case of a letter; nobody measures losses of a megaelectronvolt.
     unit = axis.unit.strip().lower()
     within = re.search(r"\((\w+)\)$", unit)
@@ -285,5 +287,5 @@ def _length_unit(unit: str) -> str:
     return {"um": "μm", "angstrom": "Å", "A": "Å", "nanometer": "nm", "nanometers": "nm"}.get(unit, unit)
 
 
-def _sizes(axes: list[Axis]) -> str:
+def _sizes(axes: list[StoredAxis]) -> str:
     return " x ".join(str(axis.size) for axis in axes)

@@ -7,18 +7,18 @@ from pathlib import Path
 from data_pipelines.errors import UserError
 from data_pipelines.readers.images.gatan import read_gatan
 from data_pipelines.readers.images.hierarchical import read_hierarchical
-from data_pipelines.readers.images.image import Calibration, SpectrumImage, arranged
+from data_pipelines.readers.images.image import ImageCalibration, SpectrumImage, arranged
 from data_pipelines.readers.images.plain import read_array, read_text
 
 FORMATS = ".dm3, .dm4, .hspy, .emd, .nxs, .h5, .npy, .npz, .msa, .csv"
 
 
-def open_image(path: Path, given: Calibration | None = None) -> SpectrumImage:
+def open_image(path: Path, given: ImageCalibration | None = None) -> SpectrumImage:
     """The image in a file of FORMATS. Its counts are not read but looked up when asked for.
 
     `given` overrules what the file says. Raises SpectrumError for a file that is damaged, holds no spectra or is not calibrated.
     """
-    given = given or Calibration()
+    given = given or ImageCalibration()
     if not path.is_file():
         raise UserError(f"{path}: {'a folder, name a file in it' if path.is_dir() else 'no such file'}")
     with open(path, "rb") as file:
