@@ -51,7 +51,7 @@ def fit_power_law(
     off: eV by which a pixel's energies are too high. start, stop: channels of the window."""
     n = counts[:, start:stop]
     x = jnp.log(energy[start:stop] - off[:, None]) - jnp.log(energy[start:stop]).mean()
-    scale = jnp.maximum(n.mean(axis=1, keepdims=True), 1e-20)
+    scale = jnp.maximum(jnp.abs(n).mean(axis=1, keepdims=True), 1e-20)
     n = n / scale
     a, r = _solve(jnp.maximum(n, 0), jnp.log(jnp.where(n > 0, n, 1)), x)
     # At one count in ten channels the logarithms know no slope.

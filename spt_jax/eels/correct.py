@@ -75,7 +75,6 @@ def correct(
     sample, low_sample = sampled(image, low)
     notes = list(image.notes)
     plan, known, energy, edge = look(image, how, sample, low, low_sample, notes)
-    program = jax.jit(partial(_correct, plan=plan))
     shape = image.shape
     maps: dict[str, np.ndarray] = {}
     sums = dict.fromkeys(("measured", "aligned", "background", "signal"), np.zeros(shape[3]))
@@ -85,7 +84,9 @@ def correct(
         here = slice(start, start + len(counts))
         given = _padded(counts, rows)
         lows = None if low is None else _padded(low.rows(time, start, here.stop), rows)
-        found, own, totals = jax.device_get(program(given, lows, known, np.arange(len(given)) < counts[..., 0].size))
+        found, own, totals = jax.device_get(
+            _correct(given, lows, known, np.arange(len(given)) < counts[..., 0].size, plan)
+        )
         for name, values in found.items():
             if name not in maps:
                 maps[name] = np.zeros(shape[:3], values.dtype)
@@ -116,6 +117,7 @@ def correct(
     )
 
 
+@partial(jax.jit, static_argnames="plan")
 def _correct(counts: Any, low: Any, known: Outlook, real: Any, plan: ImagePlan) -> tuple[dict, Any, dict]:
     """One piece: maps (P,), signal (P, E), sums (E,). counts: (P, E). real: (P,) bool, not padding."""
     missing = (~jnp.isfinite(counts)).mean(axis=1)
