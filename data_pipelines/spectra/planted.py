@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from data_pipelines.ranges import Range, check
 
@@ -148,5 +149,5 @@ def _shifted(energy: np.ndarray, mean: np.ndarray, shift: np.ndarray) -> np.ndar
     """(H, W, E) what is measured where each energy is said to be too high by the shift."""
     found = np.empty_like(mean)
     for pixel in np.ndindex(shift.shape):
-        found[pixel] = np.interp(energy - shift[pixel], energy, mean[pixel])
+        found[pixel] = CubicSpline(energy, mean[pixel])(energy - shift[pixel])
     return found

@@ -66,7 +66,8 @@ def shift_from_mean(counts: Float[Array, "P E"], pattern: Pattern, reach: int) -
     shift = (jnp.argmax(likeness, axis=1) - reach).astype(jnp.float32)
     slope = jnp.gradient(pattern.mean)
     x = jnp.linspace(-1, 1, inner.shape[1])
-    for _ in range(STEPS):
+
+    def fit(shift: Array) -> tuple[Array, ...]:
         mean, tangent = _placed(pattern.mean, shift, reach), _placed(slope, shift, reach)
         design = jnp.stack([mean, x * mean, x**2 * mean, -tangent], axis=1) * pattern.weights
         gram = jnp.einsum("pbi,pci->pbc", design, design)
@@ -75,13 +76,18 @@ def shift_from_mean(counts: Float[Array, "P E"], pattern: Pattern, reach: int) -
         gram = gram / (size[:, :, None] * size[:, None, :])
         right = jnp.einsum("pbi,pi->pb", design, weighted) / size
         inverse = jnp.linalg.inv(gram + 1e-7 * jnp.eye(4))
-        solution = jnp.einsum("pbc,pc->pb", inverse, right) / size
-        gain = solution[:, 0]
-        step = solution[:, 3] / jnp.where(jnp.abs(gain) > 1e-12, gain, jnp.inf)
-        shift = jnp.clip(shift + jnp.clip(step, -1, 1), -reach, reach)
+        return design, jnp.einsum("pbc,pc->pb", inverse, right) / size, inverse[:, 3, 3] / size[:, 3] ** 2
+
+    def step(_: int, shift: Array) -> Array:
+        _, solution, _ = fit(shift)
+        gain = jnp.where(jnp.abs(solution[:, 0]) > 1e-12, solution[:, 0], jnp.inf)
+        return jnp.clip(shift + jnp.clip(solution[:, 3] / gain, -1, 1), -reach, reach)
+
+    shift = jax.lax.fori_loop(0, STEPS, step, shift)
+    design, solution, variance = fit(shift)
     left = weighted - jnp.einsum("pbi,pb->pi", design, solution)
     scatter = (left**2).mean(axis=1)
-    error = jnp.sqrt(scatter * inverse[:, 3, 3]) / size[:, 3] / jnp.maximum(jnp.abs(gain), 1e-12)
+    error = jnp.sqrt(scatter * variance) / jnp.maximum(jnp.abs(solution[:, 0]), 1e-12)
     return shift, error, likeness.max(axis=1) / jnp.sqrt(jnp.maximum(scatter, 1e-30))
 
 

@@ -56,12 +56,15 @@ def fit_power_law(
     a, r = _solve(jnp.maximum(n, 0), jnp.log(jnp.where(n > 0, n, 1)), x)
     # At one count in ten channels the logarithms know no slope.
     a, r = jnp.clip(a, -5, 5), jnp.clip(r, -STEEPEST, STEEPEST)
-    for _ in range(STEPS):
-        eta = a[:, None] - r[:, None] * x
-        mu = jnp.exp(jnp.clip(eta, -30, 30))
+
+    def step(_: int, law: tuple[Array, Array]) -> tuple[Array, Array]:
+        a, r = law
+        mu = jnp.exp(jnp.clip(a[:, None] - r[:, None] * x, -30, 30))
         da, dr = _solve(mu, n / mu - 1, x)
-        a, r = a + jnp.clip(da, -1, 1), r + jnp.clip(dr, -LONGEST_STEP, LONGEST_STEP)
-        r = jnp.clip(r, -STEEPEST, STEEPEST)
+        r = r + jnp.clip(dr, -LONGEST_STEP, LONGEST_STEP)
+        return a + jnp.clip(da, -1, 1), jnp.clip(r, -STEEPEST, STEEPEST)
+
+    a, r = jax.lax.fori_loop(0, STEPS, step, (a, r))
     mu = jnp.exp(jnp.clip(a[:, None] - r[:, None] * x, -30, 30))
     misfit = ((n - mu) ** 2 / mu).sum(axis=1) / (stop - start - 2) * scale[:, 0]
     middle = (mu * x).sum(axis=1) / mu.sum(axis=1)

