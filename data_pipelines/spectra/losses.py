@@ -15,7 +15,7 @@ ONSETS = {
     "Co L": 779, "Ba M": 781, "La M": 832, "Ni L": 855, "Ce M": 883, "Cu L": 931, "Nd M": 978, "Zn L": 1020,
     "Na K": 1072, "Ga L": 1115, "Ge L": 1217, "Mg K": 1305, "Al K": 1560, "Si K": 1839, "P K": 2146, "S K": 2472,
 }  # fmt: skip
-# In parts of the onset: the background is taken from the first to the second below it, the area up to the third above.
+# In parts of the onset: the background is taken from the first to the second below it, the area up to the third above it.
 FURTHEST, NEAREST, ABOVE = 0.13, 0.02, 0.08
 FEWEST_CHANNELS = 8
 # A spectrum shows an edge where it rises above the background by this part of it, in the mean over so many eV.
@@ -46,7 +46,8 @@ def windows_of(onset: float, energy: np.ndarray) -> tuple[tuple[float, float], t
     if not first < onset < last or np.sum((energy >= begin) & (energy <= end)) < FEWEST_CHANNELS:
         room = "" if onset >= last or onset <= first else "; too little lies in front of it"
         raise UserError(f"an edge at {onset:g} eV cannot be read from energies of {first:.1f} to {last:.1f} eV{room}")
-    return (begin, end), (onset, min(onset * (1 + ABOVE), last))
+    # Peaks in front of the edge belong to it.
+    return (begin, end), (onset * (1 - NEAREST / 2), min(onset * (1 + ABOVE), last))
 
 
 def likely_edge(energy: np.ndarray, counts: np.ndarray) -> tuple[str, float] | None:

@@ -48,7 +48,9 @@ def lines(found: CorrectedImage) -> list[str]:
     first = f"{found.image.title or 'image'}: {facts.pop('image')}, " + ", ".join(f"{k} {v}" for k, v in facts.items())
     told = [first, *(f"  {note}" for note in found.notes)]
     for name in SHOWN:
-        if name in found.maps and name not in COUNTS and _varies(found.maps[name]):
+        if name in found.maps and name not in COUNTS and found.maps[name].size == 1:
+            told.append(f"  {name:15s} {_said(found.maps[name].item()):>10s}  {UNITS[name]}".rstrip())
+        elif name in found.maps and name not in COUNTS and _varies(found.maps[name]):
             low, middle, high = (_said(each) for each in np.nanpercentile(found.maps[name], [5, 50, 95]))
             told.append(f"  {name:15s} {middle:>10s}  ({low} to {high})  {UNITS[name]}".rstrip())
     return told
@@ -77,22 +79,32 @@ def as_html(found: CorrectedImage, name: str) -> str:
         f"{edge} power law is fitted in every pixel between {begin:.1f} and {end:.1f} eV (grey); the area is taken between "
         f"{found.windows['area'][0]:.1f} and {found.windows['area'][1]:.1f} eV (orange)."
     )
-    drawn = {key: values for key, values in found.maps.items() if _varies(values)}
+    line = found.image.shape[1] == 1
+    # Of a line the gaps show what is left out.
+    drawn = {key: values for key, values in found.maps.items() if _varies(values) and not (line and key == "reason")}
     same = [key for key in SHOWN if key in found.maps and key not in drawn]
     pictures = [html.panel(_picture(found, key), _caption(found, key)) for key in SHOWN if key in drawn]
     frames = _frames(found)
     which = (
         ""
         if len(frames) == 1
-        else f" Frames {', '.join(str(i + 1) for i in frames)} of {found.image.shape[0]}, one beside the other."
+        else f" Frames {', '.join(str(i + 1) for i in frames)} of {found.image.shape[0]}, {'from dark to light' if found.image.shape[1] == 1 else 'one beside the other'}."
     )
-    about = f"Colours go from the 1st to the 99th percentile; pixels left out are grey.{which}"
+    about = (
+        "Pixels left out are gaps."
+        if line
+        else "Colours go from the 1st to the 99th percentile; pixels left out are grey."
+    )
+    about += which
     if same:
         about += f" The same everywhere, and not drawn: {', '.join(same)}."
     notes = "".join(f"<li>{escape(each)}</li>" for each in found.notes) or "<li>nothing was guessed or put right</li>"
     sections = [("Spectrum", note, spectrum)]
     if pictures:
         sections.append(("Maps", about, html.panels(pictures)))
+    elif found.maps["reason"].size == 1:
+        rows = [(key, _said(found.maps[key].item()), UNITS[key], SHOWN[key]) for key in SHOWN if key in found.maps]
+        sections.append(("Numbers", "Of this one spectrum.", html.table(("", "value", "unit", "what it is"), rows)))
     sections.append(("Notes", "What was guessed, put right or left out.", f"<ul>{notes}</ul>"))
     return html.page(name, html.tiles({key: escape(value) for key, value in _facts(found).items()}), sections)
 
