@@ -24,7 +24,7 @@ class Image:
     told (docs/eels.md).
 
       spt-jax image map.dm4 --edge "O K" --html map.html
-      spt-jax image core.dm3 --low-loss zero.dm3 --html core.html --out core.npz --signal core.npy
+      spt-jax image core.dm3 --low-loss zero.dm3 --html core.html --out core.npz
       spt-jax image map.npy --offset 440 --step 0.3 --pixel 2 --html map.html
     """
 

@@ -118,19 +118,21 @@ def zero_loss(counts: Float[Array, "P E"], half: int) -> tuple[Array, Array]:
     height = n.max(axis=1)
     n = jnp.maximum(n / jnp.maximum(height, 1e-20)[:, None], 0)
     # A logarithm of n counts scatters by 1 / sqrt(n); flanks are no normal distribution.
-    weights = jnp.where(n > 0.3, n, 0)
+    weights = jnp.where(n > 0.1, n, 0)
+    points = (weights > 0).sum(axis=1)
     powers = jnp.stack([jnp.ones_like(x), x, x**2], axis=1)
     gram = jnp.einsum("pi,ib,ic->pbc", weights, powers, powers) + 1e-6 * jnp.eye(3)
     right = jnp.einsum("pi,ib->pb", weights * jnp.log(jnp.maximum(n, 1e-6)), powers)
     inverse = jnp.linalg.inv(gram)
     fit = jnp.einsum("pbc,pc->pb", inverse, right)
-    # No parabola, where only the highest channel is above the limit: its place is known to half a channel.
-    found = fit[:, 2] < -1e-4
+    # No parabola goes through two channels: of a peak that is as narrow the centre of mass is taken.
+    found = (fit[:, 2] < -1e-4) & (points > 2)
+    centre = (n * x).sum(axis=1) / jnp.maximum(n.sum(axis=1), 1e-20)
     bend = jnp.where(found, -2 * fit[:, 2], 1)
-    place = jnp.where(found, fit[:, 1] / bend, 0)
+    place = jnp.where(found, fit[:, 1] / bend, centre)
     left = jnp.log(jnp.maximum(n, 1e-6)) - fit @ powers.T
-    scatter = (weights * left**2).sum(axis=1) / jnp.maximum((weights > 0).sum(axis=1) - 3, 1)
-    error = jnp.where(found, jnp.sqrt(scatter * inverse[:, 1, 1]) / bend, 0.5)
+    scatter = (weights * left**2).sum(axis=1) / jnp.maximum(points - 3, 1)
+    error = jnp.where(found, jnp.sqrt(scatter * inverse[:, 1, 1]) / bend, 0.3)
     return top + jnp.clip(place, -half, half), error
 
 

@@ -103,7 +103,11 @@ def as_html(found: CorrectedImage, name: str) -> str:
     if pictures:
         sections.append(("Maps", about, html.panels(pictures)))
     elif found.maps["reason"].size == 1:
-        rows = [(key, _said(found.maps[key].item()), UNITS[key], SHOWN[key]) for key in SHOWN if key in found.maps]
+        rows = [
+            (key, _said(found.maps[key].item()), UNITS[key], SHOWN[key])
+            for key in SHOWN
+            if key in found.maps and key != "reason"
+        ]
         sections.append(("Numbers", "Of this one spectrum.", html.table(("", "value", "unit", "what it is"), rows)))
     sections.append(("Notes", "What was guessed, put right or left out.", f"<ul>{notes}</ul>"))
     return html.page(name, html.tiles({key: escape(value) for key, value in _facts(found).items()}), sections)
