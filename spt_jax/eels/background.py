@@ -1,6 +1,6 @@
 """The power law below an edge, A (E / E_ref)^-r, fitted to all pixels at once in a window in front of it.
 
-Weighted least squares of log counts over log energy, in closed form, and from there four steps of scoring, each the same
+Weighted least squares of log counts over log energy, in closed form, and from there six steps of scoring, each the same
 closed form: that is the most likely power law of Poisson counts. Logarithms alone are biased where counts are few, and
 cannot take a count of zero; the steps take zeros, and negative counts of a dark reference, as they are.
 (Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 4.4; McCullagh and Nelder, Generalized Linear Models, 2.5.)
@@ -17,7 +17,7 @@ import numpy as np
 
 from spt_jax.shapes import Array, Float
 
-STEPS = 4
+STEPS = 6
 # Of one step: noise must not throw it to where exp() overflows.
 LONGEST_STEP = 3.0
 # What a fit in so few counts says is noise.

@@ -71,7 +71,9 @@ def mended(
         )
         around = jnp.minimum(one, two)
         out = jnp.maximum(around, 0)
-        bar = limit * jnp.sqrt(gain * jnp.maximum(out, gain))
+        # The top of a narrow line stands above its flanks as well, but by less than they span.
+        lowest = jnp.minimum(jnp.minimum(at[-2], at[-1]), jnp.minimum(at[1], at[2]))
+        bar = limit * jnp.sqrt(gain * jnp.maximum(out, gain)) + (around - lowest)
         # The local mean holds a share of the spike itself: what is expected is judged without it.
         without = usual * _near(jnp.minimum(known, around + bar)) / jnp.maximum(_near(reach), 1e-12)
         high = limit * jnp.sqrt(gain * jnp.maximum(without, gain))
