@@ -7,6 +7,7 @@ on the device. The comparison with PyTorch is `benchmarks.torch_peer`.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -74,7 +75,9 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--length", type=int, default=144, help="energies of a spectrum")
     parser.add_argument("--width", type=int, default=None, help="another width than the preset's")
     parser.add_argument("--mode", nargs="+", default=["fixed", "per_sample"], help="band modes")
-    parser.add_argument("--kernels", choices=("auto", "off"), default="auto", help="off: blocks as XLA programs alone")
+    parser.add_argument(
+        "--kernels", choices=("auto", "off"), nargs="+", default=["auto"], help="off: blocks as XLA programs alone"
+    )
     options = parser.parse_args(arguments)
     if options.small:
         options.batch, options.repeats, options.length = [4], 2, 24
@@ -90,28 +93,28 @@ def main(arguments: list[str] | None = None) -> list[dict]:
 
 
 def _one_batch(options: argparse.Namespace, batch: int, roofs: peaks.Roofs) -> list[dict]:
-    cases, works = {}, {}
+    cases: dict[str, tuple[Workload, Running, int]] = {}
     fields, told = ({"width": options.width}, f" d={options.width}") if options.width else ({}, "")
-    told += "" if options.kernels == "auto" else " kernels off"
-    for mode in options.mode:
+    for mode, kernels in itertools.product(options.mode, options.kernels):
         config = workload.config_of(options.preset, options.dtype, options.small, band_mode=mode, **fields)
-        config = replace(config, execution=replace(config.execution, kernels=options.kernels))
+        config = replace(config, execution=replace(config.execution, kernels=kernels))
         steps = 2 if options.small else STEPS_PER_DISPATCH
-        works[mode] = workload.make(config, batch * steps, options.length)
-        one = replace(works[mode], batch=jax.tree.map(lambda x: x[:batch], works[mode].batch))
+        work = workload.make(config, batch * steps, options.length)
+        one = replace(work, batch=jax.tree.map(lambda x: x[:batch], work.batch))
+        name = f"{mode} B={batch}{told}" + ("" if kernels == "auto" else " kernels off")
         try:
-            cases[f"{mode} B={batch}{told}"] = (mode, our_step(one), 1)
-            cases[f"{mode} B={batch}{told} epoch"] = (mode, our_epoch(works[mode], batch, steps), steps)
+            cases[name] = (work, our_step(one), 1)
+            cases[f"{name} epoch"] = (work, our_epoch(work, batch, steps), steps)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise SystemExit(f"batch {batch} does not fit this device's memory; try --batch {batch // 2}") from None
     timings = measure.interleaved({name: case[1] for name, case in cases.items()}, options.repeats, options.trace)
     lines = []
-    for name, (mode, running, steps) in cases.items():
+    for name, (work, running, steps) in cases.items():
         seconds = timings[name].median_ms / 1e3 / steps
-        cost = step_cost(works[mode], batch)
-        plan = make_plan(works[mode].config.model, options.length, works[mode].config.execution.folding)
+        cost = step_cost(work, batch)
+        plan = make_plan(work.config.model, options.length, work.config.execution.folding)
         lines.append(
             measure.record(
                 "train_step",
@@ -123,11 +126,11 @@ def _one_batch(options: argparse.Namespace, batch: int, roofs: peaks.Roofs) -> l
                 spectra_per_s=batch / seconds,
                 **roofs.shares(cost.flops, cost.bytes, seconds),
                 mfu=peaks.mfu(cost.flops, seconds, options.dtype),
-                max_error=loss_error(works[mode]),
+                max_error=loss_error(work),
                 compile_s=running.compile_s,
                 peak_memory_bytes=running.peak_memory_bytes,
                 length=options.length,
-                width=works[mode].config.model.width,
+                width=work.config.model.width,
                 batch=batch,
                 folding="spectral" if plan else "taps",
                 flops_per_spectrum=cost.flops / batch,

@@ -10,14 +10,15 @@ import numpy as np
 from flax import nnx
 
 from data_pipelines.dataset.statistics import Statistics
-from data_pipelines.schema import DESCRIPTORS, Batch, EnergyGrid
-from spt_jax.config import Config, ExecutionConfig
-from spt_jax.presets import PRESETS
+from data_pipelines.schema import DESCRIPTORS, STRUCTURE, STRUCTURE_LABELS, Batch, EnergyGrid, column_of, encode_labels
+from spt_jax.config import Config, ExecutionConfig, FusionConfig
+from spt_jax.presets import PRESETS, fusion
 from spt_jax.tasks import Task
 from spt_jax.training.assemble import Assembly, assemble
 from spt_jax.training.sharding import Layout
 
 SMALL = {"width": 8, "hidden": 16, "blocks": 1, "bands": 2, "highest_band": 4}
+SIGNALS = ("Ni K", "Mn K", "O K", "PDF")
 
 
 def config_of(preset: str, dtype: str, small: bool = False, **model: Any) -> Config:
@@ -50,6 +51,30 @@ def batch_of(rng: np.random.Generator, count: int, grid: EnergyGrid) -> Batch:
     mask = rng.random(labels.shape) < 0.8
     numbers = rng.integers(22, 30, count).astype(np.int32)
     return Batch(spectra(rng, count, grid), numbers, np.where(mask, labels, 0).astype(np.float32), mask)
+
+
+def fusion_config(dtype: str = "float32", small: bool = False, **trunk: Any) -> Config:
+    """The preset for several signals; `trunk`: fields of its trunk."""
+    config = fusion()
+    trunk = replace(config.model.trunk, **{**({**SMALL, "bands": 0} if small else {}), **trunk})
+    own = {"width": 8, "hidden": 16, "heads": 2, "channels": 4} if small else {}
+    model = replace(config.model, trunk=trunk, **own)
+    return replace(config, model=model, execution=replace(config.execution, dtype=dtype))
+
+
+def structures_of(rng: np.random.Generator, count: int, grid: EnergyGrid) -> Batch:
+    """Random signals of structures, a fifth of them missing, with labels of four descriptors."""
+    rows = spectra(rng, count * len(grid.signals), grid).reshape(count, len(grid.signals), -1)
+    gone = rng.random(rows.shape[:2]) < 0.2
+    gone[:, 0] &= ~gone.all(axis=1)
+    rows[gone] = np.nan
+    labels = np.full((count, STRUCTURE_LABELS), np.nan)
+    labels[:, column_of("x_Li")], labels[:, column_of("MBL_Ni")] = (
+        rng.uniform(0, 1.2, count),
+        rng.normal(2, 0.05, count),
+    )
+    labels[:, [column_of("vacancy"), column_of("antisite")]] = rng.integers(2, size=(count, 2))
+    return Batch(rows.reshape(count, -1), np.zeros(count, np.int32), *encode_labels(labels))
 
 
 @dataclass(frozen=True)
@@ -93,8 +118,10 @@ class Workload:
 def make(config: Config, batch_size: int, length: int = 144, seed: int = 0, layout: Layout | None = None) -> Workload:
     """A fresh model and batch, statistics of the spectra taken from the batch as from a training set."""
     rng = np.random.default_rng(seed)
-    grid = EnergyGrid(points=length, step=72 / length)
-    batch = batch_of(rng, max(batch_size, 256), grid)
+    fused = isinstance(config.model, FusionConfig)
+    grid = EnergyGrid(points=length, step=72 / length, signals=SIGNALS if fused else ())
+    batch = (structures_of if fused else batch_of)(rng, max(batch_size, 256), grid)
     config = replace(config, train=replace(config.train, seed=seed))
-    made = assemble(config, Statistics.of(batch, {"Cu K": len(batch.labels)}), grid, "", 100, layout)
+    absorber = f"{STRUCTURE} -" if fused else "Cu K"
+    made = assemble(config, Statistics.of(batch, {absorber: len(batch.labels)}), grid, "", 100, layout)
     return Workload(made, jax.tree.map(lambda x: x[:batch_size], batch))

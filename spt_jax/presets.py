@@ -86,14 +86,10 @@ def amformer() -> Config:
 
 
 def fusion() -> Config:
-    """Several signals of one structure (docs/fusion.md): dense without its heads for every spectrum, convolutions for PDFs,
-    attention over what there is; a third of the signals is hidden while it learns."""
-    names = (*NAMES, *STRUCTURE_NAMES)
-    return Config(
-        FusionConfig(),
-        LabelsConfig(names, energy_shift=0.25, signal_drop=0.3),
-        TrainConfig(batch_size=64),
-    )
+    """Several signals of one structure (docs/fusion.md): the trunk of dense for every spectrum, convolutions for PDFs,
+    attention over those that are there. Hides some while it learns, so that any of them may be missing."""
+    seen = LabelsConfig((*NAMES, *STRUCTURE_NAMES), energy_shift=0.25, signal_drop=0.15)
+    return Config(FusionConfig(), seen, TrainConfig(batch_size=32))
 
 
 PRESETS: dict[str, Callable[[], Config]] = {

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 # Inherited by pytest's workers and the processes that tests start; a program compiled by one is read by the next.
@@ -10,25 +11,22 @@ if not {"PYTEST_XDIST_WORKER", "JAX_COMPILATION_CACHE_DIR"} & os.environ.keys():
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
     os.environ["XDG_CACHE_HOME"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-# Most of the tests' time is XLA's, and what it compiles here runs for moments. Whoever sets XLA_FLAGS, if to nothing,
-# has the programs of a user.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
-)
 
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["spt_jax.model", "spt_jax.peers"], "beartype.beartype")
-
+# Most of the tests' time is XLA's, and what it compiles here runs for moments. Whoever sets XLA_FLAGS, if to nothing,
+# has the programs of a user.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # For a jit: as XLA compiles for a user, where something is claimed to the bit.
-AS_USERS = {
-    "xla_backend_optimization_level": 3,
-    "xla_llvm_disable_expensive_passes": False,
-    "xla_cpu_use_fusion_emitters": True,
-}
+AS_USERS = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+# A flag that later ones refuse.
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+    QUICK["xla_cpu_use_fusion_emitters"], AS_USERS["xla_cpu_use_fusion_emitters"] = False, True
+os.environ.setdefault("XLA_FLAGS", " ".join(f"--{name}={str(value).lower()}" for name, value in QUICK.items()))
+
+install_import_hook(["spt_jax.model", "spt_jax.peers"], "beartype.beartype")
 
 # As arguments of the command: a network that learns in seconds.
 SMALL = "--train.epochs 4 --model.width 8 --model.blocks 1 --model.hidden 32".split()

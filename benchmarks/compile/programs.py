@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import wraps
+from inspect import signature
 from typing import Any, NamedTuple
 
 import jax
@@ -46,8 +47,8 @@ def prepare(request: Request, mesh: Mesh) -> Prepared:
     """Raises SystemExit for an unknown preset."""
     config = workload.config_of(request.preset, request.dtype, request.small)
     # Where the process stands says nothing of the target.
-    platform = targets.find(request.target, request.chips).platform
-    kernels = "off" if request.kernels == "off" else {"tpu": "tpu", "cuda": "gpu"}[platform]
+    target = targets.find(request.target, request.chips)
+    kernels = "off" if request.kernels == "off" else {"tpu": "tpu", "cuda": "gpu"}[target.platform]
     if hasattr(config.execution, "kernels"):  # a commit before them may be compared with
         config = replace(config, execution=replace(config.execution, kernels=kernels))
     rows = request.batch * request.chips
@@ -66,21 +67,23 @@ def prepare(request: Request, mesh: Mesh) -> Prepared:
         given = batch(rows, CUT)
         params = jax.tree.map(lambda x: placed.shape(x.shape, x.dtype, WHOLE), work.params)
         arguments = (params, given.spectrum, given.atomic_number)
-        return Prepared(_meant(work.apply, platform), arguments, (), cost.flops, rows)
+        return Prepared(_meant(work.apply, target), arguments, (), cost.flops, rows)
     state = jax.tree.map(placed.state, jax.eval_shape(work.made.state))
     if request.program == "step":
-        return Prepared(_meant(made.step, platform), (state, batch(rows, CUT)), (0,), cost.training().flops, rows)
+        return Prepared(_meant(made.step, target), (state, batch(rows, CUT)), (0,), cost.training().flops, rows)
     epoch = make_epoch(made.step, STEPS, (Quota(0, STEPS * rows, rows),), 0, layout.cut)
     data = batch(STEPS * rows, WHOLE)
-    return Prepared(_meant(epoch, platform), (state, data), (0,), STEPS * cost.training().flops, STEPS * rows)
+    return Prepared(_meant(epoch, target), (state, data), (0,), STEPS * cost.training().flops, STEPS * rows)
 
 
-def _meant(function: Callable, platform: str) -> Callable:
-    """The function, traced for this platform."""
+def _meant(function: Callable, target: targets.Target) -> Callable:
+    """The function, traced for this chip."""
+    # A commit before the kind was told may be compared with.
+    told = (target.platform, target.kind)[: len(signature(meant_for).parameters)]
 
     @wraps(function)
     def traced(*arguments: Any) -> Any:
-        with meant_for(platform):
+        with meant_for(*told):
             return function(*arguments)
 
     return traced

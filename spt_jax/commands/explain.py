@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import Bars
+
+if TYPE_CHECKING:
+    from data_pipelines.dataset.loading import Dataset
+    from spt_jax.inference.predict import Model
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class Explain:
 
       spt-jax explain run --data dataset
       spt-jax explain run --data dataset --element Co --out co.html
+
+    Of a run of several signals (`--grid.signals`) the page says instead what each signal is worth: scores with every one,
+    every two and all of them, exact Shapley values, how much of a defect is detected, and which stretches matter.
     """
 
     model: tyro.conf.Positional[Path]
@@ -33,9 +40,9 @@ class Explain:
     split: Literal["train", "validation", "test"] = "test"
     """Which split of it."""
     element: str | None = None
-    """Absorbing element of the page; the most frequent of the split where not given."""
+    """Absorbing element of the page; the most frequent of the split where not given, and all where there are several signals."""
     sites: Annotated[int, Range(least=1)] = 12
-    """How many sites of each class get integrated gradients; the rest of the page is about all."""
+    """How many sites of each class get integrated gradients; the rest of the page is about all. Not of several signals."""
     out: Path | None = None
     """Page to write, else RUN/explain.html; the numbers go to the same name with .json."""
 
@@ -62,6 +69,9 @@ class Explain:
             raise UserError(f"{out} is a folder; name a file, for instance --out {out / 'explain.html'}")
         if out.suffix == ".json":
             raise UserError(f"{out}: the numbers go to a .json file; name the page, for instance explain.html")
+        if model.blueprint.grid.signals:
+            self._signals(model, dataset, out)
+            return
         split, absorber = select(model, dataset, self.split, self.element)
         out.parent.mkdir(parents=True, exist_ok=True)
         with Bars() as report:
@@ -71,5 +81,22 @@ class Explain:
             write_atomic(out.with_suffix(".json"), json.dumps(document, allow_nan=False) + "\n")
             write_atomic(out, as_html(document, report))
         for line in table(asked["findings"], asked["data_split"], self.split):
+            print(line)
+        print(out)
+
+    def _signals(self, model: Model, dataset: Dataset, out: Path) -> None:
+        import json
+
+        from data_pipelines.files import write_atomic
+        from spt_jax.explain.signals_explained import explain_model, table
+        from spt_jax.explain.signals_page import as_html
+
+        with Bars() as report:
+            document = {"run": str(self.model), "split": self.split}
+            document |= explain_model(model, dataset, self.split, self.element, report)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(out.with_suffix(".json"), json.dumps(document, allow_nan=False) + "\n")
+            write_atomic(out, as_html(document, report))
+        for line in table(document):
             print(line)
         print(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -44,9 +44,10 @@ def masked_softmax(score: Float[Array, "B S *rest"], there: Bool[Array, "B S"]) 
     score = score.astype(jnp.float32)
     there = there.reshape(*there.shape, *(1,) * (score.ndim - 2))
     top = jax.lax.stop_gradient(jnp.where(there, score, -jnp.inf).max(axis=1, keepdims=True))
-    # The strongest that is there weighs 1 before the division.
     weight = jnp.where(there, jnp.exp(jnp.where(there, score - top, 0)), 0)
-    return weight / jnp.maximum(weight.sum(axis=1, keepdims=True), 1)
+    total = weight.sum(axis=1, keepdims=True)
+    # No maximum: of one signal the sum is 1, and a maximum with 1 would pass half of its gradient.
+    return weight / jnp.where(total > 0, total, 1)
 
 
 class SignalLayer(nnx.Module):
@@ -108,12 +109,9 @@ class Fusion(nnx.Module):
             std = np.maximum(std, np.maximum(1e-3 * std.max(axis=1, keepdims=True), 1e-6))
             self.mean, self.std = (Constant(jnp.asarray(each.ravel(), jnp.float32)) for each in (mean, std))
         spectra = sum(slot.is_spectrum for slot in slots)
-        # Its input is standardised and whole already.
-        trunk, given = (
-            replace(config.trunk, denoise=False, gaps=False),
-            (energy, np.zeros(length), np.eye(length), execution),
-        )
-        self.trunk = SPT(trunk, (), *given, rngs=rngs) if spectra else None
+        # What it is given is whole and standardised already.
+        trunk, given = replace(config.trunk, denoise=False, gaps=False), (energy, np.zeros(length), np.eye(length))
+        self.trunk = SPT(trunk, (), *given, execution, rngs=rngs) if spectra else None
         self.of_trunk = Linear(trunk.hidden, d, dtype=dtype, rngs=rngs) if spectra else None
         functions = len(slots) - spectra
         self.radial = RadialEncoder(length, config.channels, d, dtype=dtype, rngs=rngs) if functions else None
@@ -121,14 +119,12 @@ class Fusion(nnx.Module):
         self.element, self.edge, self.technique = (
             nnx.Embed(count, d, embedding_init=near, rngs=rngs) for count in (ELEMENTS, EDGES, TECHNIQUES)
         )
-        layers = [SignalLayer(d, config.heads, dtype=dtype, rngs=rngs) for _ in range(config.layers)]
-        self.layers = nnx.List(layers)
+        self.layers = nnx.List([SignalLayer(d, config.heads, dtype=dtype, rngs=rngs) for _ in range(config.layers)])
         self.norm = nnx.LayerNorm(d, dtype=dtype, rngs=rngs)
         self.query = Linear(d, config.heads, use_bias=False, dtype=dtype, rngs=rngs)
         self.value = Linear(d, d, dtype=dtype, rngs=rngs)
         widths = (d, *(config.hidden,) * config.hidden_layers)
-        dense = [Linear(*pair, dtype=dtype, rngs=rngs) for pair in zip(widths[:-1], widths[1:], strict=True)]
-        self.dense = nnx.List(dense)
+        self.dense = nnx.List([Linear(*pair, dtype=dtype, rngs=rngs) for pair in pairwise(widths)])
         self.outputs = Linear(config.hidden, outputs_of(heads), dtype=jnp.float32, rngs=rngs)
 
     @property
@@ -154,72 +150,88 @@ class Fusion(nnx.Module):
 
     def there(self, spectrum: Float[Array, "B L"]) -> Bool[Array, "B S"]:
         """Is any number of the signal known?"""
-        return jnp.isfinite(spectrum).reshape(len(spectrum), len(self.slots), -1).any(axis=2)
+        return jnp.isfinite(spectrum).reshape(spectrum.shape[0], len(self.slots), -1).any(axis=2)
+
+    def with_each(
+        self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"], choices: Bool[Array, "C S"]
+    ) -> dict[str, Array]:
+        """(C, B, ...) outputs for each choice of signals, as if the others were missing; each signal is encoded once."""
+        with self._precision():
+            tokens = self._tokens(self._signals(spectrum, atomic_number), atomic_number, None, None)
+            there = self.there(spectrum)
+            return jax.vmap(lambda choice: self._answered(tokens, there & choice, None)[0])(choices)
+
+    def _precision(self):
+        # As SPT: accelerators would otherwise round the factors of float32 products.
+        return jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default")
 
     def _run(self, spectrum, atomic_number, keys, source):
-        # As SPT: accelerators would otherwise round the factors of float32 products.
-        with jax.default_matmul_precision("highest" if self.execution.dtype == "float32" else "default"):
-            there, rate = self.there(spectrum), self.config.dropout
+        with self._precision():
             tokens = self._tokens(self._signals(spectrum, atomic_number), atomic_number, keys, source)
-            for i, layer in enumerate(self.layers):
-                tokens = layer(tokens, there, rate, keys, LAYERS + 2 * i)
-            tokens = self.norm(tokens)
-            weights = masked_softmax(self.query(tokens), there)
-            value = self.value(tokens).reshape(*weights.shape, -1)
-            hidden = (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(len(spectrum), -1)
-            for i, layer in enumerate(self.dense):
-                hidden = drop(jax.nn.gelu(layer(hidden)), rate, keys, DENSE + i)
-            return by_name(self.outputs(hidden.astype(jnp.float32)), self.specs), weights
+            return self._answered(tokens, self.there(spectrum), keys)
 
-    def _signals(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> list[Float[Array, "B P"]]:
+    def _answered(self, tokens, there, keys):
+        rate = self.config.dropout
+        for i, layer in enumerate(self.layers):
+            tokens = layer(tokens, there, rate, keys, LAYERS + 2 * i)
+        hidden, weights = self.pooled(tokens, there)
+        for i, layer in enumerate(self.dense):
+            hidden = drop(jax.nn.gelu(layer(hidden)), rate, keys, DENSE + i)
+        return by_name(self.outputs(hidden.astype(jnp.float32)), self.specs), weights
+
+    def pooled(
+        self, tokens: Float[Array, "B S d"], there: Bool[Array, "B S"]
+    ) -> tuple[Float[Array, "B d"], Float[Array, "B S H"]]:
+        """Each head takes its part of what the signals say, weighed by a learnt query; and the weights, float32."""
+        tokens = self.norm(tokens)
+        weights = masked_softmax(self.query(tokens), there)
+        value = self.value(tokens).reshape(*weights.shape, -1)
+        return (weights[..., None].astype(value.dtype) * value).sum(axis=1).reshape(tokens.shape[0], -1), weights
+
+    def _signals(self, spectrum: Float[Array, "B L"], atomic_number: Int[Array, "B"]) -> Float[Array, "B S P"]:
         """Each signal standardised, without a NaN."""
-        filled, marks, filters = [], [], iter(self.noise_filters)
-        for slot, gaps, own in zip(self.slots, self.fillers, self._parted(spectrum), strict=True):
-            whole, known = gaps.fill(own)
+        filled, found, filters = [], [], iter(self.noise_filters)
+        for slot, gaps, signal in zip(self.slots, self.fillers, self._parted(spectrum), strict=True):
+            whole, known = gaps.fill(signal)
             if slot.is_spectrum and self.noise_filters:
                 whole = next(filters)(whole, known)
             filled.append(whole)
-            marks.append(known)
+            found.append(known)
         row = jnp.concatenate(filled, axis=1)
         row = self.by_element(row, atomic_number) if self.by_element else (row - self.mean[...]) / self.std[...]
-        each = zip(self.fillers, self._parted(row), marks, strict=True)
-        return [gaps.mark(signal, known) for gaps, signal, known in each]
+        each = zip(self.fillers, self._parted(row), found, strict=True)
+        return jnp.stack([gaps.mark(signal, known) for gaps, signal, known in each], axis=1)
 
     def _parted(self, row: Float[Array, "B L"]) -> list[Float[Array, "B P"]]:
         return jnp.split(row, len(self.slots), axis=1)
 
-    def _tokens(self, signals: list[Array], atomic_number, keys, source) -> Float[Array, "B S d"]:
+    def _tokens(self, signals: Float[Array, "B S P"], atomic_number, keys, source) -> Float[Array, "B S d"]:
         """What each signal shows, and which it is."""
-        elements = jnp.stack(
-            [jnp.full_like(atomic_number, s.element) if s.element else atomic_number for s in self.slots], 1
-        )
-        own = None
-        if keys is not None:
-            own = jax.vmap(lambda key: jax.vmap(partial(jax.random.fold_in, key))(SIGNALS + jnp.arange(len(signals))))(
-                keys
-            )
-
-        def of(which: list[int], array: Array) -> Array:
-            """(B, S, ...) of some signals, as rows of their own. A row's stay together: so it may lie on any device."""
-            return array[:, np.array(which)].reshape(len(array) * len(which), *array.shape[2:])
-
+        batch, count = signals.shape[:2]
+        own, edge, technique = (jnp.array(each) for each in list(zip(*self.slots, strict=True))[1:])
+        element = jnp.where(own > 0, own, atomic_number[:, None])
+        keys = None if keys is None else keys_of_signals(keys, count)
+        source = None if source is None else jnp.repeat(source[:, None], count, axis=1)
         parts, order = [], []
-        for encoder, is_spectrum in ((self._of_spectra, True), (self._of_functions, False)):
-            which = [i for i, slot in enumerate(self.slots) if slot.is_spectrum is is_spectrum]
-            if which:
-                each = jnp.stack([signals[i] for i in which], axis=1)
-                rows = each.reshape(-1, each.shape[-1])
-                told = None if source is None else jnp.repeat(source, len(which))
-                found = encoder(rows, of(which, elements), None if own is None else of(which, own), told)
-                parts.append(found.reshape(len(each), len(which), -1))
-                order += which
+        for encode, is_spectrum in ((self._of_spectra, True), (self._of_functions, False)):
+            which = np.array([i for i, slot in enumerate(self.slots) if slot.is_spectrum is is_spectrum], int)
+            if len(which):
+                # The signals of a row stay together, so that it may lie on any device.
+                rows = (array[:, which].reshape(batch * len(which), *array.shape[2:]) for array in (signals, element))
+                more = (each if each is None else each[:, which].reshape(-1) for each in (keys, source))
+                parts.append(encode(*rows, *more).reshape(batch, len(which), -1))
+                order += which.tolist()
         tokens = jnp.concatenate(parts, axis=1)[:, np.argsort(order)]
-        edges, techniques = (jnp.array(each) for each in list(zip(*self.slots, strict=True))[2:])
-        name = self.element(elements) + self.edge(edges) + self.technique(techniques)
+        name = self.element(element) + self.edge(edge) + self.technique(technique)
         return tokens + name.astype(tokens.dtype)
 
-    def _of_spectra(self, rows, elements, keys, source) -> Float[Array, "R d"]:
-        return self.of_trunk(self.trunk.hidden(rows, elements, keys, source))
+    def _of_spectra(self, signals, element, keys, source) -> Float[Array, "R d"]:
+        return self.of_trunk(self.trunk.hidden(signals, element, keys, source))
 
-    def _of_functions(self, rows, elements, keys, source) -> Float[Array, "R d"]:
-        return self.radial(rows.astype(self.execution.dtype), self.config.dropout, keys)
+    def _of_functions(self, signals, element, keys, source) -> Float[Array, "R d"]:
+        return self.radial(signals.astype(self.execution.dtype), self.config.dropout, keys)
+
+
+def keys_of_signals(keys: Array, count: int) -> Array:
+    """(B, S) of (B,) keys of rows."""
+    return jax.vmap(lambda key: jax.vmap(lambda site: jax.random.fold_in(key, site))(SIGNALS + jnp.arange(count)))(keys)

@@ -97,7 +97,7 @@ def compile_ahead(network: Network, batch: int, length: int, device: jax.Device)
     machine = Machine.of(device)
     from spt_jax.model.kernels import meant_for  # loads flax, which who only reads such a file does not have
 
-    with _compiling_anew(), without_sources(), meant_for(device.platform):
+    with _compiling_anew(), without_sources(), meant_for(device.platform, device.device_kind):
         compiled = jax.jit(Sourceless(side_by_side(network)), keep_unused=True).lower(*shapes).compile()
     try:
         content, *_ = serialize_executable.serialize(compiled)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from data_pipelines.errors import RunError
+from spt_jax.config import FusionConfig, ModelConfig
 from spt_jax.runs.blueprint import Blueprint, path_name
 from spt_jax.runs.checkpoint import MODEL, load_model
 from spt_jax.runs.folder import CONFIG, members_of
 from spt_jax.runs.packed import read_packed
 from spt_jax.training.assemble import Assembly
 from spt_jax.zoo.shelf import SUFFIX, place_of
+
+T = TypeVar("T")
+# What a network for several signals has of each of them, by its place in the row.
+OF_SIGNALS = "fillers/"
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ def begin_with(named: str | Path, made: Assembly) -> Beginning:
     `spt-jax finetune`, in a packed file or in a model of the zoo. Raises CheckpointError where there is none, and RunError
     for one of other energies.
 
-    Heads are taken where both models answer the same questions; a head of other classes would be taken for noise.
+    Heads are taken where both models answer the same questions; a head of other classes would be taken for noise. A network for
+    several signals takes SPT as its trunk.
     """
     named, other, theirs = _parameters(named, made)
     grid, own = other.grid, made.blueprint.grid
@@ -38,7 +45,11 @@ def begin_with(named: str | Path, made: Assembly) -> Beginning:
         raise RunError(
             f"{named} reads a grid {grid}, this training set has one {own}: its parameters are of other energies"
         )
-    found = {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(theirs)}
+    fused = isinstance(made.blueprint.model, FusionConfig)
+    place = "trunk/" if fused and isinstance(other.model, ModelConfig) else ""
+    found = {place + path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(theirs)}
+    if fused and grid.signals != own.signals:
+        found = {name: leaf for name, leaf in found.items() if not name.startswith(OF_SIGNALS)}
     same_heads = _questions(other) == _questions(made.blueprint)
     leaves, structure = jax.tree.flatten_with_path(made.params)
     taken, left, fresh = [], [], []
@@ -69,19 +80,24 @@ def _parameters(named: str | Path, made: Assembly) -> tuple[str, Blueprint, Any]
     """Of what model, and its parameters."""
     place = place_of(named)
 
-    def alike(blueprint: Blueprint) -> bool:
-        return type(blueprint.model) is type(made.blueprint.model)
+    def chosen_of(found: Sequence[T], blueprint_of: Callable[[T], Blueprint]) -> T:
+        """The first of its kind, or of its trunk's."""
+        wanted = type(made.blueprint.model)
+        for kind in (wanted, ModelConfig) if wanted is FusionConfig else (wanted,):
+            for each in found:
+                if isinstance(blueprint_of(each).model, kind):
+                    return each
+        return found[0]
 
     if place.suffix == SUFFIX:
-        members = read_packed(place).members
-        chosen = next((each for each in members if alike(each.blueprint)), members[0])
+        chosen = chosen_of(read_packed(place).members, lambda member: member.blueprint)
         return str(named), chosen.blueprint, chosen.params
     runs = [place] if (place / MODEL).is_dir() or not (place / CONFIG).exists() else _members(place)
     found = []
     for run in runs:
         document, read = load_model(run)
         found.append((run, Blueprint.from_json(document), read))
-    run, blueprint, read = next((each for each in found if alike(each[1])), found[0])
+    run, blueprint, read = chosen_of(found, lambda each: each[1])
     _, params, constants = blueprint.abstract()
     told = str(named) if run == place else str(run)
     return told, blueprint, read({"params": params, "constants": constants})["params"]

@@ -14,6 +14,7 @@ from spt_jax.model.folding import tap_convolutions
 from spt_jax.model.gpu import attention, block
 from spt_jax.model.gpu.fusion import fuse_bands
 from spt_jax.model.gpu.rows import Tile
+from spt_jax.model.kernels import meant_for
 from spt_jax.model.spt import BandBlock
 
 ROUNDED = ("bfloat16", "float32")
@@ -123,3 +124,12 @@ def test_networks_that_are_refused():
         "kernel is not 3; attention is gatv2"
     )
     assert "one point wide" in block.refusal(config, execution, 12)
+
+
+def test_a_gpu_that_is_not_here_is_told_while_a_program_is_traced():
+    """Pallas asks for it from jax 0.11 on, and finds a CPU elsewhere."""
+    with meant_for("cuda", "NVIDIA H200"):
+        assert jax.sharding.get_abstract_mesh().abstract_device.device_kind == "NVIDIA H200"
+    for platform in ("cuda", "tpu", "cpu"):
+        with meant_for(platform, "" if platform == "cuda" else "any"):
+            assert jax.sharding.get_abstract_mesh().abstract_device is None
