@@ -7,6 +7,7 @@ the header says.
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -107,6 +108,9 @@ class _Tags:
             )
         brightness = calibrations.get("Brightness") or {}
         counts = np.memmap(name, dtype, "r", stored.offset, tuple(sizes[::-1]))
+        if is_energy(axes[-1]) and hasattr(mmap, "MADV_RANDOM"):
+            # A row of such an image lies all over the file: to read ahead at each of its channels is to read all of it.
+            counts._mmap.madvise(mmap.MADV_RANDOM)
         return StoredImage(
             counts,
             tuple(axes[::-1]),

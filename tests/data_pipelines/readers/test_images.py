@@ -220,14 +220,15 @@ def test_what_is_no_image(tmp_path):
         open_image(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["dm4", "npy"])
+@pytest.mark.parametrize("kind", ["dm4", "npy", "energy first"])
 def test_thirty_gigabytes_stream(tmp_path, kind):
     """A file that is a hole: its size is 34 GB, and rows of it are read in the memory of a few."""
     shape = (2048, 2048, 2048)
     counts = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), shape, (0, 0, 0))
     path = tmp_path / f"large.{kind}"
-    if kind == "dm4":
-        write_gatan(path, counts, (ROWS, COLUMNS, ENERGY), 4, sparse=True)
+    if kind != "npy":
+        axes = (ROWS, COLUMNS, ENERGY) if kind == "dm4" else (ENERGY, ROWS, COLUMNS)
+        write_gatan(path, counts, axes, 4, sparse=True)
     else:
         with open(path, "wb") as file:
             np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
