@@ -28,6 +28,7 @@ from spt_jax.commands.explain import Explain
 from spt_jax.commands.export import Export
 from spt_jax.commands.feff import Feff
 from spt_jax.commands.finetune import Finetune
+from spt_jax.commands.image import Image
 from spt_jax.commands.inference import Evaluate, Predict
 from spt_jax.commands.pdf import Pdf
 from spt_jax.commands.screen import STOPPED, answering, errors
@@ -60,6 +61,7 @@ COMMANDS = {
     "app": App,
     "serve": Serve,
     "series": Series,
+    "image": Image,
     "export": Export,
     "models": Models,
     "pack": Pack,

@@ -124,3 +124,26 @@ def pair_distribution(structure, grid, element=None):
     else:
         found = np.interp(grid.r, r, found)
     return found * np.exp(-0.5 * (grid.qdamp * grid.r) ** 2)
+
+
+def power_law(counts: np.ndarray, energy: np.ndarray, start: int, stop: int) -> tuple[float, float]:
+    """(E,) -> amplitude at the geometric mean of the window and exponent of the most likely power law of Poisson counts: lines
+    through the logarithms, then through what the line before makes of them, until nothing changes."""
+    n, x = counts[start:stop].astype(float), np.log(energy[start:stop])
+    x = x - x.mean()
+    some = n > 0
+    line = np.polyfit(x[some], np.log(n[some]), 1, w=np.sqrt(n[some]))
+    for _ in range(100):
+        mu = np.exp(np.polyval(line, x))
+        line = np.polyfit(x, np.log(mu) + (n - mu) / mu, 1, w=np.sqrt(mu))
+    return float(np.exp(line[1])), float(-line[0])
+
+
+def moved(spectrum: np.ndarray, shift: float) -> np.ndarray:
+    """(E,) -> what it is `shift` channels further up, by the cubic through the four points about each place."""
+    found = np.empty(len(spectrum))
+    for i in range(len(spectrum)):
+        first = math.floor(i + shift) - 1
+        points = [spectrum[min(max(first + k, 0), len(spectrum) - 1)] for k in range(4)]
+        found[i] = np.polyval(np.polyfit(np.arange(4), points, 3), i + shift - first)
+    return found

@@ -1,7 +1,4 @@
-"""HDF5 and NeXus -> a table for each scan in them: NXxas, and any group that holds an energy and as many counts.
-
-Needs h5py, of the extra `beamline`. Links out of the file are not followed.
-"""
+"""HDF5 and NeXus -> a table for each scan in them: NXxas, and any group that holds an energy and as many counts."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.errors import MissingExtra, SpectrumError
+from data_pipelines.errors import SpectrumError, UserError
+from data_pipelines.readers.hdf5 import damaged, hdf5, is_dataset, members, text_of
 from data_pipelines.readers.header import Stated, edge_of, element_of
 from data_pipelines.readers.names import role_of
 from data_pipelines.readers.text import Table
@@ -28,14 +26,12 @@ _ABSORBED, _INCOMING, _MU = "absorbed_beam", "incoming_beam", "intensity"
 def tables(file: Path) -> list[tuple[str, Table, Stated]]:
     """(name of the group, table, what is stated) of each scan. Raises SpectrumError for a file without any."""
     try:
-        import h5py
-    except ModuleNotFoundError:
-        raise MissingExtra("beamline", "NeXus and HDF5 files") from None
-    try:
-        with h5py.File(file, "r") as root:
-            numbers, texts = _datasets(root, h5py)
+        with hdf5(file, "NeXus and HDF5 files") as root:
+            numbers, texts = _datasets(root)
+    except UserError:
+        raise
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise SpectrumError("unreadable", f"{file}: damaged HDF5 file ({str(error).splitlines()[0][:80]})") from None
+        raise damaged(file, error) from None
     scans = [scan for entry in sorted({_entry(path) for path in numbers}) if (scan := _scan(entry, numbers, texts))]
     if not scans:
         held = ", ".join(sorted(numbers)[:20]) or "no column of numbers"
@@ -43,37 +39,22 @@ def tables(file: Path) -> list[tuple[str, Table, Stated]]:
     return [("", *scans[0][1:])] if len(scans) == 1 else scans
 
 
-def _datasets(root: Any, h5py: Any) -> tuple[dict[str, tuple[np.ndarray, str]], dict[str, str]]:
+def _datasets(root: Any) -> tuple[dict[str, tuple[np.ndarray, str]], dict[str, str]]:
     """By their path all columns of numbers, with units, and all texts."""
     numbers: dict[str, tuple[np.ndarray, str]] = {}
     texts: dict[str, str] = {}
     total = 0
-    groups, seen = [("", root)], set()
-    while groups:
-        path, group = groups.pop()
-        for name in group:
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink) or len(numbers) + len(texts) > MOST:
-                continue
-            item, place = group[name], f"{path}/{name}"
-            if isinstance(item, h5py.Group):
-                # Hard links may go in circles.
-                if item.id.__hash__() not in seen:
-                    seen.add(item.id.__hash__())
-                    groups.append((place, item))
-            elif item.is_virtual or item.external:
-                continue
-            elif item.dtype.kind in "iuf" and item.ndim == 1 and 1 < item.size <= LONGEST:
-                total += item.size
-                if total > MOST_NUMBERS:
-                    raise ValueError(f"more than {MOST_NUMBERS:,} numbers")
-                numbers[place] = np.asarray(item[()], float), _text(item.attrs.get("units", ""))
-            elif item.size == 1 and item.dtype.kind in "OSU" and item.dtype.itemsize < LONGEST:
-                texts[place] = _text(np.ravel(item[()])[0])
+    for place, item in members(root):
+        if not is_dataset(item) or len(numbers) + len(texts) > MOST:
+            continue
+        if item.dtype.kind in "iuf" and item.ndim == 1 and 1 < item.size <= LONGEST:
+            total += item.size
+            if total > MOST_NUMBERS:
+                raise ValueError(f"more than {MOST_NUMBERS:,} numbers")
+            numbers[place] = np.asarray(item[()], float), text_of(item.attrs.get("units", ""))
+        elif item.size == 1 and item.dtype.kind in "OSU" and item.dtype.itemsize < LONGEST:
+            texts[place] = text_of(np.ravel(item[()])[0])
     return numbers, texts
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _entry(path: str) -> str:
