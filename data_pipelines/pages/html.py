@@ -76,7 +76,8 @@ def named(d: Descriptor) -> str:
 
 def sites(counts: Mapping[SiteKind, int]) -> str:
     """How many sites of each kind, in its colour."""
-    return ", ".join(f'<span class="{kind}">{count:,} {kind} sites</span>' for kind, count in counts.items())
+    named = {kind: "structures" if kind == "structure" else f"{kind} sites" for kind in counts}
+    return ", ".join(f'<span class="{kind}">{count:,} {named[kind]}</span>' for kind, count in counts.items())
 
 
 def commands(lines: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from data_pipelines.schema import SiteKind
 
 INK, BLUE, ORANGE, GREY = "#222222", "#1f6f9f", "#d9822b", "#b8b8b8"
 OTHERS = ("#3a9a6f", "#8a5fb0", "#c44e52", "#b59b00", "#8a8a8a", "#8c5a3c", "#e377c2", "#17b8cf")
-KIND_COLOUR: dict[SiteKind, str] = {"non-O": BLUE, "O": ORANGE}
+KIND_COLOUR: dict[SiteKind, str] = {"non-O": BLUE, "O": ORANGE, "structure": OTHERS[0]}
 STEPS = (1, 2, 5, 10)  # of ticks
 ENERGY = "eV above the reference energy"
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from data_pipelines.labels.pdf import PDF_STOP
 from data_pipelines.pages.style import BLUE, ENERGY, GREY, INK, KIND_COLOUR, ORANGE, RC, STEPS, as_svg, panel
 from data_pipelines.schema import Descriptor, SiteKind
 from data_pipelines.survey.look import FEW
@@ -27,6 +28,19 @@ def element(energy: np.ndarray, mu: np.ndarray) -> str:
     known = np.isfinite(mu).any(axis=0)
     axes.plot(energy[known], np.nanmean(mu[:, known], axis=0), color=BLUE, linewidth=1.8)
     axes.set(xlabel=ENERGY, ylabel="μ / edge step", xlim=(energy[0], energy[-1]))
+    return as_svg(figure)
+
+
+@matplotlib.rc_context(RC)
+def function(g: np.ndarray) -> str:
+    """The same of pair distribution functions, (N, points) to PDF_STOP."""
+    figure, axes = panel()
+    r = PDF_STOP / g.shape[1] * np.arange(1, g.shape[1] + 1)
+    if len(g) >= FEW:
+        _bands(axes, r, g, BLUE)
+    axes.plot(r, g[np.linspace(0, len(g) - 1, min(len(g), CURVES)).astype(int)].T, color=INK, linewidth=0.4, alpha=0.5)
+    axes.plot(r, g.mean(axis=0), color=BLUE, linewidth=1.8)
+    axes.set(xlabel="r (Å)", ylabel="G (1/Å²)", xlim=(0, PDF_STOP))
     return as_svg(figure)
 
 

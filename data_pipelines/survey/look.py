@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.splits import NEAR_DUPLICATE
-from data_pipelines.schema import DESCRIPTORS, Batch
+from data_pipelines.schema import COLUMNED, Batch, Descriptor, columned
 from data_pipelines.survey.nearest import nearest
 
 SAMPLE = 20_000
@@ -25,7 +25,7 @@ class Examples(NamedTuple):
     """All examples of a dataset.
 
     ids, materials, absorbers ("Cu K"), splits: (N,) text. spectrum: (N, L) float32.
-    labels: (N, len(DESCRIPTORS)) float32 in the descriptor's unit; NaN where there is no label.
+    labels: (N, D) float32 in the descriptor's unit, of `descriptors`; NaN where there is no label.
     """
 
     ids: np.ndarray
@@ -34,6 +34,10 @@ class Examples(NamedTuple):
     splits: np.ndarray
     spectrum: np.ndarray
     labels: np.ndarray
+
+    @property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        return tuple(d for _, d in COLUMNED[: self.labels.shape[1]])
 
 
 class Distances(NamedTuple):
@@ -157,12 +161,13 @@ def fair_sample(absorbers: np.ndarray, limit: int) -> np.ndarray:
 
 
 def _in_units(batch: Batch) -> np.ndarray:
-    """(N, D) labels of DESCRIPTORS as stored: the value of a class and not its index, NaN where masked."""
-    labels = np.where(batch.mask, batch.labels, np.nan)[:, : len(DESCRIPTORS)]
-    for column, d in enumerate(DESCRIPTORS):
+    """(N, D) labels as stored: the value of a class and not its index, NaN where masked."""
+    columns = columned(batch.labels)
+    labels = np.where(batch.mask, batch.labels, np.nan)[:, [column for column, _ in columns]]
+    for place, (column, d) in enumerate(columns):
         if d.kind == "class":
             present = batch.mask[:, column]
-            labels[present, column] = np.array(d.classes)[batch.labels[present, column].astype(int)]
+            labels[present, place] = np.array(d.classes)[batch.labels[present, column].astype(int)]
     return labels
 
 
@@ -171,8 +176,9 @@ def _compare(
 ) -> Distances:
     """Each of `rows` to its nearest in `pool` of the same absorber and another of `groups` (N,)."""
     distance, partner = np.full(len(rows), np.inf), np.full(len(rows), -1)
-    # Compared where all are known.
-    spectrum = examples.spectrum[:, np.isfinite(examples.spectrum).all(axis=0)]
+    # Compared where all are known; of several signals one may be missing.
+    known = np.isfinite(examples.spectrum).all(axis=0)
+    spectrum = examples.spectrum[:, known] if known.any() else np.nan_to_num(examples.spectrum)
     for absorber in np.unique(examples.absorbers[rows]):
         members = pool[examples.absorbers[pool] == absorber]
         of = np.flatnonzero(examples.absorbers[rows] == absorber)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.splits import NEAR_DUPLICATE
 from data_pipelines.files import write_atomic
 from data_pipelines.pages import html
-from data_pipelines.schema import DESCRIPTORS, NAMES, REFERENCE_ENERGY_EV, EnergyGrid, descriptor, site_kind
+from data_pipelines.schema import REFERENCE_ENERGY_EV, STRUCTURE, STRUCTURES, EnergyGrid, descriptor, site_kind
+from data_pipelines.signals import named_apart, parse_signal
 from data_pipelines.survey import figures
 from data_pipelines.survey.look import FEW, Report, Survey, look, outliers, read
 
@@ -58,7 +59,8 @@ def write_page(dataset: Dataset, path: Path, report: Report = lambda stage, done
 
 def as_html(title: str, seen: Survey, card: dict, report: Report = lambda stage, done, total: None) -> str:
     """The page. Pictures take the time: `report` counts them, of the most that there can be."""
-    total = len(np.unique(seen.examples.absorbers)) + len(DESCRIPTORS) + OUTLIERS
+    grid, examples = EnergyGrid(**card["grid"]), seen.examples
+    total = len(np.unique(examples.absorbers)) * max(len(grid.signals), 1) + len(examples.descriptors) + OUTLIERS
     done = itertools.count(1)
 
     def drawn(svg: str, caption: str) -> str:
@@ -67,10 +69,10 @@ def as_html(title: str, seen: Survey, card: dict, report: Report = lambda stage,
 
     sections = (
         ("Contents", "Where the spectra came from, and where they went.", _contents(seen, card)),
-        ("Spectra", _SPECTRA + _sampled(seen), _spectra(seen, card, drawn)),
+        ("Signals" if grid.signals else "Spectra", _SPECTRA + _sampled(seen), _spectra(seen, card, drawn)),
         ("Descriptors", "What there is to learn, for sites of each kind.", _descriptors(seen, drawn) + _shells(card)),
         ("Label coverage", "Share of the sites of an absorber that carry a label, and how many.", _coverage(seen)),
-        ("Outliers", _OUTLIERS + _sampled(seen), _outliers(seen, card, drawn)),
+        *(() if grid.signals else (("Outliers", _OUTLIERS + _sampled(seen), _outliers(seen, card, drawn)),)),
         ("Near duplicates", _DUPLICATES + _sampled(seen), _near_duplicates(seen, card)),
         ("Split leakage", _LEAKAGE, _leakage(seen)),
         ("Dropped and masked", "Every record that is not here, every label that is not, and why.", _missing(card)),
@@ -117,7 +119,7 @@ def _contents(seen: Survey, card: dict) -> str:
         for s in card["sources"]
     ]
     first, *_, last = energy = grid.relative()
-    some = f" All spectra have those to {energy[grid.common - 1]:g} eV." if grid.gaps else ""
+    some = f" All spectra have those to {energy[grid.common - 1]:g} eV." if grid.common < grid.points else ""
     return (
         f"<p>{grid.points} energies, {first:g} to {last:g} {figures.ENERGY}, step {grid.step:g} eV.{some} "
         f"Materials in the splits: {materials}.</p>"
@@ -135,8 +137,10 @@ def _calculations(made: list[dict]) -> str:
 
 
 def _spectra(seen: Survey, card: dict, drawn: Drawn) -> str:
-    examples, energy = seen.examples, EnergyGrid(**card["grid"]).relative()
-    panels = []
+    examples, grid = seen.examples, EnergyGrid(**card["grid"])
+    energy, panels = grid.relative(), []
+    if grid.signals:
+        return html.panels(_signals(seen, grid, drawn))
     for absorber in np.unique(examples.absorbers):
         of = seen.sample[examples.absorbers[seen.sample] == absorber]
         anchor = REFERENCE_ENERGY_EV.get(tuple(absorber.split()))
@@ -146,12 +150,29 @@ def _spectra(seen: Survey, card: dict, drawn: Drawn) -> str:
     return html.panels(panels)
 
 
+def _signals(seen: Survey, grid: EnergyGrid, drawn: Drawn) -> Iterator[str]:
+    """A panel of each signal, of each absorber's rows where rows have one."""
+    examples = seen.examples
+    for absorber in np.unique(examples.absorbers):
+        of = seen.sample[examples.absorbers[seen.sample] == absorber]
+        slots = examples.spectrum[of].reshape(len(of), len(grid.signals), grid.points)
+        for place, name in enumerate(named_apart(grid.signals)):
+            own = slots[np.isfinite(slots[:, place, 0]), place]
+            if len(own):
+                is_spectrum = parse_signal(grid.signals[place]).is_spectrum
+                svg = figures.element(grid.relative(), own) if is_spectrum else figures.function(own)
+                whose = "" if absorber.startswith(STRUCTURE) else f"{absorber}: "
+                yield drawn(svg, f"<b>{whose}{name}</b> · {len(own):,} of {len(of):,} rows")
+
+
 def _descriptors(seen: Survey, drawn: Drawn) -> str:
     examples, panels, unlabelled = seen.examples, [], []
     kinds = _site_kinds(examples.absorbers)
-    for d, column in zip(DESCRIPTORS, examples.labels.T, strict=True):
+    for d, column in zip(examples.descriptors, examples.labels.T, strict=True):
         values = {kind: column[(kinds == kind) & np.isfinite(column)] for kind in d.sites}
         values = {kind: of for kind, of in values.items() if len(of)}
+        if d in STRUCTURES and d.kind == "regression" and not any(of.any() for of in values.values()):
+            continue  # a metal that is in none
         if not values:
             unlabelled.append(html.named(d))
             continue
@@ -176,7 +197,7 @@ def _coverage(seen: Survey) -> str:
     rows = {}
     for absorber in np.unique(examples.absorbers):
         of, cells = examples.absorbers == absorber, []
-        for d, labelled in zip(DESCRIPTORS, np.isfinite(examples.labels[of]).sum(axis=0), strict=True):
+        for d, labelled in zip(examples.descriptors, np.isfinite(examples.labels[of]).sum(axis=0), strict=True):
             share = labelled / of.sum()
             if site_kind(absorber.split()[0]) not in d.sites:
                 cells.append(("·", "none"))
@@ -185,7 +206,7 @@ def _coverage(seen: Survey) -> str:
             cells.append((f"{_per_cent(share)}<small>{labelled:,}</small>", colour))
         rows[absorber] = cells
     note = '<p class="note">A dot: the descriptor is not defined for such sites.</p>'
-    return html.shaded(["", *NAMES], rows) + note
+    return html.shaded(["", *(d.name for d in examples.descriptors)], rows) + note
 
 
 def _outliers(seen: Survey, card: dict, drawn: Drawn) -> str:

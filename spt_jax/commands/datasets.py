@@ -26,8 +26,7 @@ class Prepare:
 
     With --grid.signals a row holds several signals of one structure, or site: edges, and pair distribution functions.
 
-      spt-jax prepare nmc.parquet --out dataset --grid.signals "Ni K" "Mn K" "Co K" "O K"
-      spt-jax prepare runs --out dataset --grid.signals XANES PDF dPDF --grid.each site
+      spt-jax prepare runs --out dataset --grid.signals "Ni K" "Co K" "O K" PDF
     """
 
     sources: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SOURCE...")]]

@@ -20,6 +20,7 @@ from data_pipelines.labels.pdf import pair_distribution, pdf_grid
 from data_pipelines.schema import STRUCTURE_NAMES, EnergyGrid, column_of
 from data_pipelines.signals import named_apart, parse_signal
 from data_pipelines.spectra.grid import to_grid
+from data_pipelines.survey.page import write_page
 
 NMC = Path(__file__).parents[4] / "shared" / "data" / "feff10" / "nmc.parquet"
 EDGES = ("Ni K", "Mn K", "Co K", "O K")
@@ -139,6 +140,15 @@ def test_a_missing_edge_is_nan_and_counted(cells, tmp_path):
     signals, _ = everything(dataset)[cells["structure_id"][0].as_py()]
     assert np.isnan(signals[0]).all() and np.isfinite(signals[1:]).all()
     assert dataset.card["signals"]["Ni K"] == CELLS - 1
+
+
+@needs_nmc
+def test_the_page_of_a_data_card_shows_every_signal(cells, tmp_path):
+    dataset = made(cells.slice(1), tmp_path, EnergyGrid(signals=(*EDGES, "PDF")))
+    write_page(dataset, tmp_path / "card.html")
+    page = (tmp_path / "card.html").read_text(encoding="utf-8")
+    assert f"<b>Ni K</b> · {CELLS - 1} of {CELLS} rows" in page and f"<b>PDF</b> · {CELLS} of {CELLS} rows" in page
+    assert "x_Li" in page and "x_Cu</b>" not in page
 
 
 @needs_nmc
