@@ -151,10 +151,12 @@ def networks(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tu
     for sigma in NOISE:
         table.add(f"network: all, noise {sigma:g}", told(every, f"noise {sigma:g}"))
     fewer = list(combinations(every, len(names) - 1)) if len(names) > 2 else []
-    for signals in [*((s,) for s in every), *(() if options.alone else fewer)]:
+    alone = [(s,) for s in every]
+    for signals in [*(alone if "alone" in options.trained else ()), *(fewer if "fewer" in options.trained else ())]:
         table.add(f"network trained on {named(signals, names)}", told(signals, "held"))
     for target in targets:
-        table.compare("network: all", best_single(table, "network trained on {}", names, target), target)
+        for case in ("network: {}", *(["network trained on {}"] if "alone" in options.trained else [])):
+            table.compare("network: all", best_single(table, case, names, target), target)
         for model in options.models:
             table.compare("network: all", f"recipe: {model}, all", target)
         for signals in fewer:
@@ -174,15 +176,23 @@ def main() -> None:
     parser.add_argument("datasets", nargs="+", type=Path)
     parser.add_argument("--folder", type=Path, default=Path("fusion-fits"), help="where decompositions are kept")
     parser.add_argument("--networks", type=Path, default=None, help="judge networks too; where their answers are kept")
-    parser.add_argument("--alone", action="store_true", help="no networks that were trained without one signal")
+    parser.add_argument(
+        "--trained",
+        nargs="*",
+        choices=("alone", "fewer"),
+        default=["alone", "fewer"],
+        help="networks that were trained on each signal alone, and on all but one, beside those of all",
+    )
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
-    parser.add_argument("--models", nargs="+", default=list(concatenated.SPACES), choices=concatenated.SPACES)
+    parser.add_argument("--models", nargs="*", default=list(concatenated.SPACES), help="of the recipe; none: no recipe")
     parser.add_argument("--budget", type=int, default=6, help="settings that each model of the recipe is searched over")
     parser.add_argument("--folds", type=int, default=5, help="over parent cells")
     parser.add_argument("--leave", default="NMC622", help="composition to leave out, as materials begin with")
     parser.add_argument("--steps", type=int, default=signal_networks.STEPS, help="of a network's training, about")
     parser.add_argument("--seeds", type=int, default=signal_networks.SEEDS, help="networks whose mean answers")
     options = parser.parse_args()
+    if unknown := set(options.models) - set(concatenated.SPACES):
+        parser.error(f"--models {', '.join(sorted(unknown))}: known are {', '.join(concatenated.SPACES)}")
     for path in options.datasets:
         dataset = Dataset(path)
         everything = over.whole(dataset)
@@ -195,9 +205,10 @@ def main() -> None:
             splits[f"{told}: {options.leave} left out"] = found[options.folds :]
         for title, parts in splits.items():
             table = Table(options, everything, title)
-            recipes(table, dataset, parts, targets)
-            if len(parts) > 1:
-                curve(table, dataset, parts, targets)
+            if options.models:
+                recipes(table, dataset, parts, targets)
+                if len(parts) > 1:
+                    curve(table, dataset, parts, targets)
             if options.networks:
                 networks(table, dataset, parts, targets)
 

@@ -120,8 +120,8 @@ def networks(options: argparse.Namespace, dataset: Dataset, everything: Split) -
         if len(signals) == len(case):
             number = sum(1 << s for s in signals)
             found[named(signals, names)] = {t: own[number] for t, own in by_choice.items()}
-    for place, name in enumerate(names):
-        found[f"{name}{ALONE}"] = told((place,), "held")
+    for name in options.trained:
+        found[f"{name}{ALONE}"] = told((names.index(name),), "held")
     return found
 
 
@@ -131,7 +131,8 @@ def main() -> None:
     parser.add_argument("--networks", type=Path, default=None, help="judge networks too; where their answers are kept")
     parser.add_argument("--steps", type=int, default=signal_networks.STEPS, help="of a network's training, about")
     parser.add_argument("--seeds", type=int, default=1, help="networks whose mean answers")
-    parser.add_argument("--trees", type=int, default=200, help="of a forest")
+    parser.add_argument("--trained", nargs="*", default=list(ORDER), help="signals that networks learn from alone")
+    parser.add_argument("--trees", type=int, default=200, help="of a forest; 0: no forests")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--metals", nargs="*", default=[], help="all of the dataset where not given")
     options = parser.parse_args()
@@ -143,7 +144,8 @@ def main() -> None:
         trained = networks(options, dataset, everything) if options.networks else {}
         for element in options.metals or sorted(set(metal)):
             own = metal == element
-            found = forests(dataset, everything, over.folds(family, options.folds, 0, own), options.trees)
+            parts = over.folds(family, options.folds, 0, own)
+            found = forests(dataset, everything, parts, options.trees) if options.trees else {"importance": {}}
             for where, kind in ((own, "all"), (own & single, "one coordination number")):
                 title = f"{element} by {dataset.grid.each}, {kind}"
                 print(f"\n{path.name}: {title}, {where.sum()} rows", flush=True)
