@@ -53,7 +53,8 @@ class Table:
         print(f"  {case:34s} {'  '.join(said)}", flush=True)
 
     def compare(self, case: str, other: str, target: str) -> None:
-        if {(case, target), (other, target)} <= self.found.keys():
+        pair = [self.found.get((each, target)) for each in (case, other)]
+        if all(each and np.isfinite(each.interval.score) for each in pair):
             gain = over.ahead(self.found[case, target], self.found[other, target])
             words = f"{target}: {case} ahead of {other} by {gain.score:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
             print(f"  {words}", flush=True)

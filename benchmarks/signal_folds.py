@@ -178,7 +178,7 @@ def judge(
     truth, said = everything.batch.labels[known, column], told(d, answers[known])
     materials = np.array(everything.materials)[known]
     measure = Measure("R2", 1) if r2 and d.kind == "regression" else measure_of(d)
-    if len(truth) < 2 or np.ptp(truth) == 0:
+    if len(truth) < 2 or (np.ptp(truth) == 0 and measure.name != "MAE"):
         return Judged(measure, Interval(np.nan, np.nan, np.nan), len(truth), 0, np.full(1, np.nan))
     if measure.name == "R2":
         whole_of, own = (
