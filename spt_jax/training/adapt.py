@@ -156,7 +156,8 @@ def assemble_on(
     decided = start.blueprint.decisions
     priors = {name: np.array(each) for name, each in decided.prior.items()} if decided else {}
     tasks = tuple(_covered(task, train) for task in blueprint.learnt_tasks)
-    objective = Continued(config.objective, tasks, blueprint.grid, priors, None, decided, not shots.alone)
+    given = (config.objective, tasks, blueprint.grid, priors)
+    objective = Continued(*given, before=decided, judged=not shots.alone)
     trained = factors_of(start.params, rank, config.train.seed) if rank else start.params
     flat = Flat(trained, len(objective.names), int(np.lcm(MULTIPLE, layout.devices)))
     schedule = make_schedule(config.train, steps_per_epoch(train.count, config.train.batch_size))
