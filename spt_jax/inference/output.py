@@ -51,7 +51,7 @@ def _said(v: Value) -> str:
 def legend(names: Iterable[str]) -> str:
     """What the short names stand for, a line each."""
     names = list(names)
-    width = max(map(len, names), default=0)
+    width = max(5, *map(len, names)) if names else 5
     return "\n".join(f"{name:{width}s}  {descriptor(name).meaning}" for name in names)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.readers.measured import Measured
+from data_pipelines.schema import EnergyGrid
 from data_pipelines.structures.cluster import Cluster, Clusters
 from spt_jax.app import boards, desk, shown
 from spt_jax.app.boards import Boards, OnBoard
@@ -28,6 +29,8 @@ SPECTRUM = Measured(np.arange(9.0), np.arange(9.0), "Fe", "K")
 
 class Slow:
     """A model that says the name of each spectrum, and notes how many it was asked at a time."""
+
+    blueprint = SimpleNamespace(grid=EnergyGrid())
 
     def __init__(self):
         self.asked, self.go = [], threading.Event()

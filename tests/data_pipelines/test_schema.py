@@ -19,11 +19,10 @@ from data_pipelines.schema import (
     column_of,
     descriptor,
     encode_labels,
-    shell_labels,
     site_kind,
     source_of,
-    words_of,
 )
+from data_pipelines.shells import shell_labels, words_of
 
 
 def test_every_row_has_a_function_and_the_reverse():

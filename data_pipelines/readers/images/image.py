@@ -70,7 +70,7 @@ class StoredImage:
 class ImageCalibration:
     """What the user knows better than the file."""
 
-    energy_axis: int | None = None
+    energy_axis: Annotated[int | None, Range()] = None
     """Which stored axis is the energy, from 0, or from the end from -1."""
     offset: Annotated[float | None, Range()] = None
     """Energy of the first channel, eV."""
