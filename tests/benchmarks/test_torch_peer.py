@@ -86,7 +86,7 @@ def test_gradients_are_those_of_pytorch(rng, peer):
     spectrum, numbers, labels, mask, weight = peer.tensors((*batch, weight))
     total = peer.joint_loss(model(spectrum, numbers), ((labels, mask, weight),), tasks, 0.05)
     total.backward()
-    np.testing.assert_allclose(total.item(), value, rtol=1e-5)
+    np.testing.assert_allclose(total.item(), value, rtol=5e-5)
     theirs = from_torch({name: p.grad for name, p in model.named_parameters()}, work.params)
     assert_same(theirs, gradient, 1e-5 * max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradient)))
 
