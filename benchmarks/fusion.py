@@ -135,17 +135,12 @@ def curve(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tuple
 def networks(table: Table, dataset: Dataset, parts: list[over.Fold], targets: tuple[str, ...]) -> None:
     """Networks of all signals, asked with every choice and in noise; others that never had a signal, or had one alone."""
     options, everything, names = table.options, table.everything, dataset.grid.signals
-    every, rows = tuple(range(len(names))), len(everything.ids)
+    every = tuple(range(len(names)))
 
-    def told(signals: tuple[int, ...], case: str, axis: int = 0) -> Answers:
-        def ask(fold: over.Fold) -> Answers:
-            given = dataset, everything, fold, signals, options.networks, options.steps, options.seeds
-            own = signal_networks.answers(*given)[case]
-            return {name: own[name] for name in targets}
+    def told(signals: tuple[int, ...], case: str) -> Answers:
+        return signal_networks.gathered(dataset, everything, parts, signals, case, targets, options)
 
-        return over.gather(parts, rows, ask, axis)
-
-    found = told(every, "subsets", axis=1)
+    found = told(every, "subsets")
     for signals in [*choices(len(names)), *(combinations(every, len(names) - 1) if len(names) > 3 else ())]:
         number = sum(1 << s for s in signals)
         table.add(f"network: {named(signals, names)}", {t: own[number] for t, own in found.items()})

@@ -17,13 +17,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks import signal_folds as over
-from data_pipelines.dataset.data import Split
+from data_pipelines.dataset.data import Data, Split
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.files import write_atomic
 from data_pipelines.schema import STRUCTURE_NAMES
 from spt_jax.explain.signals import answers_by_subset
 from spt_jax.inference.predict import Model, load
-from spt_jax.presets import ALL_PRESETS
+from spt_jax.presets import fusion
 from spt_jax.reports.trivial import trivial_answers
 from spt_jax.tasks import Answers
 from spt_jax.training.ensemble import train_members
@@ -43,17 +43,14 @@ def choices(count: int) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(found))
 
 
-def fitted(
-    dataset: Dataset, everything: Split, fold: over.Fold, signals: tuple[int, ...], steps: int, seeds: int
-) -> Model:
-    """The mean of `seeds` networks of the preset `fusion`, each the best of its run by the validation rows of the fold."""
-    data, config = over.dealt(dataset, everything, fold, signals), ALL_PRESETS["fusion"]()
-    rows = data.count("train")
+def fitted(data: Data, steps: int, seeds: int) -> Model:
+    """The mean of `seeds` networks of the preset `fusion`, each the best of its run by the validation rows."""
+    config, rows = fusion(), data.count("train")
     size = min(config.train.batch_size, max(rows // 2, 1))
     epochs = max(round(steps * size / rows), 10)
     schedule = replace(config.train, patience=0, batch_size=size, epochs=epochs, warmup_epochs=epochs / 20)
     schedule = replace(schedule, validate_every=max(epochs // 20, 1))
-    objective = config.objective if len(signals) > 1 else replace(config.objective, signal_drop=0.0)
+    objective = config.objective if len(data.grid.signals) > 1 else replace(config.objective, signal_drop=0.0)
     with TemporaryDirectory() as folder:
         train_members(replace(config, objective=objective, train=schedule), data, Path(folder) / "run", seeds)
         return load(Path(folder) / "run")
@@ -74,13 +71,10 @@ def answers(
     path = folder / f"{dataset.fingerprint[:8]}-{fold.name}-{chosen}-{steps}-{seeds}.npz".replace(" ", "_")
     if not path.exists():
         count = len(dataset.grid.signals)
-        model, data = (
-            fitted(dataset, everything, fold, signals, steps, seeds),
-            over.dealt(dataset, everything, fold, signals),
-        )
-        held = data.split("test").batch
+        data = over.dealt(dataset, everything, fold, signals)
+        model, held = fitted(data, steps, seeds), data.split("test").batch
         found = {"held": model.answers(held.spectrum, held.atomic_number)}
-        if len(signals) == count:
+        if len(signals) == count:  # of all
             nothing = trivial_answers(data.split("train").batch, held)
             nothing = {name: nothing[name] for name in found["held"]}
             found["subsets"] = answers_by_subset(model, held.spectrum, held.atomic_number, count, nothing)
@@ -102,6 +96,24 @@ def answers(
             case, name = key.split("/")
             result.setdefault(case, {})[name] = file[key]
     return result
+
+
+def gathered(
+    dataset: Dataset,
+    everything: Split,
+    parts: list[over.Fold],
+    signals: tuple[int, ...],
+    case: str,
+    names: tuple[str, ...],
+    options: argparse.Namespace,
+) -> Answers:
+    """One case of `answers`, of the named descriptors, to the held rows of all folds."""
+
+    def ask(fold: over.Fold) -> Answers:
+        own = answers(dataset, everything, fold, signals, options.networks, options.steps, options.seeds)[case]
+        return {name: own[name] for name in names}
+
+    return over.gather(parts, len(everything.ids), ask, axis=1 if case == "subsets" else 0)
 
 
 def noisy(everything: Split, sigma: float) -> np.ndarray:

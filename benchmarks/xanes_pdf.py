@@ -10,6 +10,7 @@ question, so both levels are judged, and materials whose metal has one coordinat
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +28,12 @@ TARGETS = ("OS", "CN", "MBL")
 ORDER = ("XANES", "dPDF", "PDF")
 ALONE = ", trained on it alone"
 CASES = (("XANES",), ("PDF",), ("dPDF",), ("XANES", "PDF"), ("XANES", "dPDF"), ("XANES", "PDF", "dPDF"))
+PAIRS = (
+    *pairwise(ORDER),
+    *((f"{a}{ALONE}", f"{b}{ALONE}") for a, b in pairwise(ORDER)),
+    *((fused, "XANES") for fused in ("XANES + PDF", "XANES + dPDF", "all")),
+    ("all", f"XANES{ALONE}"),
+)
 Scores = dict[tuple[str, str], over.Judged]
 
 
@@ -61,7 +68,7 @@ def told(
 
 
 def verdicts(
-    options: argparse.Namespace, title: str, scores: Scores, prefix: str, pairs: list[tuple[str, str]]
+    options: argparse.Namespace, title: str, scores: Scores, prefix: str, pairs: Sequence[tuple[str, str]]
 ) -> None:
     """How far one case is ahead of another, of every target."""
     for one, other in pairs:
@@ -75,7 +82,8 @@ def verdicts(
 
 
 def forests(dataset: Dataset, everything: Split, parts: list[over.Fold], trees: int) -> dict[str, dict]:
-    """case -> target -> answers, and "importance" -> target -> (S,) mean over the folds, of all signals."""
+    """case -> target -> answers, and "importance" -> target -> (S,) score that the forest of all signals loses without
+    each, on the first fold."""
     names = dataset.grid.signals
     made = concatenated.features(everything.batch.spectrum, dataset.grid, ("spectra",))
     setting = concatenated.Setting(("spectra",), 0, (("n_estimators", trees), ("max_features", "sqrt")))
@@ -89,39 +97,31 @@ def forests(dataset: Dataset, everything: Split, parts: list[over.Fold], trees: 
             }
     every = tuple(range(len(names)))
     x, owner = made.columns(every, ("spectra",)), made.signal
+    fold = parts[0]
     for target in TARGETS:
-        d, column, lost = descriptor(target), column_of(target), []
-        for fold in parts[:1]:
-            known = everything.batch.mask[:, column]
-            own, held = fold.learnt[known[fold.learnt]], fold.held[known[fold.held]]
-            labels = everything.batch.labels[:, column]
-            fitted = concatenated.fit("random forest", setting, d, x[own], labels[own], 0)
-            lost.append(concatenated.importance(fitted, d, x[held], owner, labels[held], 0, repeats=3))
-        found["importance"][target] = np.mean(lost, axis=0)
+        d, column = descriptor(target), column_of(target)
+        known, labels = everything.batch.mask[:, column], everything.batch.labels[:, column]
+        own, held = fold.learnt[known[fold.learnt]], fold.held[known[fold.held]]
+        fitted = concatenated.fit("random forest", setting, d, x[own], labels[own], 0)
+        found["importance"][target] = concatenated.importance(fitted, d, x[held], owner, labels[held], 0, repeats=3)
     return found
 
 
 def networks(options: argparse.Namespace, dataset: Dataset, everything: Split) -> dict[str, dict]:
     """case -> target -> answers: networks of all signals and metals asked with each choice, and those of one signal alone."""
-    names, rows = dataset.grid.signals, len(everything.ids)
-    parts = signal_networks.folds_of(dataset, everything, options.folds, leave="none")
+    names, parts = dataset.grid.signals, signal_networks.folds_of(dataset, everything, options.folds, leave="none")
 
-    def told(signals: tuple[int, ...], case: str, axis: int = 0) -> Answers:
-        def ask(fold: over.Fold) -> Answers:
-            given = dataset, everything, fold, signals, options.networks, options.steps, options.seeds
-            own = signal_networks.answers(*given)[case]
-            return {name: own[name] for name in TARGETS}
+    def asked(signals: tuple[int, ...], case: str) -> Answers:
+        return signal_networks.gathered(dataset, everything, parts, signals, case, TARGETS, options)
 
-        return over.gather(parts, rows, ask, axis)
-
-    by_choice, found = told(tuple(range(len(names))), "subsets", axis=1), {}
+    by_choice, found = asked(tuple(range(len(names))), "subsets"), {}
     for case in CASES:
         signals = tuple(names.index(signal) for signal in case if signal in names)
         if len(signals) == len(case):
             number = sum(1 << s for s in signals)
             found[named(signals, names)] = {t: own[number] for t, own in by_choice.items()}
     for name in options.trained:
-        found[f"{name}{ALONE}"] = told((names.index(name),), "held")
+        found[f"{name}{ALONE}"] = asked((names.index(name),), "held")
     return found
 
 
@@ -154,23 +154,7 @@ def main() -> None:
                     for case, answers in group.items():
                         if case != "importance":
                             scores |= told(options, title, f"{prefix}{case}", everything, where, answers)
-                    pairs = [
-                        *pairwise(ORDER),
-                        ("XANES + PDF", "XANES"),
-                        ("XANES + dPDF", "XANES"),
-                        ("all", "XANES"),
-                    ]
-                    verdicts(
-                        options,
-                        title,
-                        scores,
-                        prefix,
-                        [
-                            *pairs,
-                            *((f"{a}{ALONE}", f"{b}{ALONE}") for a, b in pairwise(ORDER)),
-                            ("all", f"XANES{ALONE}"),
-                        ],
-                    )
+                    verdicts(options, title, scores, prefix, PAIRS)
             for target, lost in found["importance"].items():
                 words = "  ".join(f"{name} {own:.3f}" for name, own in zip(dataset.grid.signals, lost, strict=True))
                 print(f"  importance for {target} in the forest of all, score lost: {words}", flush=True)

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from data_pipelines.dataset import blocks, statistics
 from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.splits import SPLITS
-from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled
+from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled, with_arrays
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch, EnergyGrid, encode_labels, widened
@@ -197,16 +197,9 @@ def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
         held = blocks.gather(source, blocks.spaced(source))
         for column, values in (("spectrum", held.spectrum), ("labels", widened(held.labels))):
             arrays[column][own] = values[place[own]]
-    missing = pa.array(split == "")
     for name in (name for name in SCHEMA.names if name not in table.column_names):  # a dataset from before there was
         table = table.append_column(name, pa.array([""] * len(table), pa.string()))
-    table = table.select(SCHEMA.names)
-    for column, array in arrays.items():
-        kind = pa.list_(pa.float32(), array.shape[1])
-        table = table.append_column(
-            column, pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), type=kind, mask=missing)
-        )
-    yield table
+    yield with_arrays(table.select(SCHEMA.names), arrays, split == "")
 
 
 def remove_others(dataset: Path, parts: Iterable[str]) -> None:

@@ -34,7 +34,8 @@ class Record:
     """What became of one spectrum found in a source: labelled, or dropped for a reason.
 
     spectrum: (grid.length,) float32, mu with unit edge step, or several signals; None where dropped. labels:
-    (grid.labels,) float32, NaN where masked. masked: descriptor -> reason. settings: of the calculation, as JSON, "" where the source has none.
+    (grid.labels,) float32, NaN where masked. masked: descriptor -> reason. settings: of the calculation, as JSON, "" where
+    the source has none. structure: what the site's is called; asked for where a row holds several signals.
     site: equal for equivalent sites of one structure, "" without one. withheld: of `contradictions`, later.
     """
 

@@ -89,6 +89,16 @@ def stage(
     return Staged(table, source, spectra, labels, split, split_counts, contradicted)
 
 
+def with_arrays(table: pa.Table, arrays: dict[str, np.ndarray], missing: np.ndarray) -> pa.Table:
+    """A source's table: (N, M) arrays as columns of lists, null in the rows that are (N,) `missing`."""
+    for name, array in arrays.items():
+        kind, mask = pa.list_(pa.float32(), array.shape[1]), pa.array(missing)
+        table = table.append_column(
+            name, pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), type=kind, mask=mask)
+        )
+    return table
+
+
 def _one_chunk(column: pa.ChunkedArray) -> pa.ListArray:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipelines.dataset.contradictions import REPEATED, changed
-from data_pipelines.dataset.staging import SCHEMA
+from data_pipelines.dataset.staging import SCHEMA, with_arrays
+from data_pipelines.labels.structure import DEFECTS
 from data_pipelines.schema import LABELS, NAMES, STRUCTURE, EnergyGrid, column_of, columned
 from data_pipelines.signals import parse_signal
 
@@ -22,8 +23,6 @@ NO_PRISTINE = "no cell of its parent without the defect"
 APART = "energies disagree"
 # Edges of one element in one structure: its oxidation states differ by 5 at the most, 2 eV each at the most.
 FURTHEST_EV = 10.0
-# That a defect is there, and how much of it.
-DEFECTS = (("vacancy", "vacancies"), ("antisite", "antisites"))
 
 
 def of_sites(tables: Iterable[pa.Table], grid: EnergyGrid) -> list[pa.Table]:
@@ -41,27 +40,19 @@ def of_sites(tables: Iterable[pa.Table], grid: EnergyGrid) -> list[pa.Table]:
     if grid.each == "structure":
         table, rows, spectra, labels = _gathered(table, rows, spectra, labels, grid)
     table = _without_parent(table, rows, labels)
-    return [_joined(table, rows, spectra, labels)]
+    missing = np.ones(len(table), bool)
+    missing[rows] = False
+    arrays = {"spectrum": spectra, "labels": labels}
+    full = {name: np.zeros((len(table), own.shape[1]), np.float32) for name, own in arrays.items()}
+    for name, own in arrays.items():
+        full[name][rows] = own
+    return [with_arrays(table.select(SCHEMA.names), full, missing)]
 
 
 def _array(table: pa.Table, name: str) -> np.ndarray:
     """(n, M) of the rows that have it; writable."""
     column = table[name].combine_chunks()
     return column.flatten().to_numpy().reshape(-1, column.type.list_size).copy()
-
-
-def _joined(table: pa.Table, rows: np.ndarray, spectra: np.ndarray, labels: np.ndarray) -> pa.Table:
-    missing = np.ones(len(table), bool)
-    missing[rows] = False
-    table = table.select(SCHEMA.names)
-    for name, values in (("spectrum", spectra), ("labels", labels)):
-        full = np.zeros((len(table), values.shape[1]), np.float32)
-        full[rows] = values
-        kind = pa.list_(pa.float32(), values.shape[1])
-        table = table.append_column(
-            name, pa.FixedSizeListArray.from_arrays(pa.array(full.ravel()), type=kind, mask=pa.array(missing))
-        )
-    return table
 
 
 def _gathered(

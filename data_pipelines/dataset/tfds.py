@@ -37,6 +37,7 @@ from data_pipelines.schema import (
     SHELL_NAMES,
     SOURCE,
     STRUCTURE_LABELS,
+    STRUCTURE_NAMES,
     WIDTHS,
     WORD_BITS,
     WORDS,
@@ -89,11 +90,21 @@ class SptXas(tfds.core.ShardBasedBuilder):
         super().__init__(data_dir=data_dir, config=tfds.core.BuilderConfig(name=part), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
+        further = f"; then {', '.join(STRUCTURE_NAMES)}" if self.grid.signals else ""
         return self.dataset_info_from_configs(
             features=_features(self.grid.length, self.grid.labels),
-            description=f"Site-resolved XANES spectra, mu with unit edge step. Labels: {', '.join(NAMES)}; then "
-            f"{WORDS} numbers each for {', '.join(SHELL_NAMES)}, sets of elements: bit b of number w is Z = "
-            f"{WORD_BITS} w + b; then the {SOURCE.meaning}.",
+            description=f"{self._rows}. Labels: {', '.join(NAMES)}; then {WORDS} numbers each for "
+            f"{', '.join(SHELL_NAMES)}, sets of elements: bit b of number w is Z = {WORD_BITS} w + b; then the "
+            f"{SOURCE.meaning}{further}.",
+        )
+
+    @property
+    def _rows(self) -> str:
+        if not self.grid.signals:
+            return "Site-resolved XANES spectra, mu with unit edge step"
+        return (
+            f"Rows of a {self.grid.each}: {', '.join(self.grid.signals)} side by side, {self.grid.points} numbers each, NaN "
+            "where a signal is missing"
         )
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:

@@ -15,8 +15,10 @@ from pymatgen.core import Composition, Element
 
 from data_pipelines.schema import METALS, NAMES, STRUCTURE_NAMES, descriptor
 
-# Of a site -> the mean over sites that it goes into.
-MEANS = {"OS": "OS", "CN": "CN", "MBL": "MBL"}
+# Of the sites of a metal, the mean.
+MEANS = ("OS", "CN", "MBL")
+# That a defect is there, and how much of it.
+DEFECTS = (("vacancy", "vacancies"), ("antisite", "antisites"))
 NOT_TOLD = "the source does not say which defects there are"
 NO_NUMBER = "the source does not say how many"
 VACANCIES = re.compile(r"vacancies (\d+) of (\d+) O\b")
@@ -75,7 +77,8 @@ def describe_structure(
 ) -> tuple[np.ndarray, dict[str, str]]:
     """(len(STRUCTURES),) float32 as one site of it tells them, NaN where it does not, and why: name -> reason.
 
-    element, site_labels: of the site, (LABELS,); "" for content and defects alone. The mean over sites of what they tell is the structure's.
+    element, site_labels: of the site, (LABELS,); "" for content and defects alone. The mean over sites of what they tell is
+    the structure's.
     """
     found = dict.fromkeys(STRUCTURE_NAMES, np.nan)
     masked: dict[str, str] = {}
@@ -87,16 +90,13 @@ def describe_structure(
         else:
             masked[f"x_{symbol}"] = "no transition metal"
     if element in METALS:
-        for name, mean in MEANS.items():
-            found[f"{mean}_{element}"] = float(site_labels[NAMES.index(name)])
-    for name, value in defects._asdict().items():
-        if value is None:
-            known = (name.startswith("v") and defects.vacancy is not None) or (
-                name.startswith("a") and defects.antisite is not None
-            )
-            masked[name] = NO_NUMBER if known else NOT_TOLD
-        else:
-            found[name] = float(value)
+        for name in MEANS:
+            found[f"{name}_{element}"] = float(site_labels[NAMES.index(name)])
+    told = {name: value for name, value in defects._asdict().items() if value is not None}
+    found |= {name: float(value) for name, value in told.items()}
+    for there, amount in DEFECTS:
+        unknown = dict.fromkeys((there, amount), NO_NUMBER if there in told else NOT_TOLD)
+        masked |= {name: reason for name, reason in unknown.items() if name not in told}
     for name, value in found.items():
         if np.isfinite(value) and not descriptor(name).accepts(value):
             found[name], masked[name] = np.nan, "outside the plausible range"

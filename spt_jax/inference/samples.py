@@ -7,6 +7,7 @@ not there is not needed: the model answers from the rest, and it is said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,16 +30,27 @@ PDF_ENDINGS = (".gr",)
 
 @dataclass
 class Sample:
-    """What is known of one sample so far. rows: (S, points), NaN where a signal is missing. of: name of the file in each place."""
+    """What is known of one sample so far. views: by place of its signal, (points,) at each of the likely energies of a
+    measured spectrum, the likeliest first; one of anything else. of: name of the file in each place."""
 
     grid: EnergyGrid
-    rows: np.ndarray = field(init=False)
+    views: dict[int, list[np.ndarray]] = field(default_factory=dict)
     of: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     element: str = ""
 
-    def __post_init__(self) -> None:
-        self.rows = np.full((len(self.grid.signals), self.grid.points), np.nan, np.float32)
+    def rows(self) -> list[np.ndarray]:
+        """(S points,) views of the whole sample, NaN where a signal is missing.
+
+        Energies of two signals are off each by its own: every signal goes through its views, in an order of its own.
+        """
+        count = max(map(len, self.views.values()), default=1)
+        rows = np.full((count, len(self.grid.signals), self.grid.points), np.nan, np.float32)
+        for number, (place, views) in enumerate(self.views.items()):
+            stride = 1 + number % max(len(views) - 1, 1)
+            for view in range(count):
+                rows[view, place] = views[view * stride % len(views)]
+        return list(rows.reshape(count, -1))
 
     def place_of(self, signal: Signal) -> int:
         """The first free place of a signal. Raises SpectrumError where there is none."""
@@ -52,9 +64,9 @@ class Sample:
             raise SpectrumError("two spectra of one edge", f"{what} is also in {others}; give one of them")
         return free[0]
 
-    def put(self, place: int, signal: Signal, name: str, row: np.ndarray) -> None:
-        """(points,) of a file, or of anything else with a name."""
-        self.rows[place], self.of[place] = row, name
+    def put(self, place: int, signal: Signal, name: str, views: list[np.ndarray]) -> None:
+        """Of a file, or of anything else with a name."""
+        self.views[place], self.of[place] = views, name
         own = parse_signal(self.grid.signals[place])
         if own.is_spectrum and not own.element:
             self.element = signal.element
@@ -88,7 +100,7 @@ def predict_signals(
             signal = signal._replace(element=signal.element or symbol)
         place = sample.place_of(signal)
         row = _spectrum(sample.grid, x, y, signal) if signal.is_spectrum else _function(sample.grid, x, y, signal, name)
-        sample.put(place, signal, name, row)
+        sample.put(place, signal, name, [row])
     return _answered(model, sample)
 
 
@@ -102,7 +114,7 @@ def predict_samples(
 ) -> Iterator[Prediction]:
     """A Prediction for each folder of files, and for all other files together; one that cannot be used has the error.
 
-    Measured spectra are corrected as those of a model of one spectrum are, and answered at their likeliest energies.
+    Measured spectra are corrected as those of a model of one spectrum are, and answered with the mean over likely energies.
     """
     for name, own in samples_of(files):
         try:
@@ -164,7 +176,7 @@ def _put_file(
         signal = signal or Signal("", "", "nPDF" if measured.radiation == "neutron" else "PDF")
         place = sample.place_of(signal)
         row = _function(sample.grid, measured.r, measured.g, signal, str(path), measured.qmax)
-        return sample.put(place, signal, str(path), row)
+        return sample.put(place, signal, str(path), [row])
     if signal:
         read_as = replace(read_as, element=signal.element or read_as.element, edge=signal.edge)
     found = read_spectrum(path, read_as)
@@ -176,10 +188,19 @@ def _put_file(
     found = found._replace(element=element, edge=edge)
     signal = Signal(element, edge, signal.technique if signal else SPECTRA[0])
     place = sample.place_of(signal)
+    views = [found]
     if calibration is not None and not found.calculated:
-        found = correct(found, calibration, foil, normalise=normalise).spectrum
-    sample.put(place, signal, str(path), _spectrum(sample.grid, found.energy, found.mu, signal))
-    sample.notes += [f"{path.name}: {note}" for note in found.notes]
+        views = correct(found, calibration, foil, normalise=normalise).views()
+    likeliest = _spectrum(sample.grid, views[0].energy, views[0].mu, signal)
+    sample.put(place, signal, str(path), [likeliest, *_others(sample.grid, views[1:], signal)])
+    sample.notes += [f"{path.name}: {note}" for note in views[0].notes]
+
+
+def _others(grid: EnergyGrid, views: Sequence[Measured], signal: Signal) -> Iterator[np.ndarray]:
+    """Those that lie on the grid, as of a model of one spectrum."""
+    for view in views:
+        with suppress(SpectrumError):
+            yield _spectrum(grid, view.energy, view.mu, signal)
 
 
 def _by_energy(sample: Sample, found: Measured) -> str:
@@ -212,5 +233,5 @@ def _answered(model: Model, sample: Sample) -> dict[str, Value]:
     if not sample.of:
         raise SpectrumError("no signal", f"none of {', '.join(sample.grid.signals)} was given")
     absorber = model.absorber(sample.element or None)
-    [values] = model.values([[sample.rows.ravel()]], [absorber])
+    [values] = model.values([sample.rows()], [absorber])
     return values

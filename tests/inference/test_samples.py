@@ -13,10 +13,12 @@ from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import RunError, SpectrumError, UserError
 from data_pipelines.labels.pdf import pdf_grid
 from data_pipelines.readers.gr import read_gr, to_pdf_grid
+from data_pipelines.readers.spectrum import ReadAs, read_spectrum
 from data_pipelines.schema import STRUCTURE, STRUCTURE_LABELS, Batch, EnergyGrid, column_of
 from data_pipelines.signals import parse_signal
 from data_pipelines.spectra.grid import to_grid
 from spt_jax.config import LabelsConfig
+from spt_jax.inference.measured import Calibration, correct
 from spt_jax.inference.samples import predict_samples, predict_signals
 from spt_jax.presets import fusion
 from spt_jax.training.assemble import assemble
@@ -87,6 +89,24 @@ def test_order_and_names_of_files_do_not_matter_and_arrays_say_the_same(model, s
 def test_an_edge_may_be_named_as_energy_loss(model, sample):
     [found] = predict_samples(model, [Path(f"O K EELS={sample / 'O.dat'}")])
     assert found.notes[-3:-1] == ("no Ni K: answered without it", "no O K: answered without it")
+
+
+@needs_data
+def test_measured_edges_are_answered_with_the_mean_over_likely_energies_of_each(model, sample):
+    """The same files, taken as measured; against every pair of energies in place of seven of them."""
+    [found] = predict_samples(model, [sample], calibration=Calibration.of(""))
+    assert any("answers are the mean over 7 energies" in note for note in found.notes)
+    views = []
+    for name in ("Ni", "O"):
+        spectrum = read_spectrum(sample / f"{name}.dat", ReadAs(element=name, edge="K"))
+        moved = correct(spectrum, Calibration.of("")).views()
+        views.append([to_grid(each.energy, each.mu, GRID.alone, name) for each in moved])
+    measured = read_gr(MNO)
+    pdf = to_pdf_grid(measured, pdf_grid(GRID, parse_signal("nPDF")), "")
+    rows = [np.concatenate([a, b, np.full(GRID.points, np.nan), pdf]) for a in views[0] for b in views[1]]
+    each = model.answers(np.array(rows, np.float32), np.zeros(len(rows), np.int32))["x_Li"]
+    assert found.values["x_Li"].value == pytest.approx(each.mean(), abs=0.5 * float(each.std()))
+    assert found.values["x_Li"].value != pytest.approx(each[0], abs=1e-6)
 
 
 @needs_data
