@@ -49,11 +49,11 @@ class PhasePlanting:
     """In which the area of every end member is the same: shares of pixels are shares of this area."""
     dose: Annotated[float, Range(above=0)] = 100.0
     """Mean counts of a channel just in front of the edge."""
-    jump: Annotated[float, Range(least=0)] = 0.5
+    jump: Annotated[float, Range(least=0)] = 0.3
     """Mean height of the edge in `window`, in parts of the background at the onset."""
     grain: Annotated[float, Range(above=0)] = 4.0
     """Size of grains: pixels over which the fields are smoothed that decide on the phase."""
-    mixed: Annotated[float, Range(least=0, most=1)] = 0.3
+    mixed: Annotated[float, Range(least=0, most=1)] = 0.5
     """Part of the pixels that hold more than one phase."""
     exponents: Annotated[tuple[float, float], Range(above=0)] = (2.5, 3.5)
     """Of the power law: least and largest."""
