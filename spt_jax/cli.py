@@ -29,6 +29,7 @@ from spt_jax.commands.export import Export
 from spt_jax.commands.feff import Feff
 from spt_jax.commands.finetune import Finetune
 from spt_jax.commands.image import Image
+from spt_jax.commands.image_data import PrepareImages
 from spt_jax.commands.inference import Evaluate, Predict
 from spt_jax.commands.pdf import Pdf
 from spt_jax.commands.screen import STOPPED, answering, errors
@@ -62,6 +63,7 @@ COMMANDS = {
     "serve": Serve,
     "series": Series,
     "image": Image,
+    "image-data": PrepareImages,
     "export": Export,
     "models": Models,
     "pack": Pack,

@@ -1,35 +1,33 @@
-"""Answers for an image that another program gave: `RUN/NAME.npz` for the image NAME that `--write` wrote."""
+"""What a trained model of this project says of an image."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.phases.task import PhaseAnswers, PhaseTask
 from data_pipelines.errors import UserError
+from spt_jax.eels.answer import ImageModel, load_image_model
+
+
+@cache
+def _loaded(run: Path) -> ImageModel:
+    return load_image_model(run)
 
 
 def answers_of_model(run: Path, task: PhaseTask) -> PhaseAnswers:
-    """What is asked of a model: `task.image` is the image as `open_image` gives it, `task.energy` the energies at which
-    denoised counts are wanted, `task.classes` the order of the classes. Nothing else of the task is for it.
-
-    An answer holds `phase`, (P,), or `probability`, (P, C), whose largest is the phase; `shares`, (P, C), and `denoised`,
-    (P, V) counts above the background, where there are any. Raises UserError where the answer is missing or has another shape.
-    """
-    path = run / f"{task.name}.npz"
-    if not path.exists():
-        raise UserError(f"{path} is not there: write the images with --write, and an answer for each")
-    with np.load(path) as file:
-        given = {name: file[name] for name in PhaseAnswers._fields if name in file.files}
-    if "probability" in given:
-        given.setdefault("phase", given["probability"].argmax(axis=1))
-    pixels, classes = task.truth.phase.size, len(task.classes)
-    shapes = {"phase": (pixels,), "probability": (pixels, classes), "shares": (pixels, classes)}
-    shapes["denoised"] = pixels, len(task.energy)
-    for name, values in given.items():
-        if values.shape != shapes[name]:
-            raise UserError(f"{path}: {name} has the shape {values.shape}, not {shapes[name]}")
-    if "phase" not in given:
-        raise UserError(f"{path} holds neither phase nor probability")
-    return PhaseAnswers(**given)
+    """Of the image and nothing else of the task. run: a run folder. Raises UserError where its classes are other ones."""
+    model = _loaded(run)
+    if set(model.classes) != set(task.classes):
+        raise UserError(f"{run} knows {', '.join(model.classes)}, the task has {', '.join(task.classes)}")
+    found = model.answer(task.image)
+    order = [model.classes.index(name) for name in task.classes]
+    flat = {name: getattr(found, name).reshape(-1, len(order))[:, order] for name in ("probability", "share")}
+    curves = found.denoised.reshape(-1, len(found.energy)) * (task.how.step / model.grid.step)
+    denoised = np.stack([np.interp(task.energy, found.energy, np.nan_to_num(curve)) for curve in curves])
+    probability = np.where(np.isfinite(flat["probability"]), flat["probability"], 1 / len(order))
+    return PhaseAnswers(
+        probability.argmax(axis=1), probability, np.nan_to_num(flat["share"], nan=1 / len(order)), denoised
+    )

@@ -37,22 +37,27 @@ EVERY = 10
 FEWEST_ELECTRONS = 10.0
 # Counts of a piece that is read at once, and of the sample that says how many counts an electron makes.
 PIECE, SAMPLE = 8_000_000, 2_000_000
+# Channels of an edge at most, sums in front of it, and where there is no image the step in eV.
+MOST_POINTS, GROUPS, STEP = 192, 16, 0.3
 # Rows of an epoch at least, and calculated rows of validation: of few edges many exposures are drawn.
 EPOCH, JUDGED = 8_192, 1_024
 
 
-def loss_grid(edge: str, energies: list[np.ndarray], classes: tuple[str, ...], points: int = 128) -> LossGrid:
-    """About an edge, as far as all of the (E,) energies go. Raises UserError for an edge that lies outside of them."""
+def loss_grid(edge: str, energies: list[np.ndarray], classes: tuple[str, ...], most: int = MOST_POINTS) -> LossGrid:
+    """About an edge, as far as all of the (E,) energies go, in `most` channels or fewer: those of the first image, or so many
+    of them to one that they are not more. Raises UserError for an edge that lies outside of the energies."""
     onset = onset_of(edge)
-    ends = [windows_of(onset, energy) for energy in energies] or [windows_of(onset, np.arange(1.0, 4000.0))]
-    half = max([float(np.median(np.diff(energy))) / 2 for energy in energies], default=0.0)
+    energies = energies or [np.arange(0.5 * onset, 2 * onset, STEP)]
+    ends = [windows_of(onset, energy) for energy in energies]
     begin, middle = max(front[0] for front, _ in ends), min(front[1] for front, _ in ends)
-    last = min(area[1] for _, area in ends) + half
-    step = round((last - middle) / points, 4)
-    groups = 16 if not energies else max(4, min(16, int((middle - begin) / max(2 * half, 1e-6))))
-    return LossGrid(
-        round(middle + step / 2, 4), step, points, 0, (), "structure", "step", edge, (begin, middle), groups, classes
-    )
+    last = min(area[1] for _, area in ends)
+    channel = float(np.median(np.diff(energies[0])))
+    first = energies[0][np.searchsorted(energies[0], middle + channel / 2)]
+    step = channel * max(1, int(np.ceil((last - first) / channel / most)))
+    # A sum of several channels has its middle between them.
+    start, points = float(first + (step - channel) / 2), int((last - first + channel) / step + 1e-6)
+    groups = max(4, min(GROUPS, int((middle - begin) / (2 * channel))))
+    return LossGrid(start, step, points, edge=edge, front=(begin, middle), groups=groups, classes=classes)
 
 
 def prepare_images(
@@ -62,7 +67,7 @@ def prepare_images(
     edge: str,
     labels: Path | None = None,
     most: int = 20_000,
-    points: int = 128,
+    points: int = MOST_POINTS,
     report: Callable[[str, int, int], None] | None = None,
 ) -> dict:
     """Write the set; returns its card. images: by name. labels: a .csv with the columns image,row,column,class and, for a
@@ -76,9 +81,13 @@ def prepare_images(
     onset = onset_of(edge)
     curves = np.stack([on_grid(each, grid, onset) for each in edges])
     known = _labels(labels, names, classes) if labels else {}
-    own = np.stack([[classes.index(each.kind), 0.0] for each in edges]).astype(np.float32)
-    rows = np.concatenate([np.zeros((len(curves), grid.groups), np.float32), curves], axis=1)
-    times = -(-JUDGED // len(curves))
+    kind = np.array([classes.index(each.kind) for each in edges])
+    # Every class as often as the one with most edges.
+    most_edges = int(np.bincount(kind).max())
+    shown = np.concatenate([np.resize(np.flatnonzero(kind == i), most_edges) for i in range(len(classes))])
+    own = np.stack([kind[shown], np.zeros(len(shown))], axis=1).astype(np.float32)
+    rows = np.concatenate([np.zeros((len(shown), grid.groups), np.float32), curves[shown]], axis=1)
+    times = -(-JUDGED // len(shown))
     parts = {"train": [(rows, own)], "validation": [(np.tile(rows, (times, 1)), np.tile(own, (times, 1)))]}
     card: dict = {
         "version": 1,

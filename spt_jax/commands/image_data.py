@@ -15,7 +15,7 @@ from spt_jax.commands.screen import Bars
 
 
 @dataclass(frozen=True)
-class ImageData:
+class PrepareImages:
     """Make a dataset of calculated edges and of measured spectrum images, for `spt-jax train image`.
 
     THEORY holds a folder for each class with calculated edges in it: xmu.dat of FEFF, or two columns of energy (eV, absolute)
@@ -39,8 +39,8 @@ class ImageData:
     """.csv of pixels whose class is known: image (name of the file without its ending), row, column, class."""
     pixels: Annotated[int, Range(least=1)] = 20_000
     """Pixels of each image that are used, spread evenly over it."""
-    points: Annotated[int, Range(least=32, most=1024)] = 128
-    """Channels of the edge."""
+    points: Annotated[int, Range(least=32, most=1024)] = 192
+    """Channels of the edge at most: those of the first image, or sums of so many of them as are needed."""
     calibration: Annotated[ImageCalibration, tyro.conf.arg(name="")] = field(default_factory=ImageCalibration)
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class ImageData:
             raise UserError(f"{self.out} holds something else than a dataset of images; choose another --out")
         images = [(path.stem, open_image(path, self.calibration)) for path in self.images]
         given = self.theory, images, self.out, self.edge, self.labels, self.pixels, self.points
-        with Bars() as report, locked(self.out.with_name(f".{self.out.name}.lock"), f"{self.out}"):
+        with Bars() as report, locked(self.out / ".lock", f"{self.out}"):
             card = prepare_images(*given, report=report)
         counted = {name: sum(each["class"] == name for each in card["theory"]) for name in card["grid"]["classes"]}
         print("calculated edges: " + ", ".join(f"{count} {name}" for name, count in counted.items()))

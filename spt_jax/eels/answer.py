@@ -16,6 +16,7 @@ from data_pipelines.readers.images.image import SpectrumImage
 from data_pipelines.spectra.rebin import Rebinning, gain_of, rebinning
 from spt_jax.eels.denoise import without_noise
 from spt_jax.eels.program import PixelPrograms
+from spt_jax.eels.refine import MOST_CLASSES, refined
 from spt_jax.model.latent import NUISANCES
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.runs.checkpoint import load_model
@@ -28,6 +29,9 @@ SAMPLE = 128
 KEPT_BYTES = 2_000_000_000
 # An image whose electrons make so many more or fewer counts is told of.
 USUAL_GAIN = (0.5, 2.0)
+# Pixels that end members are taken from, at least.
+FEWEST_PIXELS = 32
+MAPS = ("exponent", "jump", "noise", "misfit")
 REASONS = ("good", "not finite", "no counts", "few counts in the window")
 """Why a pixel is left out, by the number in `ImageAnswer.reason`."""
 
@@ -143,12 +147,9 @@ class ImageModel:
         if (spikes := int(found.pop("spikes")[good].sum())) > 0:
             notes.append(f"{spikes:,} sums stood out as spikes do and were replaced by their neighbours")
         signal = denoised = None
+        found["network share"] = found["share"]
         if spectra:
-            signal, fit, noise = (found.pop(name) for name in ("signal", "fit", "noise per channel"))
-            height = (gain * found["scale"])[:, None]
-            denoised = without_noise(signal, fit, noise, good) * height
-            signal = signal * height
-        found.pop("scale")
+            signal, denoised = self._together(found, good, gain, notes)
 
         def shaped(values: np.ndarray) -> np.ndarray:
             masked = np.where(good.reshape(-1, *(1,) * (values.ndim - 1)), values, np.nan).astype(np.float32)
@@ -156,7 +157,7 @@ class ImageModel:
 
         phase = np.where(good, found["probability"].argmax(axis=1), -1).astype(np.int8).reshape(shape)
         maps = {name: shaped(found["nuisance"][:, i]) for i, name in enumerate(NUISANCES)}
-        maps |= {name: shaped(found[name]) for name in ("exponent", "jump", "noise", "misfit") if name in found}
+        maps |= {name: shaped(found[name]) for name in MAPS if name in found}
         own = (shaped(found[name]) for name in ("probability", "share", "latent", "unlike"))
         curves = (each if each is None else shaped(each) for each in (denoised, signal))
         return ImageAnswer(
@@ -171,6 +172,32 @@ class ImageModel:
             self.name,
             tuple(notes),
         )
+
+    def _together(
+        self, found: dict[str, np.ndarray], good: np.ndarray, gain: float, notes: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N, L) counts as measured above the background, and without noise; classes and shares by what the pixels have in
+        common take the place of those of each pixel by itself."""
+        groups = self.grid.groups
+        rows, base, fit = (found.pop(name) for name in ("rows", "base", "fit"))
+        fit, under = fit * found["scale"][:, None], base[:, groups:]
+        noise = np.sqrt(np.maximum(rows[:, groups:], 0).mean(axis=1) + 1e-6)
+        if good.sum() < FEWEST_PIXELS or len(self.classes) > MOST_CLASSES:
+            notes.append(
+                "classes are those of each pixel by itself: too few pixels, or too many classes, for end members"
+            )
+        else:
+            members = self._programs.members(np.median(found["nuisance"][good], axis=0))
+            own = (array[good] for array in (rows, base))
+            said = (found[name][good] for name in ("share", "scale"))
+            parts = refined(*own, self._programs.x, members, *said, self.grid.step)
+            for name, array in (("share", parts.share), ("probability", parts.probability)):
+                found[name] = found[name].copy()
+                found[name][good] = array
+            fit[good], under[good] = parts.fit, parts.under
+        signal = rows[:, groups:] - under
+        denoised = without_noise(signal, fit, noise, good)
+        return gain * signal, gain * denoised
 
 
 def load_image_model(path: Path) -> ImageModel:

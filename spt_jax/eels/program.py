@@ -31,6 +31,17 @@ class PixelPrograms:
         self._element = number_of(symbol) if symbol.isalpha() else 0
         self._compiled: dict[tuple, Callable] = {}
 
+    @property
+    def x(self) -> np.ndarray:
+        """(F + P,) log of the energy of a row's sums, as the background has it."""
+        return np.asarray(nnx.merge(self._graph, self._variables).front.x[...])
+
+    def members(self, nuisance: np.ndarray) -> np.ndarray:
+        """(C, P) edges of the classes, of mean 1, as decoded and seen through a shift, a broadening and a thickness (3,)."""
+        centres = jnp.asarray(self._decisions.centres, jnp.float32)
+        network = nnx.merge(self._graph, self._variables)
+        return np.asarray(network.measured(network.decode(centres), jnp.tile(jnp.asarray(nuisance), (len(centres), 1))))
+
     def for_image(self, rebin: Rebinning, gain: float, spectra: bool) -> Callable[[np.ndarray], dict[str, Array]]:
         """(P, E) counts -> what is said of each pixel. spectra: also of each channel."""
         key = (rebin.front, rebin.edge, spectra)
@@ -59,7 +70,8 @@ class PixelPrograms:
         found |= {"scale": said["scale"], "exponent": said["exponent"], "noise": said["noise"]}
         found["jump"] = said["scale"] / jnp.maximum(said["under"].mean(axis=1), 1e-9)
         if spectra:
-            found |= {"signal": said["signal"], "noise per channel": said["noise"]}
+            base = network.front.background(*network.front.power_law(rows[:, : self._grid.groups]))
+            found |= {"rows": rows, "base": base}
             fitted = network.fitted(said, network.decode(said["latent"]))
             found |= {"fit": fitted["fit"], "misfit": fitted["misfit"]}
             found["unlike"] = jnp.maximum(found["unlike"], fitted["misfit"] / decisions.worst)

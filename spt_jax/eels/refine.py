@@ -1,0 +1,180 @@
+"""Abundances by the end members of the image itself, which the network names and all of its pixels measure together.
+
+One pixel says little of how an edge really looks, and a calculation is not the measurement. So the edges of the classes are
+fitted to all pixels, beginning with what the network says of each and held near to what it decodes; then the parts of each
+pixel, together with its background and its shift, by non-negative least squares weighted as counts scatter; and again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spt_jax.shapes import Array, Float
+
+ROUNDS = 6
+# Deviation of a channel of a measured edge from the decoded one, edge heights; and of a pixel's shift from that of all, eV.
+DEVIATION, SHIFT = 0.1, 0.4
+# Pixels that end members are fitted to.
+SAMPLE = 4_096
+# All choices of classes are tried: of more it is too many.
+MOST_CLASSES = 6
+DRAWS = 64
+
+
+class Parts(NamedTuple):
+    """members: (C, P) edges of mean 1. share, probability: (N, C); probability of having the largest share. fit: (N, P)
+    counts above the background. under: (N, P) counts of the background. shift: (N,) eV beyond that of the members."""
+
+    members: Array
+    share: Array
+    probability: Array
+    fit: Array
+    under: Array
+    shift: Array
+
+
+class _Solved(NamedTuple):
+    amount: Array
+    free: Array
+    precision: Array
+    background: Array
+    shift: Array
+
+
+def refined(
+    rows: np.ndarray,
+    base: np.ndarray,
+    x: np.ndarray,
+    members: np.ndarray,
+    share: np.ndarray,
+    scale: np.ndarray,
+    step: float,
+) -> Parts:
+    """rows, base: (N, F + P) electrons of good pixels, and of the backgrounds fitted in front of the edge. x: (F + P,) log of
+    the energy. members: (C, P) edges of mean 1 as the network decodes them. share: (N, C) and scale: (N,), mean electrons of
+    the edge, as it says. step: eV of a channel."""
+    given = [jnp.asarray(each, jnp.float32) for each in (rows, base, share, scale)]
+    few = slice(None, None, max(1, len(rows) // SAMPLE))
+    x, members = jnp.asarray(x, jnp.float32), jnp.asarray(members, jnp.float32)
+    found = _members(*(each[few] for each in given), x, members, step)
+    return _parts(given[0], given[1], given[2], given[3], x, found, step)
+
+
+@partial(jax.jit, static_argnames="step")
+def _members(rows, base, share, scale, x, prior, step: float) -> Float[Array, "C P"]:
+    groups = rows.shape[1] - prior.shape[1]
+    amount = share * scale[:, None]
+    under = base[:, groups:]
+    members = prior
+    for i in range(ROUNDS):
+        expected = under + amount @ members
+        weights = 1 / jnp.maximum(expected, 0.05 * expected.mean(axis=1, keepdims=True) + 1e-3)
+        signal = rows[:, groups:] - under
+        gram = jnp.einsum("np,nc,nd->pcd", weights, amount, amount)
+        right = jnp.einsum("np,nc,np->pc", weights, amount, signal)
+        hold = 1 / DEVIATION**2
+        held = gram + hold * jnp.eye(len(prior))
+        members = _solve_small(held, right + hold * prior.T).T
+        members = members / jnp.maximum(members.mean(axis=1, keepdims=True), 0.1)
+        if i < ROUNDS - 1:
+            solved = _solve(rows, base, amount, x, members, step)
+            amount = solved.amount
+            under = base[:, groups:] * (solved.background[:, :1] + solved.background[:, 1:] * x[groups:])
+    return members
+
+
+@partial(jax.jit, static_argnames="step")
+def _parts(rows, base, share, scale, x, members, step: float) -> Parts:
+    groups = rows.shape[1] - members.shape[1]
+    solved = _solve(rows, base, share * scale[:, None], x, members, step)
+    solved = _solve(rows, base, solved.amount, x, members, step)
+    total = solved.amount.sum(axis=1, keepdims=True)
+    found = jnp.where(total > 0, solved.amount / jnp.maximum(total, 1e-9), share)
+    under = base[:, groups:] * (solved.background[:, :1] + solved.background[:, 1:] * x[groups:])
+    fit = solved.amount @ members
+    fit = fit - solved.shift[:, None] * jnp.gradient(fit, step, axis=1)
+    return Parts(members, found, _largest(solved), fit, under, solved.shift)
+
+
+def _solve(rows, base, amount, x, members, step: float) -> _Solved:
+    """Parts of each pixel, none below zero, with the background's height and slope and a shift free. amount: (N, C) as of the
+    last round, which says how counts scatter and what a shift changes."""
+    n, classes = amount.shape
+    groups = rows.shape[1] - members.shape[1]
+    fit = amount @ members
+    slope = jnp.concatenate([jnp.zeros((n, groups)), -jnp.gradient(fit, step, axis=1)], axis=1)
+    expected = base + jnp.concatenate([jnp.zeros((n, groups)), fit], axis=1)
+    weights = 1 / jnp.maximum(expected, 0.05 * expected.mean(axis=1, keepdims=True) + 1e-3)
+    edges = jnp.broadcast_to(jnp.pad(members, ((0, 0), (groups, 0))), (n, classes, rows.shape[1]))
+    design = jnp.concatenate([edges, jnp.stack([base, base * x, slope], axis=1)], axis=1)
+    weighted = design * weights[:, None]
+    gram = jnp.einsum("nkp,njp->nkj", weighted, design)
+    right = jnp.einsum("nkp,np->nk", weighted, rows)
+    size = jnp.sqrt(jnp.maximum(jnp.einsum("nkk->nk", gram), 1e-12))
+    prior = jnp.zeros(classes + 3).at[-1].set(1 / SHIFT**2) + 1e-6 * size**2
+    gram = (gram + prior[:, :, None] * jnp.eye(classes + 3)) / (size[:, :, None] * size[:, None, :])
+    right = right / size
+    best, value = None, None
+    for choice in product((True, False), repeat=classes):
+        kept = jnp.array([*choice, True, True, True])
+        own = jnp.where(kept[:, None] & kept, gram, jnp.eye(classes + 3))
+        found = _solve_small(own, jnp.where(kept, right, 0))
+        least = -(found * right).sum(axis=1)
+        # With every class in it is the free solution, too.
+        least = jnp.where((found[:, :classes] >= 0).all(axis=1), least, jnp.inf)
+        if best is None:
+            free, best, value = found, found, least
+            continue
+        better = least < value
+        best, value = jnp.where(better[:, None], found, best), jnp.where(better, least, value)
+    best = best / size
+    return _Solved(
+        jnp.maximum(best[:, :classes], 0), free[:, :classes] / size[:, :classes],
+        _of_classes(gram * (size[:, :, None] * size[:, None, :]), classes), best[:, classes : classes + 2], best[:, -1],
+    )  # fmt: skip
+
+
+def _of_classes(gram: Float[Array, "N K K"], classes: int) -> Float[Array, "N C C"]:
+    """What is known of the classes' parts when the rest is not (Schur complement)."""
+    own, cross, rest = gram[:, :classes, :classes], gram[:, :classes, classes:], gram[:, classes:, classes:]
+    columns = [_solve_small(rest, cross[:, i]) for i in range(classes)]
+    return own - jnp.einsum("nkr,njr->nkj", cross, jnp.stack(columns, axis=1))
+
+
+def _largest(solved: _Solved) -> Float[Array, "N C"]:
+    """How often each class has the largest part, when parts are drawn as their errors say."""
+    n, classes = solved.free.shape
+    draws = jax.random.normal(jax.random.key(0), (DRAWS, 1, classes))
+    lower = jnp.linalg.cholesky(
+        solved.precision + 1e-9 * jnp.eye(classes) * jnp.einsum("ncc->n", solved.precision)[:, None, None]
+    )
+    noise = jax.scipy.linalg.solve_triangular(
+        jnp.broadcast_to(lower.swapaxes(1, 2), (DRAWS, n, classes, classes)),
+        jnp.broadcast_to(draws, (DRAWS, n, classes))[..., None],
+        lower=False,
+    )[..., 0]
+    winner = jnp.argmax(solved.free + noise, axis=2)
+    counted = jax.nn.one_hot(winner, classes).sum(axis=0)
+    return (counted + 1 / classes) / (DRAWS + 1)
+
+
+def _solve_small(gram: Float[Array, "N K K"], right: Float[Array, "N K"]) -> Float[Array, "N K"]:
+    """Symmetric positive systems of a few unknowns, by Cholesky's factors written out: all rows at once, no call for each."""
+    k = gram.shape[-1]
+    lower: list[list] = [[None] * k for _ in range(k)]
+    y: list = [None] * k
+    for i in range(k):
+        for j in range(i + 1):
+            rest = gram[:, i, j] - sum((lower[i][m] * lower[j][m] for m in range(j)), jnp.zeros(()))
+            lower[i][j] = jnp.sqrt(jnp.maximum(rest, 1e-12)) if i == j else rest / lower[j][j]
+        y[i] = (right[:, i] - sum((lower[i][m] * y[m] for m in range(i)), jnp.zeros(()))) / lower[i][i]
+    found: list = [None] * k
+    for i in reversed(range(k)):
+        found[i] = (y[i] - sum((lower[m][i] * found[m] for m in range(i + 1, k)), jnp.zeros(()))) / lower[i][i]
+    return jnp.stack(found, axis=1)
