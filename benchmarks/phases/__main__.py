@@ -39,6 +39,7 @@ BOUND = "nnls_truth"
 METHODS: dict[str, Method] = {
     BOUND: classical.nnls_truth,
     "nnls": classical.nnls_references,
+    "nnls_aligned": classical.nnls_aligned,
     "pca_knn": classical.pca_knn,
     "nmf": classical.nmf,
     "kmeans": classical.kmeans,
