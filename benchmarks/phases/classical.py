@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 from scipy.optimize import linear_sum_assignment, nnls
 from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF, PCA
@@ -14,7 +15,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.phases.task import PhaseAnswers, PhaseTask
 from data_pipelines.spectra.phases import plural
-from data_pipelines.spectra.planted import shifted
 
 NEIGHBOURS = 5
 # By how much theory is moved to fit, eV.
@@ -120,16 +120,16 @@ def nnls_truth(task: PhaseTask) -> PhaseAnswers:
     truth, energy = task.truth, task.how.energy
     pixels, classes = truth.phase.size, len(task.classes)
     used = energy <= task.how.window[1]
-    members = plural(task.how, np.broadcast_to(truth.end_members, (pixels, *truth.end_members.shape)),
-                     np.broadcast_to(truth.thickness.reshape(-1, 1), (pixels, classes)))  # fmt: skip
+    members = np.broadcast_to(truth.end_members, (pixels, *truth.end_members.shape))
+    members = plural(task.how, members, np.repeat(truth.thickness.reshape(-1, 1), classes, axis=1))
     curves = np.concatenate([members, truth.background.reshape(pixels, 1, -1)], axis=1)
-    moved = shifted(energy, curves, np.repeat(truth.shift.reshape(-1, 1), classes + 1, axis=1))
-    mean = shifted(energy, truth.background + truth.signal, truth.shift).reshape(pixels, -1)
-    counts = truth.counts.reshape(pixels, -1)
+    mean, shift = truth.background + truth.signal, truth.shift.ravel()
+    noise = np.sqrt(np.maximum(mean.reshape(pixels, -1)[:, used], 1e-9))
+    counts = truth.counts.reshape(pixels, -1)[:, used]
     parts = np.zeros((pixels, classes + 1))
     for pixel in range(pixels):
-        noise = np.sqrt(np.maximum(mean[pixel, used], 1e-9))
-        parts[pixel] = nnls((moved[pixel][:, used] / noise).T, counts[pixel, used] / noise)[0]
+        moved = CubicSpline(energy, curves[pixel], axis=1)(energy[used] - shift[pixel])
+        parts[pixel] = nnls((moved / noise[pixel]).T, counts[pixel] / noise[pixel])[0]
     shares = _shares(parts[:, :classes])
     denoised = np.einsum("pc,pce->pe", parts[:, :classes], members[..., task.inside])
     return PhaseAnswers(shares.argmax(axis=1), None, shares, denoised)

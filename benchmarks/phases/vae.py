@@ -7,6 +7,7 @@ of the paper's published program; this is another one. Spectra have mean one.
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -69,10 +70,12 @@ class PlainVAE(nnx.Module):
 
 
 class Learnt(NamedTuple):
-    """What a network that has learnt an image says: means of the pixels, (P, 16), and what they decode to, (P, 240)."""
+    """What a network that has learnt an image says: means of the pixels, (P, 16), and what they decode to, (P, 240); and how
+    many seconds it learnt."""
 
     latent: np.ndarray
     decoded: np.ndarray
+    seconds: float
     graph: Any
     state: Any
 
@@ -99,9 +102,14 @@ def resampled(task: PhaseTask, spectra: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(at, task.energy, each) for each in spectra]).astype(np.float32)
 
 
+def learnt_of(task: PhaseTask) -> Learnt:
+    """The network of an image, which is kept until that of another one is asked for."""
+    return _learnt(resampled(task, task.normalised).tobytes(), len(task.normalised), task.seed)
+
+
 def _projected(task: PhaseTask) -> tuple[Learnt, np.ndarray, np.ndarray]:
     """What was learnt, and (S, 16) latent samples of the references with their (S,) labels."""
-    learnt = _learnt(resampled(task, task.normalised).tobytes(), len(task.normalised), task.seed)
+    learnt = learnt_of(task)
     mean, spread = (np.asarray(each) for each in _encoded(learnt.graph, learnt.state, resampled(task, task.references)))
     count = max(1, min(SAMPLES, MOST_SAMPLES // len(mean)))
     rng = np.random.default_rng(task.seed)
@@ -118,6 +126,7 @@ def _denoised(task: PhaseTask, learnt: Learnt) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _learnt(pixels: bytes, count: int, seed: int) -> Learnt:
     """The bytes are the key: labels of any number share the network of their image."""
+    began = time.perf_counter()
     x = np.frombuffer(pixels, np.float32).reshape(count, POINTS)
     graph, state = nnx.split(PlainVAE(rngs=nnx.Rngs(seed)))
     optimiser = optax.adam(RATE).init(state)
@@ -129,7 +138,8 @@ def _learnt(pixels: bytes, count: int, seed: int) -> Learnt:
         rows = order[number % (count // size) * size :][:size]
         state, optimiser = _step(graph, state, optimiser, x[rows], jax.random.fold_in(key, number))
     latent = _encoded(graph, state, x)[0]
-    return Learnt(np.asarray(latent), np.asarray(_decoded(graph, state, latent)), graph, state)
+    decoded = np.asarray(_decoded(graph, state, latent))
+    return Learnt(np.asarray(latent), decoded, time.perf_counter() - began, graph, state)
 
 
 @partial(jax.jit, static_argnames="graph")
