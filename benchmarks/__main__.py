@@ -3,7 +3,7 @@
 On a CPU the presets as they are; on an accelerator also both precisions, L = 100 and 200, d = 64 and 128, batches of
 64 to 65,536. What fails is named at the end, and the rest runs nevertheless. `descriptors` asks for a library of
 structures, `compile` for compilers of other chips, `pretraining` for spectra without labels, `amorphous` and `lixcoo2`
-for models: they run by themselves alone.
+for models, `phases` for calculated spectra: they run by themselves alone.
 """
 
 from __future__ import annotations

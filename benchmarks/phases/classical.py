@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 from scipy.optimize import linear_sum_assignment, nnls
 from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF, PCA
@@ -13,10 +15,10 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.phases.task import PhaseAnswers, PhaseTask
 from data_pipelines.spectra.phases import plural
-from data_pipelines.spectra.planted import shifted
 
 NEIGHBOURS = 5
-# A reference that is of no use to any pixel is not asked for.
+# By how much theory is moved to fit, eV.
+SHIFTS = np.arange(-2, 2.01, 0.25)
 MOST_COMPONENTS = 20
 
 
@@ -82,22 +84,52 @@ def nnls_references(task: PhaseTask) -> PhaseAnswers:
     return PhaseAnswers(shares.argmax(axis=1), None, shares, parts @ task.references)
 
 
+def nnls_aligned(task: PhaseTask) -> PhaseAnswers:
+    """The same with the references of each class moved in energy to where they explain the image best: what one does by hand
+    before theory is laid over a measurement. One shift of a class, found by turns on means of clusters."""
+    clusters = KMeans(min(4 * len(task.classes), len(task.signal)), n_init=2, random_state=task.seed).fit(
+        task.normalised
+    )
+    noise = task.noise.mean(axis=0) / task.noise.mean()
+    sizes = np.sqrt(np.bincount(clusters.labels_, minlength=len(clusters.cluster_centers_)))
+    shifts = np.zeros(len(task.classes))
+
+    def misfit(shifts: np.ndarray) -> float:
+        basis = (_moved(task, shifts) / noise).T
+        return sum(
+            size**2 * nnls(basis, mean / noise)[1] ** 2
+            for mean, size in zip(clusters.cluster_centers_, sizes, strict=True)
+        )
+
+    for _ in range(2):
+        for number in range(len(task.classes)):
+            trials = [np.where(np.arange(len(shifts)) == number, by, shifts) for by in SHIFTS]
+            shifts = min(trials, key=misfit)
+    return nnls_references(replace(task, references=_moved(task, shifts)))
+
+
+def _moved(task: PhaseTask, shifts: np.ndarray) -> np.ndarray:
+    """(R, V) the references with those of each class higher by its shift."""
+    each = zip(task.references, shifts[task.labels], strict=True)
+    return np.stack([np.interp(task.energy - by, task.energy, reference) for reference, by in each])
+
+
 def nnls_truth(task: PhaseTask) -> PhaseAnswers:
     """The upper bound: counts fitted by what the image was really made of, in each pixel the true end members and the shape
     of the background, at the true shift and thickness, weighted by the true noise."""
     truth, energy = task.truth, task.how.energy
     pixels, classes = truth.phase.size, len(task.classes)
     used = energy <= task.how.window[1]
-    members = plural(task.how, np.broadcast_to(truth.end_members, (pixels, *truth.end_members.shape)),
-                     np.broadcast_to(truth.thickness.reshape(-1, 1), (pixels, classes)))  # fmt: skip
+    members = np.broadcast_to(truth.end_members, (pixels, *truth.end_members.shape))
+    members = plural(task.how, members, np.repeat(truth.thickness.reshape(-1, 1), classes, axis=1))
     curves = np.concatenate([members, truth.background.reshape(pixels, 1, -1)], axis=1)
-    moved = shifted(energy, curves, np.repeat(truth.shift.reshape(-1, 1), classes + 1, axis=1))
-    mean = shifted(energy, truth.background + truth.signal, truth.shift).reshape(pixels, -1)
-    counts = truth.counts.reshape(pixels, -1)
+    mean, shift = truth.background + truth.signal, truth.shift.ravel()
+    noise = np.sqrt(np.maximum(mean.reshape(pixels, -1)[:, used], 1e-9))
+    counts = truth.counts.reshape(pixels, -1)[:, used]
     parts = np.zeros((pixels, classes + 1))
     for pixel in range(pixels):
-        noise = np.sqrt(np.maximum(mean[pixel, used], 1e-9))
-        parts[pixel] = nnls((moved[pixel][:, used] / noise).T, counts[pixel, used] / noise)[0]
+        moved = CubicSpline(energy, curves[pixel], axis=1)(energy[used] - shift[pixel])
+        parts[pixel] = nnls((moved / noise[pixel]).T, counts[pixel] / noise[pixel])[0]
     shares = _shares(parts[:, :classes])
     denoised = np.einsum("pc,pce->pe", parts[:, :classes], members[..., task.inside])
     return PhaseAnswers(shares.argmax(axis=1), None, shares, denoised)

@@ -128,7 +128,9 @@ def split(
 ) -> tuple[dict[str, list[Structure]], dict[str, list[Structure]]]:
     """(theory, new) structures by class: half of the materials of each class, the larger half theory. No material is in
     both, whatever the class."""
-    rng, theory, seen = np.random.default_rng(seed), set(), set()
+    rng = np.random.default_rng(seed)
+    theory: set[str] = set()
+    seen: set[str] = set()
     for each in found.values():
         materials = sorted({structure.material for structure in each})
         free = [name for name in materials if name not in seen]

@@ -82,7 +82,7 @@ def posed(phases: PhaseSet, how: PhasePlanting, made: PhaseImage, known: Labelle
     image = arranged(StoredImage(made.counts, tuple(axes)), name, calibration)
     found = correct(image, config)
     inside = window(how)
-    signal = found.signal[0].reshape(-1, channels)[:, inside].astype(float)
+    signal = np.asarray(found.signal)[0].reshape(-1, channels)[:, inside].astype(float)
     counts = made.counts.reshape(-1, channels)[:, inside]
     # Single counts are no measure of their own noise: the shape is that of all pixels.
     shape = counts.mean(axis=0) / max(float(counts.mean()), 1e-9)
