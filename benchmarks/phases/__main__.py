@@ -5,8 +5,9 @@
 
 Every line is printed as JSON: means over images, and the middle 95 % of them over images drawn anew. known: images of the
 structures that are theory, with an error of the theory that nobody knows; new: of structures that the theory does not have.
-An image is the same at every dose but for its counts, and the same for every method. `--write` writes the theory and the images
-and measures nothing; the answers of any program for these images are scored with `--model`.
+An image is the same at every dose but for its counts, and the same for every method. `--write` writes the theory, whole and
+as so many labels of each class, and the images, and measures nothing. A model is trained on those of one seed and asked with
+`--model` on those of another.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from benchmarks.phases import classical, vae
 from benchmarks.phases.library import SETS, PhaseSet, Structure, edges, split, structures, write_theory
 from benchmarks.phases.metrics import SCORES, scored, summary
 from benchmarks.phases.ours import answers_of_model
-from benchmarks.phases.task import PhaseAnswers, PhaseTask, labelled, posed
+from benchmarks.phases.task import PhaseAnswers, PhaseTask, chosen, labelled, posed
 from benchmarks.phases.written import write_image
 from data_pipelines.errors import UserError
 from data_pipelines.spectra.phases import PhaseImage, PhasePlanting, phase_image
@@ -93,6 +94,10 @@ def _run(options: argparse.Namespace) -> list[dict]:
     theory = Theory(known, {"known": known, "new": new})
     if options.write:
         write_theory(options.write / "theory", known)
+        for count in options.labels:
+            picked = chosen([len(each) for each in known.values()], count, options.seed)
+            some = {k: [each[i] for i in own] for (k, each), own in zip(known.items(), picked, strict=True)}
+            write_theory(options.write / f"theory_{count}", some)
         for name, how, made in _images(options, phases, theory):
             print(write_image(options.write, name, how, made))
         return []
@@ -129,8 +134,8 @@ def _measured(options: argparse.Namespace, phases: PhaseSet, theory: Theory, met
     curves, pixels, length = edges(theory.known), 0, 0
     for number, (name, how, made) in enumerate(_images(options, phases, theory)):
         for count in options.labels:
-            rng = np.random.default_rng((options.seed, number, count))
-            task = posed(phases, how, made, labelled(how, curves, count, rng), name, options.seed + number)
+            known = labelled(how, curves, count, options.seed)
+            task = posed(phases, how, made, known, name, options.seed + number)
             pixels, length = task.signal.shape
             for method, answer in methods.items():
                 key = (None if method == BOUND else count, method)

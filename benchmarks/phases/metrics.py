@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.phases.task import PhaseAnswers, PhaseTask
+from data_pipelines.spectra.planted import shifted
 from spt_jax.scoring.calibration import ece
 from spt_jax.scoring.intervals import draws, middle
 from spt_jax.scoring.probabilities import brier
@@ -16,7 +17,7 @@ def scored(task: PhaseTask, found: PhaseAnswers) -> dict[str, float | None]:
     """accuracy: pixels whose phase of the largest share is found; accuracy_pure: among pixels of one phase. iou: mean over
     the phases that the image has of the pixels in both over the pixels in either. share_rmse: over pixels and classes. ece and brier: of the
     probability of the dominant phase. snr_db: 10 log10 of the signal's squares over those of the error, in the window, against
-    the mean counts without drift. None where the method says nothing of the kind."""
+    the mean counts, as the pixel's energies have them. None where the method says nothing of the kind."""
     truth, classes = task.truth.phase.ravel(), len(task.classes)
     pure = task.truth.shares.max(axis=-1).ravel() > 1 - 1e-9
     hit = found.phase == truth
@@ -30,7 +31,8 @@ def scored(task: PhaseTask, found: PhaseAnswers) -> dict[str, float | None]:
     if found.probability is not None:
         scores |= {"ece": ece(found.probability, truth), "brier": brier(found.probability, truth)}
     if found.denoised is not None:
-        signal = task.truth.signal.reshape(len(truth), -1)[:, task.inside]
+        seen = shifted(task.how.energy, task.truth.signal, task.truth.shift)
+        signal = seen.reshape(len(truth), -1)[:, task.inside]
         missed = max(float(((found.denoised - signal) ** 2).sum()), 1e-30)
         scores["snr_db"] = float(10 * np.log10(max(float((signal**2).sum()), 1e-30) / missed))
     return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,18 +59,24 @@ class PhaseAnswers(NamedTuple):
     denoised: np.ndarray | None = None
 
 
-def labelled(
-    how: PhasePlanting, theory: dict[str, list[CalculatedEdge]], count: int, rng: np.random.Generator
-) -> Labelled:
+def chosen(sizes: Sequence[int], count: int, seed: int) -> list[np.ndarray]:
+    """Of each class, which `count` of its structures are labelled, all where it has fewer: the same for every image."""
+    return [np.random.default_rng((seed, count, i)).permutation(size)[:count] for i, size in enumerate(sizes)]
+
+
+def labelled(how: PhasePlanting, theory: dict[str, list[CalculatedEdge]], count: int, seed: int) -> Labelled:
     """`count` spectra of each class: of so many structures, as calculated; where there are not so many, also views of them
     that are moved, broadened and bent by chance."""
-    spectra, labels = [], []
-    for number, edges in enumerate(theory.values()):
-        first = rng.permutation(len(edges))[:count]
+    spectra, labels, rng = [], [], np.random.default_rng((seed, count))
+    for number, (edges, first) in enumerate(zip(theory.values(), chosen(_sizes(theory), count, seed), strict=True)):
         spectra += [seen_edge(how, edges[i], 0.0, how.resolution) for i in first]
         spectra += [measured_edge(how, edges[i], rng) for i in rng.integers(len(edges), size=count - len(first))]
         labels += [number] * count
     return Labelled(np.stack(spectra), np.array(labels))
+
+
+def _sizes(theory: dict[str, list[CalculatedEdge]]) -> list[int]:
+    return [len(each) for each in theory.values()]
 
 
 def posed(phases: PhaseSet, how: PhasePlanting, made: PhaseImage, known: Labelled, name: str, seed: int) -> PhaseTask:

@@ -109,8 +109,12 @@ def make_epoch(
         """(steps, drawn) rows of one set."""
         wanted = steps * quota.drawn
         times = -(-wanted // quota.rows)
-        keys = [key] if times == 1 else jax.random.split(key, times)
-        order = jnp.concatenate([jax.random.permutation(each, quota.rows) for each in keys])
+        if times == 1:
+            order = jax.random.permutation(key, quota.rows)
+        else:  # one program for any number of times
+            order = jax.lax.map(
+                lambda each: jax.random.permutation(each, quota.rows), jax.random.split(key, times)
+            ).ravel()
         return quota.start + order[:wanted].reshape(steps, quota.drawn)
 
     def epoch(state: TrainState, data: Batch, emphasis: jax.Array | None = None):
