@@ -179,7 +179,7 @@ def line_map(values: np.ndarray, image: SpectrumImage, label: str) -> str:
     figure, axes = panel(WIDTH, 1.9)
     values = values.astype(float)
     width = values.shape[2]
-    along, below = positions(image, width) if width > 1 else (np.arange(len(values)), "frame")
+    along, below = positions(image, width) if width > 1 else (np.arange(1, len(values) + 1), "frame")
     curves = [values[i, 0] for i in frames_shown(len(values))] if width > 1 else [values[:, 0, 0]]
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(curves)))
     for curve, colour in zip(curves, colours if len(curves) > 1 else [BLUE], strict=True):
@@ -187,3 +187,55 @@ def line_map(values: np.ndarray, image: SpectrumImage, label: str) -> str:
     axes.set(xlabel=below, ylabel=label)
     axes.yaxis.set_major_formatter(short_ticks)
     return as_svg(figure)
+
+
+@matplotlib.rc_context(RC)
+def strip(
+    values: np.ndarray,
+    image: SpectrumImage,
+    colours: Sequence[str] | None = None,
+    limits: tuple[float, float] | None = None,
+    over: Callable[[Axes, np.ndarray], None] | None = None,
+    marked: np.ndarray | None = None,
+) -> str:
+    """(T, 1, W) of a line of pixels: one strip along its positions; of a series of lines, times downward; of one pixel, along
+    time. Numbers of classes where there are `colours`, else numbers in viridis. over(axes, marked as it is laid) draws above."""
+    flat, along, label = _laid(values, image)
+    several = len(flat) > 1
+    figure = Figure(figsize=(WIDTH, height := 2.6 if several else 0.95))
+    left, right = 0.52 if several else 0.12, 0.12 if colours else 0.75
+    low, top = 0.42, 0.06
+    box = (left / WIDTH, low / height, 1 - (left + right) / WIDTH, 1 - (low + top) / height)
+    axes = figure.add_axes(box)
+    if colours:
+        drawn = shown(axes, flat, cmap=ListedColormap([LEFT_OUT, *colours]), vmin=-1.5, vmax=len(colours) - 0.5)
+    else:
+        low_value, high_value = limits or np.nanpercentile(flat, [1, 99])
+        drawn = shown(axes, flat.astype(float), cmap=VALUES, vmin=low_value, vmax=high_value)
+        side = figure.add_axes((1 - 0.65 / WIDTH, box[1], 0.1 / WIDTH, box[3]))
+        ticks = figure.colorbar(drawn, cax=side)
+        ticks.outline.set_visible(False)
+        ticks.ax.tick_params(labelsize=7.5, length=2)
+        ticks.locator = MaxNLocator(4, steps=STEPS)
+        ticks.formatter = short_ticks
+    half = (along[1] - along[0]) / 2 if len(along) > 1 else 0.5
+    drawn.set_extent((along[0] - half, along[-1] + half, len(flat) + 0.5, 0.5))
+    axes.set(xlabel=label, ylabel="frame" if several else "", xlim=(along[0] - half, along[-1] + half))
+    axes.set_ylim(len(flat) + 0.5, 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS, integer=label in ("frame", "pixel")))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
+    if not several:
+        axes.set(yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if over and marked is not None:
+        over(axes, _laid(marked, image)[0])
+    return as_svg(figure)
+
+
+def _laid(values: np.ndarray, image: SpectrumImage) -> tuple[np.ndarray, np.ndarray, str]:
+    """(rows, columns) of a strip, what its columns are at, and what that is."""
+    times, _, width = values.shape
+    if width == 1:
+        return values.reshape(1, times), np.arange(1, times + 1), "frame"
+    return values[:, 0], *positions(image, width)
