@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
-from scipy.ndimage import distance_transform_edt, label
+from scipy.ndimage import uniform_filter
 
 from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, OTHERS, RC, as_svg, panel
 from spt_jax.eels.answer import ImageAnswer
@@ -20,8 +20,8 @@ PALETTE = (BLUE, ORANGE, OTHERS[5], OTHERS[7], OTHERS[0], OTHERS[6], OTHERS[2])
 MARKERS = "os^Dv<>Ph"
 # Points of a map's hatching in an inch, and from one stripe to the next.
 FINE, STRIPES = 216, 9
-# A class is numbered where a circle of this radius, inches, has room.
-NUMBERED = 0.09
+# A class is numbered where a square of twice this, inches, is nearly all its own.
+NUMBERED, NEARLY = 0.07, 0.75
 # Points of the latent space that are drawn.
 MOST_POINTS = 1200
 # Counts of spectra that are summed at once.
@@ -71,7 +71,7 @@ def values_picture(
         return value_map(values, answer.image, limits)
     if times > 1 and width > 1:
         return strip(values, answer.image, limits=limits)
-    return line_map(values, answer.image, name)
+    return line_map(values, answer.image, name, limits)
 
 
 def hatch(axes: Axes, marked: np.ndarray) -> None:
@@ -99,15 +99,18 @@ def _thinned(marked: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _number(axes: Axes, phase: np.ndarray) -> None:
-    """The number of each class in the middle of its largest region."""
+    """The number of each class in the middle of where most of its pixels are, if nearly all around are of that class."""
     inch = (axes.get_position().size * axes.figure.get_size_inches())[::-1] / phase.shape
+    near = np.maximum(1, np.rint(2 * NUMBERED / inch)).astype(int)
+    if (near > phase.shape).any():
+        return
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
     for each in np.unique(phase[phase >= 0]):
-        regions, _ = label(phase == each)
-        largest = np.bincount(regions.ravel())[1:].argmax() + 1
-        room = distance_transform_edt(np.pad(regions == largest, 1), sampling=inch)[1:-1, 1:-1]
-        row, column = np.unravel_index(room.argmax(), room.shape)
-        if room.max() >= NUMBERED:
-            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+        own = (phase == each).astype(float)
+        around, region = (uniform_filter(own, tuple(size * near), mode="constant") for size in (1, 4))
+        room = np.where(around >= NEARLY, region, 0)
+        if room.max() > 0:
+            row, column = np.unravel_index(room.argmax(), room.shape)
             axes.text(column, row, f"{each + 1}", fontsize=7, ha="center", va="center", color=INK, bbox=box, zorder=3)
 
 
@@ -162,10 +165,11 @@ def spectrum_picture(answer: ImageAnswer, of: ClassSpectra, colour: str) -> str:
     if of.denoised is not None and of.spread is not None:
         low, high = of.denoised - of.spread, of.denoised + of.spread
         axes.fill_between(answer.energy, low, high, color=colour, alpha=0.3, linewidth=0)
-    if of.measured is not None:
-        axes.plot(answer.energy, of.measured, color=INK, linewidth=0.7)
     if of.denoised is not None:
-        axes.plot(answer.energy, of.denoised, color=colour, linewidth=1.6)
+        axes.plot(answer.energy, of.denoised, color=colour, linewidth=2)
+    # Thin and above: of many pixels the two lie on each other.
+    if of.measured is not None:
+        axes.plot(answer.energy, of.measured, color=INK, linewidth=0.6)
     _energies(axes)
     return as_svg(figure)
 

@@ -79,7 +79,7 @@ def as_html(answer: ImageAnswer, name: str, series: PhaseSeries | None = None) -
     if series:
         sections.append(series_page.section(series, answer, colours))
     if not single:
-        note = "What each spectrum is a mixture of. Colours go from 0 to 1 in all of them."
+        note = "What each spectrum is a mixture of, from 0 to 1 in all of them."
         sections.append(("Abundances", note, _abundances(answer)))
         if answer.signal is not None or answer.denoised is not None:
             note = (
@@ -125,8 +125,13 @@ def classes_table(answer: ImageAnswer) -> str:
 
 def _facts(answer: ImageAnswer) -> dict[str, str]:
     times, height, width = answer.phase.shape
-    size = f"{height} x {width}" if height > 1 else f"line of {width}" if width > 1 else "one spectrum"
-    facts = {"image": f"{times} of {size}" if times > 1 else size}
+    if height > 1:
+        size = f"{times} of {height} x {width}" if times > 1 else f"{height} x {width}"
+    elif width > 1:
+        size = f"{times} lines of {width}" if times > 1 else f"line of {width}"
+    else:
+        size = f"{times} spectra of one pixel" if times > 1 else "one spectrum"
+    facts = {"image": size}
     facts["energies"] = f"{len(answer.energy):,}, {answer.energy[0]:.1f} to {answer.energy[-1]:.1f} eV"
     if answer.image.pixel and (height, width) != (1, 1):
         facts["pixel"] = f"{answer.image.pixel[1]:.3g} {answer.image.unit}"
@@ -248,7 +253,8 @@ def _pixels(answer: ImageAnswer, colours: list[str]) -> str:
         where = [f"frame {time + 1}"] * (answer.phase.shape[0] > 1) + [f"row {row + 1}"] * (answer.phase.shape[1] > 1)
         where += [f"column {column + 1}"] * (answer.phase.shape[2] > 1)
         odd = f", <b>flagged</b>, unlike {said(float(answer.unlike[at]))}" if marks[at] else ""
-        caption = f"<b>{phase + 1} {escape(answer.classes[phase])}</b>, {100 * sure[at]:.0f} %{odd} <span>{', '.join(where)}</span>"
+        place = f", <span>{', '.join(where)}</span>" if where else ""
+        caption = f"<b>{phase + 1} {escape(answer.classes[phase])}</b>, {100 * sure[at]:.0f} %{odd}{place}"
         pictures.append(html.panel(figures.pixel_picture(answer, at, INK if marks[at] else colours[phase]), caption))
     return html.panels(pictures) or "<p>No pixel could be used.</p>"
 

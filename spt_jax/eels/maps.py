@@ -145,7 +145,8 @@ def _mosaic(
     if image.pixel:
         _scale_bar(figure, image, wide, width)
     right = 0.02 + columns * wide + (columns - 1) * GAP
-    return figure, drawn, ((right + 0.08) / WIDTH, bar / total, 0.1 / WIDTH, min(1.0, (total - bar - 0.04) / total))
+    begin, top = bar + 0.04, total - above
+    return figure, drawn, ((right + 0.08) / WIDTH, begin / total, 0.1 / WIDTH, (top - begin) / total)
 
 
 def _scale_bar(figure: Figure, image: SpectrumImage, wide: float, columns: int) -> None:
@@ -174,8 +175,9 @@ def positions(image: SpectrumImage, width: int) -> tuple[np.ndarray, str]:
 
 
 @matplotlib.rc_context(RC)
-def line_map(values: np.ndarray, image: SpectrumImage, label: str) -> str:
-    """(T, 1, W) numbers of a line, or a series of lines: a curve for each, from dark to light; of one pixel along time."""
+def line_map(values: np.ndarray, image: SpectrumImage, label: str, limits: tuple[float, float] | None = None) -> str:
+    """(T, 1, W) numbers of a line, or a series of lines: a curve for each, from dark to light; of one pixel along time.
+    limits: what the axis shows at least."""
     figure, axes = panel(WIDTH, 1.9)
     values = values.astype(float)
     width = values.shape[2]
@@ -185,6 +187,9 @@ def line_map(values: np.ndarray, image: SpectrumImage, label: str) -> str:
     for curve, colour in zip(curves, colours if len(curves) > 1 else [BLUE], strict=True):
         axes.plot(along, curve, ".-", color=colour, linewidth=0.8, markersize=3)
     axes.set(xlabel=below, ylabel=label)
+    if limits:
+        own, room = axes.get_ylim(), 0.03 * (limits[1] - limits[0])
+        axes.set_ylim(min(own[0], limits[0] - room), max(own[1], limits[1] + room))
     axes.yaxis.set_major_formatter(short_ticks)
     return as_svg(figure)
 

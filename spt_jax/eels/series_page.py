@@ -32,7 +32,7 @@ def lines(series: PhaseSeries) -> list[str]:
             f"{name}: {parts[0]} to {parts[1]}", COLUMNS, initial_indent="  ", subsequent_indent="    "
         )
     for old, new, pixels, middle in _changes(series)[:MOST_CHANGES]:
-        row = f"{pixels:,} pixels went from {series.classes[old]} to {series.classes[new]}, half of them by {middle}"
+        row = f"{pixels:,} {'pixel' if pixels == 1 else 'pixels'} went from {series.classes[old]} to {series.classes[new]}, half of them by {middle}"
         told += textwrap.wrap(row, COLUMNS, initial_indent="  ", subsequent_indent="    ")
     if not (series.changed >= 0).any():
         told.append("  no pixel changed its class for good")
@@ -49,16 +49,20 @@ def section(series: PhaseSeries, answer: ImageAnswer, colours: Sequence[str]) ->
     legend = html.legend(keys)
     flagged = np.nansum(series.flagged) > 0
     with_flagged = html.legend([*keys, ("unlike any class (crosses)", INK)]) if flagged else legend
+    grey = '<span class="key">grey: no frame tells</span>' if known < series.first.size else ""
     first, last = first_and_last(series, answer.image, colours)
     pictures = [
         html.panel(parts_picture(series, colours), f"<b>fraction of pixels</b> {with_flagged}"),
         html.panel(parts_picture(series, colours, shares=True), f"<b>mean abundance</b> {legend}"),
     ]
     if series.first.size > 1:
-        pictures += [html.panel(first, f"<b>at first</b> {legend}"), html.panel(last, f"<b>at last</b> {legend}")]
+        pictures += [
+            html.panel(first, f"<b>at first</b> {legend}{grey}"),
+            html.panel(last, f"<b>at last</b> {legend}{grey}"),
+        ]
     if moved and series.first.size > 1:
-        grey = "" if series.first.shape[0] == 1 else "; grey: no change"
-        pictures.append(html.panel(when_picture(series, answer.image), f"<b>changed</b>, {escape(series.unit)}{grey}"))
+        still = "" if series.first.shape[0] == 1 else "; grey: no change"
+        pictures.append(html.panel(when_picture(series, answer.image), f"<b>changed</b>, {escape(series.unit)}{still}"))
     if moved:
         pictures.append(
             html.panel(changes_picture(series), f"<b>changes</b>, when the new class is first seen: {moved:,} pixels")
