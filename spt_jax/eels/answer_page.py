@@ -75,7 +75,7 @@ def as_html(answer: ImageAnswer, name: str, series: PhaseSeries | None = None) -
     """The page. name: of the file."""
     colours = class_colours(len(answer.classes))
     single = answer.phase.size == 1
-    sections = [("Classes", _about(answer), _classes(answer, colours))]
+    sections = [classes_section(answer, colours)]
     if series:
         sections.append(series_page.section(series, answer, colours))
     if not single:
@@ -108,7 +108,12 @@ def as_html(answer: ImageAnswer, name: str, series: PhaseSeries | None = None) -
     return html.page(name, html.tiles({key: escape(value) for key, value in facts.items()}), sections)
 
 
-def classes_table(answer: ImageAnswer) -> str:
+def classes_section(answer: ImageAnswer, colours: list[str]) -> tuple[str, str, str]:
+    """Title, note and content: maps of classes, certainty and likeness, and a table."""
+    return "Classes", _about(answer), _classes(answer, colours)
+
+
+def _table(answer: ImageAnswer) -> str:
     """Pixels of each class."""
     rows = [
         (
@@ -213,7 +218,7 @@ def _classes(answer: ImageAnswer, colours: list[str]) -> str:
                 caption,
             )
         )
-    return html.panels(pictures) + classes_table(answer)
+    return html.panels(pictures) + _table(answer)
 
 
 def _abundances(answer: ImageAnswer) -> str:
