@@ -74,7 +74,13 @@ def as_npz(answer: ImageAnswer, series: PhaseSeries | None = None) -> bytes:
 def as_html(answer: ImageAnswer, name: str, series: PhaseSeries | None = None) -> str:
     """The page. name: of the file."""
     colours = class_colours(len(answer.classes))
-    single = answer.phase.size == 1
+    single, used = answer.phase.size == 1, (answer.phase >= 0).any()
+    facts = html.tiles({key: escape(value) for key, value in (_facts(answer) | answer.image.facts).items()})
+    notes = "".join(f"<li>{escape(each)}</li>" for each in answer.notes) or "<li>nothing was guessed or put right</li>"
+    noted = ("Notes", "What was guessed, put right or left out.", f"<ul>{notes}</ul>")
+    if not used:
+        why = f"<p>{html.judged(False, f'No pixel could be used: {_left_out(answer)}.')}</p>"
+        return html.page(name, facts, [("Classes", "There are none.", why), noted])
     sections = [classes_section(answer, colours)]
     if series:
         sections.append(series_page.section(series, answer, colours))
@@ -102,10 +108,7 @@ def as_html(answer: ImageAnswer, name: str, series: PhaseSeries | None = None) -
         )
     if answer.maps:
         sections.append(("Corrections", *_corrections(answer)))
-    notes = "".join(f"<li>{escape(each)}</li>" for each in answer.notes) or "<li>nothing was guessed or put right</li>"
-    sections.append(("Notes", "What was guessed, put right or left out.", f"<ul>{notes}</ul>"))
-    facts = _facts(answer) | answer.image.facts
-    return html.page(name, html.tiles({key: escape(value) for key, value in facts.items()}), sections)
+    return html.page(name, facts, [*sections, noted])
 
 
 def classes_section(answer: ImageAnswer, colours: list[str]) -> tuple[str, str, str]:
@@ -192,8 +195,6 @@ def _named(answer: ImageAnswer, colours: list[str]) -> list[tuple[str, str]]:
 
 def _classes(answer: ImageAnswer, colours: list[str]) -> str:
     if answer.phase.size == 1:
-        if answer.phase.item() < 0:
-            return f"<p>{html.judged(False, f'left out: {REASONS[int(answer.reason.item())]}')}</p>"
         rows = [
             (escape(name), f"{answer.probability[0, 0, 0, i]:.3f}", f"{answer.share[0, 0, 0, i]:.3f}")
             for i, name in enumerate(answer.classes)
@@ -205,6 +206,7 @@ def _classes(answer: ImageAnswer, colours: list[str]) -> str:
     legend = html.legend(_named(answer, colours)) + (HATCHED if marks else "")
     pictures = [html.panel(figures.classes_picture(answer), f"<b>class</b> {legend}")]
     sure = certainty(answer)
+    # Of a live measurement a frame may have none.
     if np.isfinite(sure).any():
         low, middle, high = (f"{each:.2f}" for each in np.nanpercentile(sure, [5, 50, 95]))
         caption = f"<b>certainty</b>, probability of the class: {middle} <span>({low} to {high})</span>"
