@@ -207,6 +207,9 @@ def pixel_picture(answer: ImageAnswer, at: tuple[int, int, int], colour: str) ->
 
 def _energies(axes: Axes) -> None:
     axes.set(xlabel="energy loss / eV", ylabel="counts")
+    # Room for the number at the end.
+    box = axes.get_position()
+    axes.set_position((box.x0, box.y0, 0.97 * box.width, box.height))
     axes.margins(x=0.01)
     axes.yaxis.set_major_formatter(short_ticks)
 

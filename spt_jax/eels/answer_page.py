@@ -210,7 +210,7 @@ def _classes(answer: ImageAnswer, colours: list[str]) -> str:
     if np.isfinite(sure).any():
         low, middle, high = (f"{each:.2f}" for each in np.nanpercentile(sure, [5, 50, 95]))
         caption = f"<b>certainty</b>, probability of the class: {middle} <span>({low} to {high})</span>"
-        limits = (1 / len(answer.classes), 1.0)
+        limits = (1 / max(len(answer.classes), 2), 1.0)
         pictures.append(html.panel(figures.values_picture(sure, answer, "probability", limits), caption))
         odd = np.where(answer.phase >= 0, answer.unlike, np.nan)
         caption = f"<b>unlike</b>, how far from all simulated classes: above 1 a pixel is flagged, {int(flagged(answer).sum()):,} are"

@@ -76,7 +76,7 @@ class LiveRun:
     shapes: set[tuple[int, ...]] = field(default_factory=set)
 
     def summary(self) -> str:
-        told = f"{len(self.frames):,} frames answered, {len(self.bad):,} bad"
+        told = f"{len(self.frames):,} {'frame' if len(self.frames) == 1 else 'frames'} answered, {len(self.bad):,} bad"
         if self.seconds:
             p50, p99 = np.percentile(self.seconds, [50, 99])
             told += f"; p50 {p50:.3f} s, p99 {p99:.3f} s"
@@ -162,7 +162,7 @@ def _take(
             file.failed = True
             return False
         why = str(error) if isinstance(error, UserError) else line_of(error)
-        why = why.removeprefix(f"{file.path}: ")
+        why = why.replace(f"{file.path}: ", "")
         file.done = True
         run.bad.append((file.path.name, why))
         say(f"  bad {printable(file.path.name)}: {printable(why)}")

@@ -24,7 +24,7 @@ from spt_jax.eels.maps import WIDTH
 # Frames that are drawn, rows of a table, seconds from one reading to the next.
 DRAWN, ROWS, REFRESH_SECONDS = 500, 20, 2.0
 # Frames up to which each has its mark.
-MARKED = 60
+MARKED = 30
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class LiveState:
 
 
 class LivePage:
-    """Writes the page in a thread of its own, so that no frame waits for a picture: always of the newest state, as often as it
-    can. `close` writes the last. trouble: why it could not be written, "" while it could."""
+    """Writes the page in a thread of its own, so that no frame waits for a picture: always of the newest state, no more often than
+    a browser reads it. `close` writes the last. trouble: why it could not be written, "" while it could."""
 
     def __init__(self, path: Path, name: str):
         self.path, self.name, self.trouble = path, name, ""
         self._next: LiveState | None = None
-        self._changed, self._over = threading.Event(), False
+        self._changed, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="page", daemon=True)
         self._thread.start()
 
@@ -62,17 +62,19 @@ class LivePage:
 
     def close(self, run: LiveRun) -> None:
         """The last page is not read again by a browser."""
-        self._over = True
+        self._over.set()
         self._changed.set()
         self._thread.join()
         self._write(LiveState.of(run), refresh=0)
 
     def _work(self) -> None:
-        while not self._over:
+        while not self._over.is_set():
             self._changed.wait()
             self._changed.clear()
-            if self._next and not self._over:
+            if self._next and not self._over.is_set():
                 self._write(self._next, REFRESH_SECONDS)
+            # Drawing takes time from the answers.
+            self._over.wait(REFRESH_SECONDS)
 
     def _write(self, state: LiveState, refresh: float) -> None:
         try:

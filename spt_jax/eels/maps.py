@@ -21,6 +21,8 @@ FRAMES = 6
 WIDTH, LEAST_HEIGHT, MOST_HEIGHT = 3.7, 0.55, 3.6
 # Between frames, and for the number above each.
 GAP, ABOVE = 0.08, 0.14
+# Above all: half a number of the scale.
+TOP = 0.06
 # Lengths of a scale bar.
 ROUND = (1, 2, 5)
 # Of a picture are drawn at most so many pixels a side.
@@ -125,12 +127,12 @@ def _mosaic(
     rows = -(-len(kept) // columns)
     wide, high = one(columns)
     bar = 0.3 if image.pixel else 0.05
-    total = rows * (high + above) + (rows - 1) * GAP + bar + 0.04
+    total = rows * (high + above) + (rows - 1) * GAP + bar + 0.04 + TOP
     figure = Figure(figsize=(WIDTH, total))
     step = max(1, -(-max(height * rows, width * columns) // (2 * MOST_PIXELS)))
     for place, number in enumerate(kept):
         row, column = divmod(place, columns)
-        left, top = 0.02 + column * (wide + GAP), row * (high + above + GAP) + above
+        left, top = 0.02 + column * (wide + GAP), TOP + row * (high + above + GAP) + above
         axes = figure.add_axes((left / WIDTH, 1 - (top + high) / total, wide / WIDTH, high / total))
         drawn = paint(axes, values[number, ::step, ::step])
         # What is drawn above counts pixels as they were.
@@ -145,7 +147,7 @@ def _mosaic(
     if image.pixel:
         _scale_bar(figure, image, wide, width)
     right = 0.02 + columns * wide + (columns - 1) * GAP
-    begin, top = bar + 0.04, total - above
+    begin, top = bar + 0.04, total - TOP - above
     return figure, drawn, ((right + 0.08) / WIDTH, begin / total, 0.1 / WIDTH, (top - begin) / total)
 
 

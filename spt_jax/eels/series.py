@@ -16,6 +16,8 @@ LEAST_PROBABILITY = 1e-3
 ODDS = 20.0
 # Pixels of a square of so many a side are wrong together, or not, in the error of a fraction.
 TILE = 4
+# Probabilities whose changes are looked for at once.
+PIECE = 4_000_000
 # Spectra of several files are kept together up to so many bytes.
 KEPT_BYTES = 2_000_000_000
 
@@ -71,12 +73,18 @@ def follow_phases(answer: ImageAnswer, names: Sequence[str] = ()) -> PhaseSeries
     used = answer.phase >= 0
     flagged = used & (np.nan_to_num(answer.unlike, nan=0.0) > 1)
     telling = used & ~flagged
-    probability = np.where(telling[..., None], np.nan_to_num(answer.probability, nan=0.0), 0).astype(float)
+    probability = np.where(telling[..., None], np.nan_to_num(answer.probability, nan=0.0), 0)
     good = used.sum(axis=(1, 2))
     count = np.where(good > 0, good, np.nan)
     # Neighbours are wrong together: deviations of a tile add up, tiles are independent.
-    doubt = _tiled(np.sqrt(probability * (1 - probability)))
-    first, last, changed, gain = _changes(probability, telling)
+    doubt = _tiled(np.sqrt(np.maximum(probability * (1 - probability), 0)))
+    # Rows by themselves: sums over time take several times the memory of the probabilities.
+    rows = max(1, PIECE // max(probability[:, 0].size, 1))
+    parts = [
+        _changes(probability[:, start : start + rows], telling[:, start : start + rows])
+        for start in range(0, probability.shape[1], rows)
+    ]
+    first, last, changed, gain = (np.concatenate(each) for each in zip(*parts, strict=True))
     share, share_error = _means(answer.share, telling)
     seconds, unit = np.asarray(answer.image.times, float), "time / s"
     if names or len(seconds) != times or np.array_equal(seconds, np.arange(times)):
@@ -86,7 +94,7 @@ def follow_phases(answer: ImageAnswer, names: Sequence[str] = ()) -> PhaseSeries
         seconds,
         unit,
         tuple(names),
-        probability.sum(axis=(1, 2)) / count[:, None],
+        probability.sum(axis=(1, 2), dtype=float) / count[:, None],
         np.sqrt((doubt**2).sum(axis=(1, 2))) / count[:, None],
         flagged.sum(axis=(1, 2)) / count,
         share,
@@ -138,7 +146,7 @@ def _changes(probability: np.ndarray, telling: np.ndarray) -> tuple[np.ndarray, 
     """first, last, changed, gain of `PhaseSeries`: the best class a before and b after the best frame k, by the sum over
     frames of log p, against the best class throughout. A frame that does not tell, adds nothing."""
     times, height, width, count = probability.shape
-    logs = np.where(telling[..., None], np.log(np.maximum(probability, LEAST_PROBABILITY)), 0)
+    logs = np.where(telling[..., None], np.log(np.maximum(probability.astype(float), LEAST_PROBABILITY)), 0)
     sums = np.concatenate([np.zeros((1, height, width, count)), np.cumsum(logs, axis=0)])
     whole, constant = sums[-1].max(axis=-1), sums[-1].argmax(axis=-1)
     before, after = sums[1:-1], sums[-1] - sums[1:-1]

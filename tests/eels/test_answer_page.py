@@ -62,6 +62,13 @@ def test_without_spectra_maps_or_good_pixels():
     assert "No pixel could be used" in Page(as_html(out, "a")).text
 
 
+def test_one_class_and_one_latent_coordinate():
+    found = planted_answer(1, 5, 6, ("only",))
+    Page(as_html(replace(found, latent=found.latent[..., :1]), "a"))
+    Page(as_html(planted_answer(2, 5, 6, ("only",)), "a", follow_phases(planted_answer(2, 5, 6, ("only",)))))
+    Page(as_html(replace(found, latent=0 * found.latent), "a"))
+
+
 def test_means_of_classes_are_of_pixels_that_are_not_flagged():
     found = planted_answer(2, 12, 16)
     own = (found.phase == 1) & ~flagged(found)

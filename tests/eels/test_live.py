@@ -250,6 +250,6 @@ def test_ctrl_c_ends_the_command_cleanly(tmp_path):
     process.send_signal(signal.SIGINT)
     out, complaints = process.communicate(timeout=60)
     assert process.returncode == 0, complaints
-    assert "a.npy" in out and "1 frames answered, 0 bad" in out and "Traceback" not in complaints
+    assert "a.npy" in out and "1 frame answered, 0 bad" in out and "Traceback" not in complaints
     Page((tmp_path / "live.html").read_text(encoding="utf-8"))
     assert len((tmp_path / "live.jsonl").read_text().splitlines()) == 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import UserError
+from spt_jax.eels import series
 from spt_jax.eels.series import follow_phases, together
 from tests.eels.planted_answer import planted_answer
 
@@ -28,6 +29,15 @@ def test_a_planted_change_is_found_through_noise():
     assert (np.abs(found.changed[hit] - 5) <= 1).mean() > 0.95
     assert found.transitions[0, 1] > 0.9 * (known & right).sum() and found.transitions.sum() == known.sum()
     assert found.changes.sum() == (found.changed >= 0).sum() and found.changes[4:7].sum() > 0.9 * found.changes.sum()
+
+
+def test_in_pieces_as_in_one(monkeypatch):
+    answer = planted_answer(6, 11, 9, phase=stepped(6, 3, 11, 9), sure=2.0)
+    whole = follow_phases(answer)
+    monkeypatch.setattr(series, "PIECE", 400)
+    parts = follow_phases(answer)
+    for name in ("first", "last", "changed", "gain"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
 def test_noise_alone_is_no_change():
