@@ -57,7 +57,7 @@ class Image:
     Without a MODEL."""
     html: Path | None = None
     """Page to write: spectrum with its windows, maps, notes; of a MODEL classes, abundances, spectra, changes over time. With
-    --live it is written anew after every frame, and a browser reads it again by itself."""
+    --live it is written anew every other second, and a browser reads it again by itself."""
     out: Path | None = None
     """.npz file to write: energies, sum spectra and maps; of a MODEL all that it says but the spectra. With --live a .jsonl
     file that grows by a line for each frame; what stands in it is not answered again."""
@@ -67,8 +67,8 @@ class Image:
     """.npy file to write: the signal of every pixel without noise, as the MODEL sees it; the energies are in --out."""
     live: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Answer the frames of a folder as they come."""
-    interval: Annotated[float | None, Range(least=0.01, most=3600)] = None
-    """With --live, seconds from one look at the folder to the next; 0.1 where not given."""
+    interval: Annotated[float | None, Range(least=0.01, most=60)] = None
+    """With --live, seconds from one look at the folder to the next, for which a whole file has not changed; 0.1 where not given."""
     how: Annotated[ImageConfig, tyro.conf.arg(name="")] = field(default_factory=ImageConfig)
     calibration: Annotated[ImageCalibration, tyro.conf.arg(name="")] = field(default_factory=ImageCalibration)
 
