@@ -15,6 +15,7 @@ from spt_jax.network_config import BandInput as BandInput
 from spt_jax.network_config import BandMode as BandMode
 from spt_jax.network_config import Count, Folding, ModelConfig, NetworkConfig, Share
 from spt_jax.network_config import FusionConfig as FusionConfig
+from spt_jax.network_config import LatentConfig as LatentConfig
 from spt_jax.network_config import PeerConfig as PeerConfig
 from spt_jax.network_config import Standardise as Standardise
 
@@ -111,12 +112,48 @@ class JointConfig:
         check(self)
 
 
-ObjectiveConfig = LabelsConfig | MaskedConfig | JointConfig
+@dataclass(frozen=True)
+class ImagesConfig:
+    """What is learnt: pixels of spectrum images and calculated edges in one latent space. Of a calculated edge counts are
+    drawn as a microscope might have seen it, the counts of a pixel are split in two: one half says what the other may be."""
+
+    dose: Annotated[tuple[float, float], Range(above=0)] = (10.0, 1e5)
+    """Electrons per eV in front of the edge, least and most."""
+    jump: Annotated[tuple[float, float], Range(above=0)] = (0.1, 1.5)
+    """Mean height of the edge over the background at its onset."""
+    exponent: Annotated[tuple[float, float], Range(least=0)] = (1.5, 5.0)
+    """Of the background's power law."""
+    energy_shift: Amount = 0.7
+    """Standard deviation of the shift between a calculation and a measurement, eV."""
+    broadening: Amount = 1.0
+    """Largest sigma of the broadening of a calculated edge, eV."""
+    thickness: Amount = 1.0
+    """Largest thickness in mean free paths of a plasmon."""
+    deviation: Amount = 0.05
+    """Standard deviation of smooth deviations of a measured edge from the calculated one."""
+    mixed: Share = 0.5
+    """Share of the calculated edges that is mixed with two others."""
+    beta: Amount = 0.02
+    """Weight of the distance between what a row says of the latent space and what none says."""
+    align: Amount = 0.0
+    """How much calculated and measured rows are made alike in the latent space, by a discriminator whose gradient is reversed;
+    where phases are not as frequent in the images as among the calculations, it also mixes what should stay apart."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        for name in ("dose", "jump", "exponent"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise RunError(f"{name} goes from low to high, not from {low:g} to {high:g}")
+
+
+ObjectiveConfig = LabelsConfig | MaskedConfig | JointConfig | ImagesConfig
 
 OBJECTIVES: dict[str, Callable[[LabelsConfig], ObjectiveConfig]] = {
     "labels": lambda labels: labels,
     "masked": lambda labels: MaskedConfig(),
     "joint": JointConfig,
+    "images": lambda labels: ImagesConfig(),
 }
 """By name, of a preset's settings for labels."""
 

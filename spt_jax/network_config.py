@@ -1,4 +1,5 @@
-"""Which network: SPT, one that it is compared with, or the one for several signals. `config.py` has the rest."""
+"""Which network: SPT, one that it is compared with, the one for several signals, or the one for pixels of images.
+`config.py` has the rest."""
 
 from __future__ import annotations
 
@@ -175,4 +176,50 @@ class FusionConfig:
         return True
 
 
-NetworkConfig = ModelConfig | PeerConfig | FusionConfig
+def _small() -> ModelConfig:
+    """SPT as the trunk for pixels, of which there are many."""
+    small = {"width": 16, "blocks": 1, "bands": 2, "readout_channels": 4, "hidden": 128, "hidden_layers": 2}
+    return ModelConfig(**small, denoise=False, dropout=0.0)
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """A variational autoencoder of edges of energy loss: one latent space for what is calculated and what is measured."""
+
+    trunk: ModelConfig | None = field(default_factory=_small)
+    """SPT up to the layer that its heads share, beside the dense layers; None leaves these alone, which is ten times as fast."""
+    latent: Count = 8
+    """Numbers that stand for an edge."""
+    directions: Count = 48
+    """Directions in which edges vary most, by which the dense layers see an edge and the decoder draws one."""
+    hidden: Count = 128
+    """Width of the dense layers of encoder and decoder."""
+    hidden_layers: Count = 2
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.trunk and self.trunk.band_input != "standardised":
+            raise RunError(f"trunk.band_input must be standardised for energy losses, not {self.trunk.band_input}")
+
+    @property
+    def name(self) -> str:
+        return "latent"
+
+    @property
+    def whole_batch(self) -> bool:
+        return bool(self.trunk and self.trunk.whole_batch)
+
+    @property
+    def standardise(self) -> Standardise:
+        return "together"
+
+    @property
+    def sources(self) -> bool:
+        return False
+
+    @property
+    def gaps(self) -> bool:
+        return False
+
+
+NetworkConfig = ModelConfig | PeerConfig | FusionConfig | LatentConfig

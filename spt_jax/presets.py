@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from data_pipelines.schema import NAMES, STRUCTURE_NAMES
-from spt_jax.config import Config, ExecutionConfig, FusionConfig, LabelsConfig, ModelConfig, PeerConfig, TrainConfig
+from spt_jax.config import (
+    Config,
+    ExecutionConfig,
+    FusionConfig,
+    ImagesConfig,
+    LabelsConfig,
+    LatentConfig,
+    ModelConfig,
+    PeerConfig,
+    TrainConfig,
+)
 
 PEERS = {
     "mlp": PeerConfig("mlp", width=512, depth=3),
@@ -92,9 +102,27 @@ def fusion() -> Config:
     return Config(FusionConfig(), seen, TrainConfig(batch_size=32))
 
 
+def image() -> Config:
+    """Pixels of spectrum images (docs/eels.md): the trunk of SPT and a latent space for calculations and measurements."""
+    return Config(LatentConfig(), ImagesConfig(), TrainConfig(epochs=30, batch_size=128, patience=0))
+
+
+def live() -> Config:
+    """image without the trunk, for frames as a detector sends them: ten times as fast."""
+    return replace(image(), model=LatentConfig(trunk=None))
+
+
+def aligned() -> Config:
+    """live with calculations and measurements made alike in the latent space by a discriminator."""
+    return replace(live(), objective=ImagesConfig(align=1.0))
+
+
 PRESETS: dict[str, Callable[[], Config]] = {
     make.__name__: make for make in (tiny, base, accelerator, large, dense, inception)
 }
 """Of SPT."""
 
-ALL_PRESETS = {**PRESETS, **{make.__name__: make for make in (measured, mlp, cnn, ft_transformer, amformer, fusion)}}
+ALL_PRESETS = {
+    **PRESETS,
+    **{make.__name__: make for make in (measured, mlp, cnn, ft_transformer, amformer, fusion, image, live, aligned)},
+}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from data_pipelines.dataset import card
 from data_pipelines.dataset.data import BlockData, Data
+from data_pipelines.dataset.images import CARD as IMAGES
+from data_pipelines.dataset.images import ImageData
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.mixture import Mixture
 from data_pipelines.errors import DatasetError
@@ -33,6 +35,12 @@ def open_data(named: str | PathLike | Sequence[str | PathLike]) -> Data:
     if weights and len(weights) < len(entries):
         bare = next(path for path, weight in entries if weight is None)
         raise DatasetError(f"{bare} has no weight and others have; write {bare}:WEIGHT, or no weight at all")
+    if any((path / IMAGES).exists() for path, _ in entries):
+        if len(entries) > 1:
+            raise DatasetError(
+                "spectrum images are not mixed with other sets; put all images into one, `spt-jax image-data`"
+            )
+        return ImageData(entries[0][0])
     sets = [_open(path) for path, _ in entries]
     return sets[0] if len(sets) == 1 else Mixture(sets, weights or None)
 

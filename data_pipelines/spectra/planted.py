@@ -96,11 +96,13 @@ def planted(how: Planting, rng: np.random.Generator, edges: np.ndarray | None = 
     background = amplitude[..., None] * (energy / how.onset) ** -exponent[..., None]
 
     low_energy = how.step * np.arange(-round(15 / how.step), round(75 / how.step))
-    scattered, low = _scattered(signal, thickness, how, low_energy)
-    mean = _shifted(energy, background + scattered, shift)
+    length = 1 << (2 * max(e, len(low_energy)) - 1).bit_length()
+    many = losses(thickness, how.step, length)
+    low = np.fft.irfft(many, length)[..., np.round(low_energy / how.step).astype(int) % length]
+    mean = shifted(energy, background + scattered(signal, many, length), shift)
     counts = rng.poisson(np.maximum(mean, 0)).astype(np.float32)
     # Exposures of the zero loss are short: its top has a hundred times the dose.
-    low = _shifted(low_energy, low * (100 * how.dose / low.max()), shift)
+    low = shifted(low_energy, low * (100 * how.dose / low.max()), shift)
     low_loss = rng.poisson(np.maximum(low, 0)).astype(np.float32)
 
     spikes = np.zeros((h, w, e), bool)
@@ -127,26 +129,27 @@ def planted(how: Planting, rng: np.random.Generator, edges: np.ndarray | None = 
     )
 
 
-def _scattered(
-    signal: np.ndarray, thickness: np.ndarray, how: Planting, low_energy: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The edge as so many plasmons and the resolution leave it, and the low loss that goes with it, of sum one."""
-    length = 1 << (2 * max(how.channels, len(low_energy)) - 1).bit_length()
-    at = how.step * np.fft.fftfreq(length, 1 / length)
-    narrow = np.exp(-4 * np.log(2) * (at / RESOLUTION) ** 2)
+def losses(thickness: np.ndarray, step: float, length: int, resolution: float = RESOLUTION) -> np.ndarray:
+    """(..., length // 2 + 1) Fourier transform of the low loss of sum one: so many plasmons as (...) mean free paths make,
+    and the resolution, full width in eV. length: channels of `step` eV; the zero loss is the first, losses below it the last."""
+    at = step * np.fft.fftfreq(length, 1 / length)
+    narrow = np.exp(-4 * np.log(2) * (at / resolution) ** 2)
     plasmon = np.where(at > 0, at * PLASMON_WIDTH / ((at**2 - PLASMON**2) ** 2 + (at * PLASMON_WIDTH) ** 2), 0)
     zero, once = np.fft.rfft(narrow / narrow.sum()), np.fft.rfft(plasmon / plasmon.sum())
-    many = zero * np.exp(thickness[..., None] * (once - 1))
+    return zero * np.exp(thickness[..., None] * (once - 1))
+
+
+def scattered(signal: np.ndarray, many: np.ndarray, length: int) -> np.ndarray:
+    """(..., E) the edge as the low loss `many` of `losses` leaves it. length: twice the channels or more."""
     # The end is continued, so that it does not come in at the beginning.
-    padded = np.concatenate([signal, np.repeat(signal[..., -1:], length - how.channels, axis=-1)], axis=-1)
+    channels = signal.shape[-1]
+    padded = np.concatenate([signal, np.repeat(signal[..., -1:], length - channels, axis=-1)], axis=-1)
     padded[..., -(length // 4) :] = 0
-    scattered = np.fft.irfft(np.fft.rfft(padded) * many, length)[..., : how.channels]
-    low = np.fft.irfft(many, length)
-    return scattered, low[..., np.round(low_energy / how.step).astype(int) % length]
+    return np.fft.irfft(np.fft.rfft(padded) * many, length)[..., :channels]
 
 
-def _shifted(energy: np.ndarray, mean: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """(H, W, E) what is measured where each energy is said to be too high by the shift."""
+def shifted(energy: np.ndarray, mean: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """(H, W, E) what is measured where each energy is said to be too high by the (H, W) shift."""
     found = np.empty_like(mean)
     for pixel in np.ndindex(shift.shape):
         found[pixel] = CubicSpline(energy, mean[pixel])(energy - shift[pixel])

@@ -13,12 +13,14 @@ from flax import nnx
 
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.schema import Batch, EnergyGrid
-from spt_jax.config import JointConfig, MaskedConfig, ObjectiveConfig
+from spt_jax.config import ImagesConfig, JointConfig, MaskedConfig, ObjectiveConfig
 from spt_jax.objectives.distil import Teacher
+from spt_jax.objectives.images import Images
 from spt_jax.objectives.joint import Joint
 from spt_jax.objectives.labels import Labels
 from spt_jax.objectives.masked import Masked
 from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.phases import PhaseDecisions
 from spt_jax.tasks import Task
 
 
@@ -59,7 +61,7 @@ class Objective(Protocol):
 
     def decisions(
         self, outputs: dict[str, np.ndarray], batch: Batch, materials: tuple[str, ...], names: tuple[str, ...]
-    ) -> Decisions | None:
+    ) -> Decisions | PhaseDecisions | None:
         """What turns the outputs of the named tasks into answers, fitted on a split; None where nothing has to."""
         ...
 
@@ -72,6 +74,8 @@ def make_objective(
     teacher: the one that `config` names, to train with; everything but the losses is the same without it.
     """
     match config:
+        case ImagesConfig():
+            return Images.of(config, train, grid)
         case MaskedConfig():
             return Masked.of(config, train, grid)
         case JointConfig():

@@ -13,10 +13,12 @@ import numpy as np
 from data_pipelines.dataset.elements import ElementStatistics
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import RunError
+from data_pipelines.loss_grid import LossGrid, grid_of
 from data_pipelines.schema import SOURCE, STRUCTURE, EnergyGrid, descriptor, number_of
 from data_pipelines.signals import TECHNIQUES, parse_signal
-from spt_jax.config import ExecutionConfig, FusionConfig, ModelConfig, NetworkConfig, PeerConfig
+from spt_jax.config import ExecutionConfig, FusionConfig, LatentConfig, ModelConfig, NetworkConfig, PeerConfig
 from spt_jax.scoring.decisions import Decisions
+from spt_jax.scoring.phases import PhaseDecisions
 from spt_jax.tasks import Task
 
 Network = Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
@@ -63,6 +65,8 @@ class Blueprint:
     """What it takes spectra to come from: a version of FEFF, `average`, or `unknown`."""
     decisions: Decisions | None = None
     """How its outputs become answers; None where that was never fitted: then the most likely class, and no interval."""
+    phases: PhaseDecisions | None = None
+    """The same of a network that answers spectrum images."""
 
     @property
     def learnt_tasks(self) -> tuple[Task, ...]:
@@ -93,6 +97,12 @@ class Blueprint:
         if isinstance(model, FusionConfig) and not grid.signals:
             raise RunError(
                 "fusion reads several signals, and this dataset has one spectrum a row; prepare with --grid.signals"
+            )
+        if isinstance(model, LatentConfig) != isinstance(grid, LossGrid):
+            raise RunError(
+                f"{model.name} reads spectra of one absorber, and this dataset has spectrum images; train the preset image"
+                if isinstance(grid, LossGrid)
+                else "latent reads spectrum images, and this dataset has spectra; make one with `spt-jax image-data`"
             )
         sources = train.labels[SOURCE.name].counts if model.sources else ()
         if model.sources and not sum(sources):
@@ -142,6 +152,8 @@ class Blueprint:
     def to_json(self) -> dict:
         """What is only of shells stands there where there is one."""
         document = {**asdict(self), "decisions": self.decisions and self.decisions.to_json()}
+        if not self.phases:
+            del document["phases"]
         for task in document["tasks"]:
             for name in _OF_SHELLS:
                 if not task[name]:
@@ -151,7 +163,7 @@ class Blueprint:
     @classmethod
     def from_json(cls, document: dict) -> Blueprint:
         """Raises KeyError for a field that is missing, and ValueError where the descriptor table has changed since."""
-        document = {"hides": False, "sources": (), "source": UNKNOWN, **document}  # which every model before it was
+        document = {"hides": False, "sources": (), "source": UNKNOWN, "phases": None, **document}  # which every model before it was
         found = {each.name: document[each.name] for each in fields(cls)}
         classes = {name: tuple(values) for name, values in found["classes"].items()}
         for name, values in classes.items():
@@ -161,11 +173,12 @@ class Blueprint:
             raise ValueError("absorbers that are no elements with their edges")
         made = {
             "model": _network(found["model"]),
-            "grid": EnergyGrid(**found["grid"]),
+            "grid": grid_of(found["grid"]),
             "tasks": tuple(map(_task, found["tasks"])),
             "classes": classes,
             "execution": ExecutionConfig(**found["execution"]),
             "decisions": found["decisions"] and Decisions.from_json(found["decisions"]),
+            "phases": found["phases"] and PhaseDecisions.from_json(found["phases"]),
         }
         tuples = ("absorbers", "spectrum_mean", "spectrum_std", "learnt", "sources")
         return cls(**{**found, **made, **{name: tuple(found[name]) for name in tuples}})
@@ -186,7 +199,7 @@ class Blueprint:
 
     def abstract(self) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
         """The same with shapes instead of arrays."""
-        points = self.grid.length
+        points = len(self.spectrum_mean)
         return jax.eval_shape(self._initialiser(np.eye(points), ElementStatistics.none(points)), jax.random.key(0))
 
     def _initialiser(
@@ -197,6 +210,8 @@ class Blueprint:
 
         from spt_jax.model.heads import SPECTRUM, HeadSpec, head_specs
 
+        if isinstance(self.model, LatentConfig):
+            return self._of_images(covariance)
         network, heads = network_class(self.model), head_specs(self.tasks)
         heads += (HeadSpec(SPECTRUM, 2 * self.grid.length),) if self.hides else ()
         energy, mean = self.grid.relative(), np.array(self.spectrum_mean)
@@ -213,6 +228,20 @@ class Blueprint:
 
         return init
 
+    def _of_images(self, covariance: np.ndarray) -> Callable[[jax.Array], tuple[nnx.GraphDef, nnx.State, nnx.State]]:
+        from flax import nnx
+
+        from spt_jax.model.latent import EdgeVAE
+
+        grid, mean = self.grid, np.array(self.spectrum_mean)
+        sums = {"middles": grid.middles(), "widths": grid.widths(), "classes": len(grid.classes)}
+
+        def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+            given = self.model, grid.relative(), mean, covariance, self.execution
+            return nnx.split(EdgeVAE(*given, **sums, rngs=nnx.Rngs(params=key)), nnx.Param, ...)
+
+        return init
+
 
 def _task(document: dict) -> Task:
     """Tuples again of what JSON has as lists; tasks from before there were shells have none."""
@@ -220,6 +249,9 @@ def _task(document: dict) -> Task:
 
 
 def _network(document: dict) -> NetworkConfig:
+    if "latent" in document:
+        trunk = document["trunk"]
+        return LatentConfig(**{**document, "trunk": trunk and ModelConfig(**trunk)})
     if "trunk" in document:
         return FusionConfig(**{**document, "trunk": ModelConfig(**document["trunk"])})
     return (PeerConfig if "kind" in document else ModelConfig)(**document)

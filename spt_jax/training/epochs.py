@@ -18,6 +18,7 @@ from data_pipelines.errors import RunError
 from spt_jax.batching import in_pieces
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.folder import append_log, rewind_log
+from spt_jax.scoring.phases import PhaseDecisions
 from spt_jax.training.assemble import Assembly
 from spt_jax.training.memory import fits
 from spt_jax.training.sharding import any_process
@@ -144,7 +145,8 @@ def _judge(
             decisions = made.objective.decisions(outputs, batch, validation.materials, member.tasks)
             tasks = {task.name for task in made.blueprint.tasks}
             learnt = () if tasks <= set(member.tasks) else member.tasks
-            own = replace(made.blueprint, validation=scores, decisions=decisions, learnt=learnt)
+            kept = {"phases" if isinstance(decisions, PhaseDecisions) else "decisions": decisions}
+            own = replace(made.blueprint, validation=scores, learnt=learnt, **kept)
             folder = checkpoints or Checkpoints(member.folder)
             folder.save_model(step, {"params": params, "constants": made.constants}, own.to_json())
             if not checkpoints:

@@ -1,0 +1,235 @@
+"""Calculated edges and the pixels of measured spectrum images side by side, as one set of data to train on.
+
+FOLDER/images.json        grid, classes, what every row came from and what was left out: written last
+FOLDER/SPLIT.counts.npy   (N, length) float32 rows as of `LossGrid`: calculated edges first, then pixels
+FOLDER/SPLIT.labels.npy   (N, 2) float32, NaN where a pixel's class is not known
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from data_pipelines.dataset.data import Data, Split
+from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.dataset.theory import drawn_edges, on_grid, read_theory
+from data_pipelines.errors import DatasetError, UserError
+from data_pipelines.files import read_json, replacing, write_atomic
+from data_pipelines.loss_grid import DOMAIN_COLUMN, LossGrid, grid_of
+from data_pipelines.readers.images.image import SpectrumImage
+from data_pipelines.schema import LABELS, Batch, EnergyGrid, number_of
+from data_pipelines.spectra.losses import onset_of, windows_of
+from data_pipelines.spectra.rebin import gain_of, rebinning
+
+CARD = "images.json"
+SPLITS = ("train", "validation")
+# Of an image's lines this one of so many is kept for validation.
+EVERY = 10
+# Electrons in the front, fewer are no spectrum.
+FEWEST_ELECTRONS = 10.0
+# Counts of a piece that is read at once, and of the sample that says how many counts an electron makes.
+PIECE, SAMPLE = 8_000_000, 2_000_000
+# Rows of an epoch at least, and calculated rows of validation: of few edges many exposures are drawn.
+EPOCH, JUDGED = 8_192, 1_024
+
+
+def loss_grid(edge: str, energies: list[np.ndarray], classes: tuple[str, ...], points: int = 128) -> LossGrid:
+    """About an edge, as far as all of the (E,) energies go. Raises UserError for an edge that lies outside of them."""
+    onset = onset_of(edge)
+    ends = [windows_of(onset, energy) for energy in energies] or [windows_of(onset, np.arange(1.0, 4000.0))]
+    half = max([float(np.median(np.diff(energy))) / 2 for energy in energies], default=0.0)
+    begin, middle = max(front[0] for front, _ in ends), min(front[1] for front, _ in ends)
+    last = min(area[1] for _, area in ends) + half
+    step = round((last - middle) / points, 4)
+    groups = 16 if not energies else max(4, min(16, int((middle - begin) / max(2 * half, 1e-6))))
+    return LossGrid(
+        round(middle + step / 2, 4), step, points, 0, (), "structure", "step", edge, (begin, middle), groups, classes
+    )
+
+
+def prepare_images(
+    theory: Path,
+    images: list[tuple[str, SpectrumImage]],
+    out: Path,
+    edge: str,
+    labels: Path | None = None,
+    most: int = 20_000,
+    points: int = 128,
+    report: Callable[[str, int, int], None] | None = None,
+) -> dict:
+    """Write the set; returns its card. images: by name. labels: a .csv with the columns image,row,column,class and, for a
+    series, frame, all from 0. most: pixels of an image that are used, spread evenly over it."""
+    edges = read_theory(theory)
+    classes = tuple(sorted({each.kind for each in edges}))
+    names = [name for name, _ in images]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"two images are named {twice[0]}; rename one, labels and messages go by names")
+    grid = loss_grid(edge, [image.energy for _, image in images], classes, points)
+    onset = onset_of(edge)
+    curves = np.stack([on_grid(each, grid, onset) for each in edges])
+    known = _labels(labels, names, classes) if labels else {}
+    own = np.stack([[classes.index(each.kind), 0.0] for each in edges]).astype(np.float32)
+    rows = np.concatenate([np.zeros((len(curves), grid.groups), np.float32), curves], axis=1)
+    times = -(-JUDGED // len(curves))
+    parts = {"train": [(rows, own)], "validation": [(np.tile(rows, (times, 1)), np.tile(own, (times, 1)))]}
+    card: dict = {
+        "version": 1,
+        "grid": grid.stated(),
+        "theory": [{"class": each.kind, "name": each.name} for each in edges],
+        "images": [],
+    }
+    for number, (name, image) in enumerate(images, 1):
+        found, said = _pixels(name, image, grid, number, known.pop(name, {}), most)
+        for split in SPLITS:
+            parts[split].append(found[split])
+        card["images"].append(said)
+        if report:
+            report("images", number, len(images))
+    digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
+    out.mkdir(parents=True, exist_ok=True)
+    for split, pieces in parts.items():
+        for name, arrays in zip(("counts", "labels"), zip(*pieces, strict=True), strict=True):
+            whole = np.concatenate(arrays)
+            digest.update(whole.tobytes())
+            with replacing(out / f"{split}.{name}.npy") as partial, open(partial, "wb") as file:
+                np.save(file, whole)
+    card["rows"] = {
+        split: [len(pieces[0][0]), sum(len(each[0]) for each in pieces[1:])] for split, pieces in parts.items()
+    }
+    card["fingerprint"] = digest.hexdigest()[:16]
+    write_atomic(out / CARD, json.dumps(card, indent=1) + "\n")
+    return card
+
+
+def _pixels(
+    name: str, image: SpectrumImage, grid: LossGrid, number: int, known: dict, most: int
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict]:
+    """Rows and labels of each split, and what the card says of the image."""
+    rebin = rebinning(image.energy, grid, name)
+    times, height, width, _ = image.shape
+    sample = next(image.pieces(SAMPLE))[2]
+    gain = gain_of(sample.reshape(-1, sample.shape[-1])[:, rebin.front[0] : rebin.front[1]])
+    if outside := next((at for at in known if at[0] >= times or at[1] >= height or at[2] >= width), None):
+        raise UserError(f"{name} has {times} x {height} x {width} frames, rows and columns; a label names {outside}")
+    every = max(1, times * height * width // most)
+    rows, labels, held, left = [], [], [], Counter()
+    for time, start, counts in image.pieces(PIECE):
+        found = rebin(counts).astype(np.float32) / gain
+        bad = ~np.isfinite(found).all(axis=-1)
+        few = ~bad & (found[..., : grid.groups].sum(axis=-1) < FEWEST_ELECTRONS)
+        for row in range(len(counts)):
+            for column in range(width):
+                kind = known.get((time, start + row, column))
+                place = (time * height + start + row) * width + column
+                if kind is None and place % every:
+                    continue
+                if bad[row, column] or few[row, column]:
+                    left["not finite" if bad[row, column] else "few counts"] += 1
+                    continue
+                rows.append(found[row, column])
+                labels.append([np.nan if kind is None else kind, number])
+                line = start + row if height >= EVERY else place
+                held.append(kind is None and line % EVERY == EVERY - 1)
+    if not rows:
+        raise UserError(f"{name}: no pixel can be used: {', '.join(f'{n} {why}' for why, n in left.items())}")
+    counts, own, held = np.stack(rows), np.array(labels, np.float32), np.array(held)
+    parts = {"train": (counts[~held], own[~held]), "validation": (counts[held], own[held])}
+    said = {"name": name, "pixels": times * height * width, "used": len(counts), "labelled": len(known)}
+    return parts, said | {"gain": round(gain, 4), "left_out": dict(left)}
+
+
+def _labels(path: Path, names: list[str], classes: tuple[str, ...]) -> dict[str, dict[tuple[int, int, int], int]]:
+    """By image, the index of the class of each labelled (frame, row, column)."""
+    found: dict[str, dict] = {}
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if missing := {"image", "row", "column", "class"} - set(reader.fieldnames or ()):
+            raise UserError(f"{path}: no column {', '.join(sorted(missing))}; columns are image,row,column,class")
+        for line in reader:
+            at = f"{path}, line {reader.line_num}"
+            if line["class"] not in classes:
+                raise UserError(f"{at}: no class {line['class']!r}; known: {', '.join(classes)}")
+            if line["image"] not in names:
+                raise UserError(f"{at}: no image {line['image']!r}; known: {', '.join(names)}")
+            try:
+                place = (int(line.get("frame") or 0), int(line["row"]), int(line["column"]))
+            except ValueError:
+                raise UserError(f"{at}: row and column are whole numbers from 0") from None
+            if min(place) < 0:
+                raise UserError(f"{at}: row and column are whole numbers from 0")
+            found.setdefault(line["image"], {})[place] = classes.index(line["class"])
+    return found
+
+
+class ImageData(Data):
+    """What `prepare_images` wrote. Half of each batch are calculated edges, half are pixels where there are any."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.name = folder, str(folder)
+        card = read_json(folder / CARD)
+        try:
+            self.grid: EnergyGrid = grid_of(card["grid"])
+            self.fingerprint, self._rows = str(card["fingerprint"]), {s: tuple(card["rows"][s]) for s in SPLITS}
+            self.images = tuple(each["name"] for each in card["images"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(f"{folder / CARD}: damaged ({error!r}); prepare it again") from None
+        self.examples = {split: sum(rows) for split, rows in self._rows.items()}
+
+    def split(self, name: str, most: int | None = None) -> Split:
+        self.count(name)
+        counts, labels = (self._array(name, part) for part in ("counts", "labels"))
+        chosen = np.arange(len(counts))
+        if most is not None and len(counts) > most:
+            first = self._rows[name][0]
+            chosen = np.concatenate([chosen[:first], np.linspace(first, len(counts) - 1, most - first).astype(int)])
+        counts, labels = np.array(counts[chosen]), np.array(labels[chosen])
+        mask = np.isfinite(labels)
+        element = self.grid.edge.split()[0] if self.grid.edge.split()[0].isalpha() else ""
+        number = np.full(len(counts), number_of(element) if element else 0, np.int32)
+        domain = labels[:, DOMAIN_COLUMN].astype(int)
+        materials = tuple("calculated" if i == 0 else self.images[i - 1] for i in domain)
+        ids = tuple(f"{material} {i}" for i, material in zip(chosen, materials, strict=True))
+        batch = Batch(counts, number, np.where(mask, labels, 0).astype(np.float32), mask)
+        return Split(ids, materials, (self.grid.edge,) * len(counts), batch)
+
+    def statistics(self, name: str) -> Statistics:
+        """Of calculated edges as they may be seen, whatever the pixels are: counted as the whole split."""
+        edges = self._array(name, "counts")[: self._rows[name][0], self.grid.groups :]
+        seen = drawn_edges(np.asarray(edges, float), self.grid.step).astype(np.float32)
+        none = np.zeros((len(seen), LABELS), np.float32)
+        rows = Batch(seen, np.zeros(len(seen), np.int32), none, none.astype(bool))
+        absorber = self.grid.edge if len(self.grid.edge.split()) == 2 else f"{self.grid.edge} eV"
+        return replace(Statistics.of(rows, {absorber: len(seen)}), count=max(self.examples[name], EPOCH))
+
+    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> NoReturn:
+        raise DatasetError(f"{self.name}: spectrum images are held in memory; train with --train.input resident")
+
+    def quotas(self, batch_size: int) -> tuple[int, ...]:
+        if not self._rows["train"][1]:
+            return (batch_size,)
+        return (batch_size // 2, batch_size - batch_size // 2)
+
+    def ranges(self, split: str) -> tuple[range, ...]:
+        first, rest = self._rows[split]
+        return (range(first), range(first, first + rest)) if rest else (range(first),)
+
+    def _array(self, split: str, part: str) -> np.ndarray:
+        path, rows = self.folder / f"{split}.{part}.npy", self.examples[split]
+        width = self.grid.length if part == "counts" else 2
+        try:
+            array = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise DatasetError(
+                f"{path}: missing or damaged ({' '.join(str(error).split())}); prepare it again"
+            ) from None
+        if array.shape != (rows, width):
+            raise DatasetError(f"{path}: holds {array.shape}, {(rows, width)} are expected; prepare it again")
+        return array

@@ -1,0 +1,238 @@
+"""A trained model and a spectrum image -> what every pixel is, how sure that is, and its spectrum without noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from data_pipelines.errors import CheckpointError, UserError
+from data_pipelines.loss_grid import LossGrid
+from data_pipelines.readers.images.image import SpectrumImage
+from data_pipelines.spectra.rebin import Rebinning, gain_of, rebinning
+from spt_jax.eels.denoise import without_noise
+from spt_jax.eels.program import PixelPrograms
+from spt_jax.model.latent import NUISANCES
+from spt_jax.runs.blueprint import Blueprint
+from spt_jax.runs.checkpoint import load_model
+
+# Pixels that one program takes: what it works on stays in the caches.
+PIXELS = 2_048
+# Of the sample that says how many counts an electron makes and which channels are dead.
+SAMPLE = 128
+# Bytes of spectra without noise that are kept in memory, with those as measured and as decoded.
+KEPT_BYTES = 2_000_000_000
+# An image whose electrons make so many more or fewer counts is told of.
+USUAL_GAIN = (0.5, 2.0)
+REASONS = ("good", "not finite", "no counts", "few counts in the window")
+"""Why a pixel is left out, by the number in `ImageAnswer.reason`."""
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """What a model says of each pixel. Maps are (T, H, W, ...); pixels left out have phase -1, and NaN elsewhere.
+
+    energy: (L,) eV of the spectra. phase: int8, the most likely class. probability: (..., C), calibrated. share: (..., C)
+    abundances, of sum 1. latent: (..., Z). unlike: above 1 where a pixel is unlike any calculated edge. signal, denoised:
+    (..., L) counts above the background as measured and without noise, None where not kept. maps: by name; shift and
+    broadening in eV, thickness in mean free paths, exponent, jump (edge over background), noise (of a channel, in edge
+    heights), misfit. reason: int8, of REASONS. model: its name.
+    """
+
+    image: SpectrumImage
+    classes: tuple[str, ...]
+    energy: np.ndarray
+    phase: np.ndarray
+    probability: np.ndarray
+    share: np.ndarray
+    latent: np.ndarray
+    unlike: np.ndarray
+    denoised: np.ndarray | None
+    signal: np.ndarray | None
+    maps: dict[str, np.ndarray]
+    reason: np.ndarray
+    model: str
+    notes: tuple[str, ...]
+
+
+class ImageModel:
+    """A model of a run folder, compiled once for each shape and calibration of images."""
+
+    def __init__(self, name: str, blueprint: Blueprint, network: nnx.Module):
+        assert isinstance(blueprint.grid, LossGrid)
+        self.name, self.grid, self.classes = name, blueprint.grid, blueprint.grid.classes
+        self.blueprint, self.network = blueprint, network
+        self._programs = PixelPrograms(blueprint, network)
+        self._rebinnings: dict[bytes, Rebinning] = {}
+
+    def answer(
+        self,
+        image: SpectrumImage,
+        report: Callable[[str, int, int], None] | None = None,
+        spectra: bool = True,
+        gain: float | None = None,
+    ) -> ImageAnswer:
+        """Of every pixel. spectra: also those without noise, and misfits by them, at a third of the speed. gain: counts
+        that an electron makes; where not given, as they scatter.
+
+        Raises UserError where the image's energies do not cover the edge, and where no pixel can be used.
+        """
+        rebin, notes = self._rebinning(image.energy), list(image.notes)
+        shape = image.shape
+        first = image.rows(0, 0, max(1, min(shape[1], -(-SAMPLE // shape[2]))))
+        sample = first.reshape(-1, shape[3])
+        sample = sample[:: max(1, len(sample) // SAMPLE)]
+        dead = _dead(sample)
+        if gain is None:
+            gain = gain_of(np.nan_to_num(sample[:, slice(*rebin.front)]))
+        if not USUAL_GAIN[0] < gain < USUAL_GAIN[1]:
+            notes.append(f"counts scatter as if an electron made {gain:.2g} of them, and are divided by that")
+        if dead.any():
+            rebin = _without(rebin, dead)
+            notes.append(f"{dead.sum()} channels are dead in all pixels and were left out of the sums")
+        points, pixels = self.grid.points, int(np.prod(shape[:3]))
+        if spectra and 4 * points * 3 * pixels > KEPT_BYTES:
+            spectra = False
+            notes.append("spectra without noise would need more memory than is taken; answered without them")
+        found: dict[str, np.ndarray] = {}
+        program = self._programs.for_image(rebin, gain, spectra)
+        for time, start, counts in image.pieces(PIXELS * shape[3]):
+            # Wide rows in parts: one program, one shape.
+            flat = counts.reshape(-1, shape[3])
+            size = min(PIXELS, pixels)
+            if dead.any():
+                flat = np.where(dead, 0, flat)
+            place = (time * shape[1] + start) * shape[2]
+            for begin in range(0, len(flat), size):
+                piece = flat[begin : begin + size]
+                count = len(piece)
+                if count < size:
+                    piece = np.concatenate([piece, np.broadcast_to(piece[-1:], (size - count, shape[3]))])
+                for key, values in jax.device_get(program(piece)).items():
+                    if key not in found:
+                        found[key] = np.empty((pixels, *values.shape[1:]), values.dtype)
+                    found[key][place + begin : place + begin + count] = values[:count]
+            if report:
+                report("answer", time * shape[1] + start + len(counts), shape[0] * shape[1])
+        return self._answer(image, found, spectra, gain, notes)
+
+    def answer_frame(self, counts: np.ndarray, energy: np.ndarray, gain: float | None = None) -> ImageAnswer:
+        """Of one frame in memory, without spectra: what a detector can wait for. counts: (H, W, E); energy: (E,) eV."""
+        return self.answer(in_memory(counts, energy), spectra=False, gain=gain)
+
+    def _rebinning(self, energy: np.ndarray) -> Rebinning:
+        key = energy.tobytes()
+        if key not in self._rebinnings:
+            self._rebinnings[key] = rebinning(energy, self.grid)
+        return self._rebinnings[key]
+
+    def _answer(
+        self, image: SpectrumImage, found: dict[str, np.ndarray], spectra: bool, gain: float, notes: list[str]
+    ) -> ImageAnswer:
+        shape, reason = image.shape[:3], found.pop("reason")
+        good = reason == 0
+        if not good.any():
+            counted = ", ".join(f"{np.sum(reason == i):,} {REASONS[i]}" for i in range(1, 4) if (reason == i).any())
+            raise UserError(f"no pixel can be used: {counted}")
+        if not good.all():
+            notes.append(f"left out {np.sum(~good):,} of {good.size:,} pixels")
+        if (spikes := int(found.pop("spikes")[good].sum())) > 0:
+            notes.append(f"{spikes:,} sums stood out as spikes do and were replaced by their neighbours")
+        signal = denoised = None
+        if spectra:
+            signal, fit, noise = (found.pop(name) for name in ("signal", "fit", "noise per channel"))
+            height = (gain * found["scale"])[:, None]
+            denoised = without_noise(signal, fit, noise, good) * height
+            signal = signal * height
+        found.pop("scale")
+
+        def shaped(values: np.ndarray) -> np.ndarray:
+            masked = np.where(good.reshape(-1, *(1,) * (values.ndim - 1)), values, np.nan).astype(np.float32)
+            return masked.reshape(*shape, *values.shape[1:])
+
+        phase = np.where(good, found["probability"].argmax(axis=1), -1).astype(np.int8).reshape(shape)
+        maps = {name: shaped(found["nuisance"][:, i]) for i, name in enumerate(NUISANCES)}
+        maps |= {name: shaped(found[name]) for name in ("exponent", "jump", "noise", "misfit") if name in found}
+        own = (shaped(found[name]) for name in ("probability", "share", "latent", "unlike"))
+        curves = (each if each is None else shaped(each) for each in (denoised, signal))
+        return ImageAnswer(
+            image,
+            self.classes,
+            self.grid.relative(),
+            phase,
+            *own,
+            *curves,
+            maps,
+            reason.reshape(shape).astype(np.int8),
+            self.name,
+            tuple(notes),
+        )
+
+
+def load_image_model(path: Path) -> ImageModel:
+    """The model of a run folder. Raises CheckpointError where there is none, and for one that does not answer images."""
+    document, read_variables = load_model(path)
+    try:
+        blueprint = Blueprint.from_json(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: checkpoint of another version of spt-jax ({error!r}); train again") from None
+    if not isinstance(blueprint.grid, LossGrid):
+        raise CheckpointError(
+            f"{path}: answers spectra of one absorber, not spectrum images; train one with `spt-jax train image`"
+        )
+    # Whatever it was trained in: on a CPU bfloat16 is slower than float32.
+    graph, params, constants = blueprint.abstract()
+    variables = read_variables({"params": params, "constants": constants})
+    return ImageModel(path.name, blueprint, nnx.merge(graph, variables["params"], variables["constants"]))
+
+
+def in_memory(counts: np.ndarray, energy: np.ndarray, title: str = "frame") -> SpectrumImage:
+    """(H, W, E) counts as an image. Raises UserError where they do not go with the (E,) energies."""
+    counts = np.asarray(counts)
+    if counts.ndim != 3 or counts.shape[-1] != len(energy):
+        raise UserError(f"a frame is rows x columns x {len(energy)} energies, not {' x '.join(map(str, counts.shape))}")
+    return SpectrumImage(
+        counts[None],
+        (0, 1, 2, 3),
+        np.asarray(energy, float),
+        False,
+        1.0,
+        0.0,
+        None,
+        "",
+        None,
+        np.zeros(1),
+        title,
+        {},
+        (),
+    )
+
+
+def _dead(sample: np.ndarray) -> np.ndarray:
+    """(E,) channels that are no number in all pixels of a sample, or zero in all where their neighbours are not."""
+    missing = ~np.isfinite(sample).any(axis=0)
+    mean = np.where(missing, 0, np.nanmean(np.where(np.isfinite(sample), sample, 0), axis=0))
+    near = np.minimum(np.roll(mean, 1), np.roll(mean, -1))
+    return missing | ((mean == 0) & (near * len(sample) > 10))
+
+
+def _without(rebin: Rebinning, dead: np.ndarray) -> Rebinning:
+    """Sums without the dead channels, scaled up to the whole; one without any channel left is the mean of its neighbours."""
+
+    def kept(at: tuple[int, int], shares: np.ndarray) -> np.ndarray:
+        alive = np.where(dead[slice(*at), None], 0, shares)
+        part = alive.sum(axis=0) / np.maximum(shares.sum(axis=0), 1e-9)
+        scaled = alive / np.where(part > 0, part, 1)
+        for column in np.flatnonzero(part == 0):
+            sides = [i for i in (column - 1, column + 1) if 0 <= i < shares.shape[1] and part[i] > 0]
+            if not sides:
+                raise UserError("two sums of channels side by side are dead in all pixels: the edge cannot be read")
+            scaled[:, column] = scaled[:, sides].mean(axis=1)
+        return scaled.astype(np.float32)
+
+    front, edge = kept(rebin.front, rebin.front_shares), kept(rebin.edge, rebin.edge_shares)
+    return rebin._replace(front_shares=front, edge_shares=edge)
