@@ -92,11 +92,13 @@ class Image:
             self._correct(files[0])
             return
         from spt_jax.eels.answer import load_image_model
+        from spt_jax.zoo.shelf import place_of
 
+        loaded = load_image_model(place_of(model))
         if self.live:
-            self._watch(load_image_model(model), files[0])
+            self._watch(loaded, files[0])
         else:
-            self._answer(load_image_model(model), files)
+            self._answer(loaded, files)
 
     def _given(self) -> tuple[str, list[Path]]:
         """The model, "" for none, and the files. Raises UserError for options that mean nothing beside them."""
@@ -237,6 +239,6 @@ def _save(path: Path, answer: ImageAnswer, name: str) -> None:
     from data_pipelines.files import replacing
 
     if getattr(answer, name) is None:
-        raise UserError(f"--{name}: the spectra are too large to be kept, or have different energies; take fewer files")
+        raise UserError(f"--{name}: the spectra are too many to be kept in memory; take fewer files or pixels")
     with replacing(path) as partial, open(partial, "wb") as file:
         np.save(file, getattr(answer, name))

@@ -12,18 +12,19 @@ from data_pipelines.pages import html
 from data_pipelines.pages.style import INK
 from spt_jax.eels import answer_figures as figures
 from spt_jax.eels import series_page
-from spt_jax.eels.answer import ImageAnswer
+from spt_jax.eels.answer import REASONS, ImageAnswer
 from spt_jax.eels.answer_figures import certainty, class_colours, flagged
-from spt_jax.eels.correct import REASONS
 from spt_jax.eels.maps import frames_shown, said, varies
 from spt_jax.eels.series import PhaseSeries
 
 # Maps of a model with what they show, and their units.
 SHOWN = {
     "shift": ("by which energies were too high", "eV"),
+    "broadening": ("of the edge beyond the calculated one", "eV"),
+    "thickness": ("of the sample", "mean free paths"),
     "exponent": ("r of the background A E⁻ʳ", ""),
     "jump": ("edge over the background below it", ""),
-    "noise": ("scatter of the counts over the signal", ""),
+    "noise": ("of a channel, over the height of the edge", ""),
     "misfit": ("scatter about the answer over that of the counts; 1 is noise alone", ""),
 }
 COLUMNS = 80
@@ -44,11 +45,12 @@ def lines(answer: ImageAnswer) -> list[str]:
     used = int(np.sum(answer.phase >= 0))
     marks = int(flagged(answer).sum())
     told.append(f"  {'flagged':{wide}s} {marks:>9,} pixels {marks / max(used, 1):6.1%}  unlike any simulated class")
-    # The model's notes tell it mostly.
-    if (left := _left_out(answer)) and not any(note.startswith("left out") for note in answer.notes):
+    if left := _left_out(answer):
         told += textwrap.wrap(f"left out: {left}", COLUMNS, initial_indent="  ", subsequent_indent="    ")
     for note in answer.notes:
-        told += textwrap.wrap(note, COLUMNS, initial_indent="  ", subsequent_indent="    ")
+        # It is told above, with the reasons.
+        if not note.startswith("left out"):
+            told += textwrap.wrap(note, COLUMNS, initial_indent="  ", subsequent_indent="    ")
     return told
 
 

@@ -163,7 +163,13 @@ class Blueprint:
     @classmethod
     def from_json(cls, document: dict) -> Blueprint:
         """Raises KeyError for a field that is missing, and ValueError where the descriptor table has changed since."""
-        document = {"hides": False, "sources": (), "source": UNKNOWN, "phases": None, **document}  # which every model before it was
+        document = {
+            "hides": False,
+            "sources": (),
+            "source": UNKNOWN,
+            "phases": None,
+            **document,
+        }  # which every model before it was
         found = {each.name: document[each.name] for each in fields(cls)}
         classes = {name: tuple(values) for name, values in found["classes"].items()}
         for name, values in classes.items():

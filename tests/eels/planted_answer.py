@@ -77,7 +77,7 @@ def planted_answer(
     return ImageAnswer(
         image_of(np.zeros((*size, len(ENERGY)), np.float32), pixel),
         classes, ENERGY, phase, probability, share, latent, unlike, denoised, signal, maps, reason,
-        "spt-eels", ("left out 2 pixels: 2 no counts",) if out.any() else (),
+        "spt-eels", ("left out 2 of 192 pixels",) if out.any() else (),
     )  # fmt: skip
 
 
@@ -86,13 +86,13 @@ class PlantedModel:
 
     classes = CLASSES
 
-    def answer(self, image: SpectrumImage, report=None) -> ImageAnswer:
+    def answer(self, image: SpectrumImage, report=None, spectra: bool = True) -> ImageAnswer:
         times, height, width, _ = image.shape
         true = np.stack([image.rows(t, 0, height)[..., 0] for t in range(times)])
         if not np.isfinite(true).all():
             raise UserError("no pixel of the image holds counts")
         found = planted_answer(times, height, width, sure=9.0, phase=true.astype(int))
-        return replace(found, image=image)
+        return replace(found, image=image) if spectra else replace(found, image=image, signal=None, denoised=None)
 
     def answer_frame(self, counts: np.ndarray, energy: np.ndarray) -> ImageAnswer:
         return self.answer(image_of(counts[None]))
