@@ -215,7 +215,7 @@ def _classes(answer: ImageAnswer, colours: list[str]) -> str:
         limits = (1 / max(len(answer.classes), 2), 1.0)
         pictures.append(html.panel(figures.values_picture(sure, answer, "probability", limits), caption))
         odd = np.where(answer.phase >= 0, answer.unlike, np.nan)
-        caption = f"<b>unlike</b>, how far from all simulated classes: above 1 a pixel is flagged, {int(flagged(answer).sum()):,} are"
+        caption = f"<b>unlike</b>, how far from all simulated classes: above 1 a pixel is flagged <span>({int(flagged(answer).sum()):,})</span>"
         pictures.append(
             html.panel(
                 figures.values_picture(odd, answer, "unlike", (0.0, max(2.0, float(np.nanpercentile(odd, 99))))),
