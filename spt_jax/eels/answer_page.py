@@ -45,6 +45,8 @@ def lines(answer: ImageAnswer) -> list[str]:
     used = int(np.sum(answer.phase >= 0))
     marks = int(flagged(answer).sum())
     told.append(f"  {'flagged':{wide}s} {marks:>9,} pixels {marks / max(used, 1):6.1%}  unlike any simulated class")
+    if doubt := _doubt(answer):
+        told.append(f"  {doubt}")
     if left := _left_out(answer):
         told += textwrap.wrap(f"left out: {left}", COLUMNS, initial_indent="  ", subsequent_indent="    ")
     for note in answer.notes:
@@ -176,6 +178,13 @@ def _left_out(answer: ImageAnswer) -> str:
     return f"{int(out.sum()):,} pixels" + (f" ({', '.join(why)})" if why else "") if out.any() else ""
 
 
+def _doubt(answer: ImageAnswer) -> str:
+    """Where most of an image is unlike what the model knows, its classes are none of these; "" else."""
+    if 2 * flagged(answer).sum() <= np.sum(answer.phase >= 0):
+        return ""
+    return "Most pixels are unlike any simulated class: do not rely on their classes."
+
+
 def _about(answer: ImageAnswer) -> str:
     times, height, _ = answer.phase.shape
     if answer.phase.size == 1:
@@ -183,6 +192,8 @@ def _about(answer: ImageAnswer) -> str:
     told = "The most likely class of every pixel, and how probable it is. Pixels left out are grey."
     if left := _left_out(answer):
         told = told[:-1] + f": {left}."
+    if doubt := _doubt(answer):
+        told += f" {html.judged(False, doubt)}"
     if height > 1 and times > 1:
         told += f" Frames {', '.join(str(i + 1) for i in frames_shown(times))} of {times}, as numbered."
     return told
@@ -252,7 +263,7 @@ def _spectra(answer: ImageAnswer, colours: list[str]) -> str:
     if len(pictures) > 1:
         caption = f"<b>against each other</b>, each over its mean {html.legend(_named(answer, colours))}"
         pictures.append(html.panel(figures.compared_picture(answer, means, colours), caption))
-    return html.panels(pictures) or "<p>No class has a pixel that is not flagged.</p>"
+    return html.panels(pictures) if pictures else "<p>No class has a pixel that is not flagged.</p>"
 
 
 def _pixels(answer: ImageAnswer, colours: list[str]) -> str:
@@ -265,7 +276,7 @@ def _pixels(answer: ImageAnswer, colours: list[str]) -> str:
         place = f", <span>{', '.join(where)}</span>" if where else ""
         caption = f"<b>{phase + 1} {escape(answer.classes[phase])}</b>, {100 * sure[at]:.0f} %{odd}{place}"
         pictures.append(html.panel(figures.pixel_picture(answer, at, INK if marks[at] else colours[phase]), caption))
-    return html.panels(pictures) or "<p>No pixel could be used.</p>"
+    return html.panels(pictures)
 
 
 def _corrections(answer: ImageAnswer) -> tuple[str, str]:

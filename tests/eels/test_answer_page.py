@@ -60,6 +60,14 @@ def test_without_spectra_maps_or_good_pixels():
     assert "No pixel could be used" in Page(as_html(out, "a")).text
 
 
+def test_an_image_of_something_else_says_so():
+    found = replace(planted_answer(), unlike=np.full((1, 12, 16), 3.0, np.float32))
+    text = Page(as_html(found, "a")).text
+    assert "do not rely on their classes" in text and "No class has a pixel that is not flagged" in text
+    assert "do not rely on their classes" in "\n".join(lines(found))
+    assert "do not rely" not in Page(as_html(planted_answer(), "a")).text
+
+
 def test_one_class_and_one_latent_coordinate():
     found = planted_answer(1, 5, 6, ("only",))
     Page(as_html(replace(found, latent=found.latent[..., :1]), "a"))
