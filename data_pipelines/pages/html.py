@@ -44,8 +44,9 @@ code { font-size: 0.88em; }
 """
 
 
-def page(title: str, top: str, sections: Iterable[tuple[str, str, str]]) -> str:
-    """The whole document. `title` is text; `top` and the (title, note, content) of the sections are HTML."""
+def page(title: str, top: str, sections: Iterable[tuple[str, str, str]], refresh: float = 0) -> str:
+    """The whole document. `title` is text; `top` and the (title, note, content) of the sections are HTML. refresh: seconds
+    after which a browser reads it again, 0 for never."""
     links, body = "", ""
     for name, note, content in sections:
         anchor = name.lower().replace(" ", "-")
@@ -53,7 +54,8 @@ def page(title: str, top: str, sections: Iterable[tuple[str, str, str]]) -> str:
         body += f'<section><h2 id="{anchor}">{name}</h2><p class="note">{note}</p>{content}</section>'
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style>"
+        + (f'<meta http-equiv="refresh" content="{refresh:g}">' if refresh else "")
+        + f"<title>{escape(title)}</title><style>{STYLE}</style>"
     )
     body = f"<h1>{escape(title)}</h1>{top}<nav>{links}</nav>{body}"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

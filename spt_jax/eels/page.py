@@ -8,13 +8,11 @@ from html import escape
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from data_pipelines.pages import html
-from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, OTHERS, RC, STEPS, as_svg, panel
+from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, OTHERS, RC, as_svg, panel
 from spt_jax.eels.correct import REASONS, UNITS, CorrectedImage
+from spt_jax.eels.maps import LEFT_OUT, class_map, frames_shown, line_map, said, short_ticks, value_map, varies
 
 # Maps in the order in which they are looked at, with what they show.
 SHOWN = {
@@ -33,13 +31,6 @@ SHOWN = {
 }
 # Of these the notes tell the sum.
 COUNTS = ("spikes", "filled", "negative", "reason")
-FRAMES = 6
-# Of a map in inches: as wide as a telephone, not higher than its screen.
-WIDTH, LEAST_HEIGHT, MOST_HEIGHT = 3.7, 0.55, 3.6
-# Lengths of a scale bar.
-ROUND = (1, 2, 5)
-# Of a map are drawn at most so many pixels a side.
-MOST_PIXELS = 512
 
 
 def lines(found: CorrectedImage) -> list[str]:
@@ -49,9 +40,9 @@ def lines(found: CorrectedImage) -> list[str]:
     told = [first, *(f"  {note}" for note in found.notes)]
     for name in SHOWN:
         if name in found.maps and name not in COUNTS and found.maps[name].size == 1:
-            told.append(f"  {name:15s} {_said(found.maps[name].item()):>10s}  {UNITS[name]}".rstrip())
-        elif name in found.maps and name not in COUNTS and _varies(found.maps[name]):
-            low, middle, high = (_said(each) for each in np.nanpercentile(found.maps[name], [5, 50, 95]))
+            told.append(f"  {name:15s} {said(found.maps[name].item()):>10s}  {UNITS[name]}".rstrip())
+        elif name in found.maps and name not in COUNTS and varies(found.maps[name]):
+            low, middle, high = (said(each) for each in np.nanpercentile(found.maps[name], [5, 50, 95]))
             told.append(f"  {name:15s} {middle:>10s}  ({low} to {high})  {UNITS[name]}".rstrip())
     return told
 
@@ -81,14 +72,14 @@ def as_html(found: CorrectedImage, name: str) -> str:
     )
     line = found.image.shape[1] == 1
     # Of a line the gaps show what is left out.
-    drawn = {key: values for key, values in found.maps.items() if _varies(values) and not (line and key == "reason")}
+    drawn = {key: values for key, values in found.maps.items() if varies(values) and not (line and key == "reason")}
     same = [key for key in SHOWN if key in found.maps and key not in drawn]
     pictures = [html.panel(_picture(found, key), _caption(found, key)) for key in SHOWN if key in drawn]
-    frames = _frames(found)
+    frames = frames_shown(found.image.shape[0])
     which = (
         ""
         if len(frames) == 1
-        else f" Frames {', '.join(str(i + 1) for i in frames)} of {found.image.shape[0]}, {'from dark to light' if found.image.shape[1] == 1 else 'one beside the other'}."
+        else f" Frames {', '.join(str(i + 1) for i in frames)} of {found.image.shape[0]}, {'from dark to light' if line else 'as numbered'}."
     )
     about = (
         "Pixels left out are gaps."
@@ -104,7 +95,7 @@ def as_html(found: CorrectedImage, name: str) -> str:
         sections.append(("Maps", about, html.panels(pictures)))
     elif found.maps["reason"].size == 1:
         rows = [
-            (key, _said(found.maps[key].item()), UNITS[key], SHOWN[key])
+            (key, said(found.maps[key].item()), UNITS[key], SHOWN[key])
             for key in SHOWN
             if key in found.maps and key != "reason"
         ]
@@ -127,25 +118,6 @@ def _facts(found: CorrectedImage) -> dict[str, str]:
     return facts | found.image.facts
 
 
-def _varies(values: np.ndarray) -> bool:
-    known = values[np.isfinite(values)]
-    return values.size > 1 and known.size > 0 and bool(np.ptp(known) > 0)
-
-
-def _frames(found: CorrectedImage) -> list[int]:
-    times = found.image.shape[0]
-    return sorted({int(i) for i in np.linspace(0, times - 1, min(times, FRAMES))})
-
-
-@FuncFormatter
-def _ticks(number: float, _: int | None) -> str:
-    """20k and 3M, as there is little room."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:g}{letter}"
-    return f"{number:.4g}"
-
-
 @matplotlib.rc_context(RC)
 def _spectrum(found: CorrectedImage) -> str:
     figure, axes = panel(4.6, 2.9)
@@ -160,7 +132,7 @@ def _spectrum(found: CorrectedImage) -> str:
     axes.set(xlabel="energy loss / eV", ylabel="counts")
     top = sums["aligned"][own].max()
     axes.set_ylim(min(0, sums["aligned"][own].min()), 1.05 * top)
-    axes.yaxis.set_major_formatter(_ticks)
+    axes.yaxis.set_major_formatter(short_ticks)
     return as_svg(figure)
 
 
@@ -173,7 +145,7 @@ def _signal(found: CorrectedImage) -> str:
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.plot(found.energy[low:high][own], found.sums["signal"][low:high][own], color=INK, linewidth=1)
     axes.set(xlabel="energy loss / eV", ylabel="counts")
-    axes.yaxis.set_major_formatter(_ticks)
+    axes.yaxis.set_major_formatter(short_ticks)
     return as_svg(figure)
 
 
@@ -191,100 +163,18 @@ def _windows(axes: Axes, found: CorrectedImage) -> None:
 def _caption(found: CorrectedImage, name: str) -> str:
     values, unit = found.maps[name], UNITS[name]
     if name == "reason":
-        colours = (GREY, *OTHERS)
+        colours = (LEFT_OUT, *OTHERS)
         return f"<b>left out</b> {html.legend((REASONS[i], colours[i]) for i in np.unique(values))}"
     if name in COUNTS:
         return f"<b>{name}</b>, {SHOWN[name]}: {int(np.nansum(values)):,}"
-    low, middle, high = (_said(each) for each in np.nanpercentile(values, [5, 50, 95]))
+    low, middle, high = (said(each) for each in np.nanpercentile(values, [5, 50, 95]))
     return f"<b>{name}</b>, {SHOWN[name]}: {middle} {unit} <span>({low} to {high})</span>"
 
 
-def _said(number: float) -> str:
-    """Three digits, and no powers of ten as far as they can be done without."""
-    digits = float(f"{number:.3g}")
-    return f"{digits:,.0f}" if abs(digits) >= 1000 else "0" if abs(digits) < 1e-4 else f"{digits:g}"
-
-
-@matplotlib.rc_context(RC)
 def _picture(found: CorrectedImage, name: str) -> str:
     values = found.maps[name]
     if values.shape[1] == 1:
-        return _line(found, name)
-    frames = [values[i].astype(float) for i in _frames(found)]
-    gap = np.full((frames[0].shape[0], max(1, frames[0].shape[1] // 12)), np.nan)
-    shown = np.concatenate([part for frame in frames for part in (frame, gap)][:-1], axis=1)
-    across = max(1, -(-shown.shape[1] // (MOST_PIXELS * len(frames))))
-    down = max(1, -(-shown.shape[0] // MOST_PIXELS))
-    pixel = found.image.pixel or (1.0, 1.0)
-    aspect = shown.shape[0] * pixel[0] / (shown.shape[1] * pixel[1])
-    room = WIDTH - 0.75
-    height = float(np.clip(room * aspect, LEAST_HEIGHT, MOST_HEIGHT))
-    wide = min(room, height / aspect)
-    bar = 0.3 if found.image.pixel else 0.05
-    figure = Figure(figsize=(WIDTH, height + bar + 0.08))
-    total = height + bar + 0.08
-    axes = figure.add_axes((0.02 / WIDTH, bar / total, wide / WIDTH, height / total))
+        return line_map(values, found.image, UNITS[name] or name)
     if name == "reason":
-        colours = ListedColormap((GREY, *OTHERS)[: len(REASONS)])
-        axes.imshow(
-            shown[::down, ::across],
-            cmap=colours,
-            vmin=-0.5,
-            vmax=len(REASONS) - 0.5,
-            aspect="auto",
-            interpolation="nearest",
-        )
-    else:
-        colours = matplotlib.colormaps["viridis"].with_extremes(bad="#d8d8d8")
-        low, high = np.nanpercentile(values, [1, 99])
-        high = high if high > low else float(np.nanmax(values))
-        drawn = axes.imshow(
-            shown[::down, ::across], cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="nearest"
-        )
-        side = figure.add_axes(((wide + 0.1) / WIDTH, bar / total, 0.1 / WIDTH, height / total))
-        ticks = figure.colorbar(drawn, cax=side)
-        ticks.outline.set_visible(False)
-        ticks.ax.tick_params(labelsize=7.5, length=2)
-        ticks.locator = MaxNLocator(4, steps=STEPS, integer=name in COUNTS)
-        ticks.formatter = _ticks
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    if found.image.pixel:
-        _scale_bar(figure, found, wide, shown.shape[1])
-    return as_svg(figure)
-
-
-def _scale_bar(figure: Figure, found: CorrectedImage, wide: float, columns: int) -> None:
-    """A round length below the map, of about a fifth of one frame."""
-    across = found.image.pixel[1]
-    length = _round(found.image.shape[2] * across / 4)
-    part = length / (columns * across) * wide / WIDTH
-    left, bottom = 0.02 / WIDTH, 0.17 / figure.get_figheight()
-    axes = figure.add_axes((left, bottom, part, 0.045 / figure.get_figheight()))
-    axes.axis("off")
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.fill_between([0, 1], 0, 1, color=INK, linewidth=0)
-    figure.text(left + part + 0.05 / WIDTH, bottom, f"{length:g} {found.image.unit}", fontsize=8, va="center")
-
-
-def _round(length: float) -> float:
-    power = 10.0 ** np.floor(np.log10(length))
-    return float(power * max(step for step in ROUND if step * power <= length * (1 + 1e-9)))
-
-
-def _line(found: CorrectedImage, name: str) -> str:
-    """Of a line, or a series of lines, a curve for each."""
-    figure, axes = panel(WIDTH, 1.9)
-    values, pixel = found.maps[name].astype(float), found.image.pixel
-    width = values.shape[2]
-    along, label = (np.arange(width), "pixel") if width > 1 else (np.arange(len(values)), "frame")
-    if width > 1 and pixel:
-        along, label = along * pixel[1], f"position / {found.image.unit}"
-    curves = [values[i, 0] for i in _frames(found)] if width > 1 else [values[:, 0, 0]]
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(curves)))
-    for curve, colour in zip(curves, colours if len(curves) > 1 else [BLUE], strict=True):
-        axes.plot(along, curve, ".-", color=colour, linewidth=0.8, markersize=3)
-    axes.set(xlabel=label, ylabel=UNITS[name] or name)
-    axes.yaxis.set_major_formatter(_ticks)
-    return as_svg(figure)
+        return class_map(values - 1, found.image, OTHERS[: len(REASONS) - 1])
+    return value_map(values, found.image, whole=name in COUNTS)
