@@ -185,6 +185,7 @@ def test_it_runs_and_a_model_is_scored(library, tmp_path, capsys, monkeypatch):
         assert image.shape == (1, 8, 8, 512) and image.energy[0] == 440
     assert len(list((tmp_path / "theory_1").glob("*/*.txt"))) == 3
     run = trained_on(tmp_path)
+    capsys.readouterr()
     lines = phases.main([*common, "--model", str(run)])
     printed = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * (1 + 2 * (len(phases.METHODS) - 1) + 2)
