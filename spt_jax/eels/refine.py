@@ -20,6 +20,8 @@ from spt_jax.shapes import Array, Float
 ROUNDS = 6
 # Deviation of a channel of a measured edge from the decoded one, edge heights; and of a pixel's shift from that of all, eV.
 DEVIATION, SHIFT = 0.1, 0.4
+# Part of a class's pixels, and how many at least, that are taken for pure where they are so much of it.
+PUREST, FEWEST_PURE, LEAST_PURE = 0.1, 8, 0.6
 # Pixels that end members are fitted to.
 SAMPLE = 4_096
 # All choices of classes are tried: of more it is too many.
@@ -84,9 +86,27 @@ def _members(rows, base, share, scale, x, prior, step: float) -> Float[Array, "C
         members = members / jnp.maximum(members.mean(axis=1, keepdims=True), 0.1)
         if i < ROUNDS - 1:
             solved = _solve(rows, base, amount, x, members, step)
-            amount = solved.amount
+            pure = _purest(solved.amount)
+            members = pure @ members
+            # The same spectra in parts of the purer edges.
+            amount = jnp.maximum(solved.amount @ jnp.linalg.inv(pure + 1e-3 * jnp.eye(len(pure))), 0)
             under = base[:, groups:] * (solved.background[:, :1] + solved.background[:, 1:] * x[groups:])
     return members
+
+
+def _purest(amount: Float[Array, "N C"]) -> Float[Array, "C C"]:
+    """What the purest pixels of each class are made of: a class itself, unless its edge was drawn beyond all that is measured,
+    which fits the pixels as well."""
+    share = amount / jnp.maximum(amount.sum(axis=1, keepdims=True), 1e-9)
+    own = share.argmax(axis=1)[:, None] == jnp.arange(share.shape[1])
+    count = own.sum(axis=0)
+    ranked = jnp.sort(jnp.where(own, share, -1), axis=0)[::-1]
+    last = jnp.clip((PUREST * count).astype(jnp.int32), FEWEST_PURE, len(share)) - 1
+    chosen = own & (share >= jnp.take_along_axis(ranked, last[None], axis=0))
+    found = jnp.einsum("nc,nd->cd", chosen.astype(share.dtype), share) / jnp.maximum(chosen.sum(axis=0), 1)[:, None]
+    # Of few pixels nothing is known, and what is hardly one class is a mixture.
+    sure = (count >= 2 * FEWEST_PURE) & (jnp.diagonal(found) > LEAST_PURE)
+    return jnp.where(sure[:, None], found, jnp.eye(share.shape[1]))
 
 
 @partial(jax.jit, static_argnames="step")
