@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from data_pipelines.errors import UserError
+from data_pipelines.places import Place, RemotePath
 
 if sys.platform != "win32":
     import errno
@@ -27,13 +28,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spt-jax"
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Place, content: str | bytes) -> None:
     """Write under a temporary name, flush to disk, rename: a kill leaves the old file or the new one, and an error nothing
-    more. Text is UTF-8."""
+    more. Text is UTF-8. A remote object is put whole or not at all by itself."""
+    content = content.encode() if isinstance(content, str) else content
+    if isinstance(path, RemotePath):
+        path.write_bytes(content)
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -100,7 +105,7 @@ def _lock(path: Path, what: str) -> IO[str]:
         file.close()  # one that was removed between
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Place) -> dict:
     """A JSON object that this program wrote. Raises UserError where something else has damaged it since."""
     try:
         found = json.loads(path.read_bytes())
@@ -111,6 +116,6 @@ def read_json(path: Path) -> dict:
     return found
 
 
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+def file_sha256(path: Place) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
