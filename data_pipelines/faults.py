@@ -64,7 +64,9 @@ def retried(path: str, what: str, call: Callable[[], T]) -> T:
             raise
         except ANSWERS as error:
             if "bucket does not exist" in str(error).lower():
-                raise PlaceError(f"{path}: no such bucket; make it first, or correct the name") from None
+                raise PlaceError(
+                    f"{'/'.join(path.split('/')[:3])}: no such bucket; make it first, or correct the name"
+                ) from None
             raise FileNotFoundError(path) if isinstance(error, FileNotFoundError) else error from None
         except Exception as error:
             final = _final(path, what, error)
@@ -77,10 +79,10 @@ def retried(path: str, what: str, call: Callable[[], T]) -> T:
 def _wait(path: str, what: str, error: Exception, tried: int) -> None:
     with _lock:
         _counted[type(error).__name__] += 1
-    seconds = min(FIRST_WAIT * 2 ** (tried - 1), LONGEST_WAIT) * random.uniform(0.75, 1.25)  # hosts must not ask in step
-    log.warning(
-        "%s: cannot %s (%s); try %d of %d in %.1f s", path, what, line_of(error), tried + 1, TRIES, seconds
-    )
+    seconds = min(FIRST_WAIT * 2 ** (tried - 1), LONGEST_WAIT) * random.uniform(
+        0.75, 1.25
+    )  # hosts must not ask in step
+    log.warning("%s: cannot %s (%s); try %d of %d in %.1f s", path, what, line_of(error), tried + 1, TRIES, seconds)
     time.sleep(seconds)
 
 
@@ -94,7 +96,9 @@ def _final(path: str, what: str, error: Exception) -> Exception | None:
         known = "" if what in ("read", "list") else ", the bucket may be read-only"
         return PlaceError(f"{path}: no permission to {what}{known} ({told}); check the rights of your credentials")
     if status is not None:
-        return None if status in (408, 409, 425, 429) or status >= 500 else PlaceError(f"{path}: cannot {what} ({told})")
+        return (
+            None if status in (408, 409, 425, 429) or status >= 500 else PlaceError(f"{path}: cannot {what} ({told})")
+        )
     if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.partition(".")[0] in SPEAKERS:
         return None
     if isinstance(error, OSError) and error.errno in PASSING:

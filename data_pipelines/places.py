@@ -112,7 +112,7 @@ class RemotePath:
         return self._kind() == "directory"
 
     def _kind(self) -> str:
-        """"" where there is nothing. Not fsspec's `exists`, which takes any failure for an answer."""
+        """ "" where there is nothing. Not fsspec's `exists`, which takes any failure for an answer."""
         try:
             return self._told("read", lambda fs: fs.info(self.key))["type"]
         except FileNotFoundError:

@@ -45,7 +45,9 @@ def _files(dataset: Place, document: dict, report: Report) -> Iterator[str]:
     report("files", len(document["files"]), len(document["files"]))
     for folder in parts.FOLDERS:
         for path in sorted((dataset / folder).rglob("*")):
-            if (isinstance(path, RemotePath) or path.is_file()) and path.relative_to(dataset).as_posix() not in document["files"]:
+            if (isinstance(path, RemotePath) or path.is_file()) and path.relative_to(
+                dataset
+            ).as_posix() not in document["files"]:
                 yield f"{path}: not in the data card"
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 
@@ -89,7 +89,7 @@ def forget() -> None:
 @pytest.fixture(params=["memory", pytest.param("s3", marks=NEEDS_S3)])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setattr(faults, "FIRST_WAIT", 0.001)
-    with memory(str(os.getpid())) if request.param == "memory" else s3(monkeypatch) as made:
+    with memory(uuid4().hex) if request.param == "memory" else s3(monkeypatch) as made:
         yield made
 
 
