@@ -33,7 +33,7 @@ def write_atomic(path: Place, content: str | bytes) -> None:
     more. Text is UTF-8. A remote object is put whole or not at all by itself."""
     content = content.encode() if isinstance(content, str) else content
     if isinstance(path, RemotePath):
-        path.write_bytes(content)
+        path.write_bytes(bytes(content))
         return
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -130,6 +130,11 @@ class RemotePath:
         found = self._told("list", lambda fs: fs.ls(self.key, detail=False)) if self.is_dir() else ()
         return (own for own in map(self._of, sorted(found)) if own != self)
 
+    def sizes(self) -> dict[RemotePath, int]:
+        """Of itself, if it is an object, or of all objects below it, by one listing."""
+        found = self._told("list", lambda fs: fs.find(self.key, detail=True))
+        return {self._of(key): int(info["size"]) for key, info in sorted(found.items())}
+
     def rglob(self, pattern: str) -> Iterator[RemotePath]:
         """All objects below whose own name is of the pattern; there are no folders among them."""
         return (path for path in self._below() if fnmatch(path.name, pattern))
@@ -143,7 +148,7 @@ class RemotePath:
                 yield path
 
     def _below(self) -> list[RemotePath]:
-        found = list(map(self._of, sorted(self._told("list", lambda fs: fs.find(self.key)))))
+        found = self.sizes()
         if not found:
             _bucket(self.scheme, self.key.partition("/")[0])
         return [path for path in found if path != self]

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -65,6 +65,11 @@ def paths(dataset: P, part: str) -> dict[str, P]:
         LEDGER: dataset / LEDGER / f"{part}.parquet",
         STATISTICS: dataset / STATISTICS / f"{part}.npz",
     }
+
+
+def of_file(name: str) -> str:
+    """The part that a file belongs to, by its name in the dataset."""
+    return PurePosixPath(name).parts[1].partition(".")[0]
 
 
 def files(dataset: Path, part: str) -> list[Path]:
@@ -209,8 +214,15 @@ def records(dataset: Place, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
     yield with_arrays(table.select(SCHEMA.names), arrays, split == "")
 
 
-def remove_others(dataset: Path, parts: Iterable[str]) -> None:
+def remove_others(dataset: Place, parts: Iterable[str]) -> None:
     """Remove what belongs to no part: the rest of an older state, or of a run that was killed."""
+    if isinstance(dataset, RemotePath):
+        kept = set(parts)
+        for folder in FOLDERS:
+            for path in (dataset / folder).rglob("*"):
+                if of_file(path.relative_to(dataset).as_posix()) not in kept:
+                    path.unlink(missing_ok=True)
+        return
     wanted = {path for part in parts for path in paths(dataset, part).values()}
     for folder in FOLDERS:
         for path in (dataset / folder).iterdir() if (dataset / folder).is_dir() else ():
