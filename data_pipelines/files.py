@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +30,20 @@ if sys.platform != "win32":
 def cache_folder() -> Path:
     """Where what can be made again is kept between starts: $XDG_CACHE_HOME/spt-jax, or ~/.cache/spt-jax."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spt-jax"
+
+
+@cache
+def scratch() -> Path:
+    """This process's own folder for copies of what is remote; it goes with the process, and those of killed ones go now."""
+    root = cache_folder() / "remote"
+    root.mkdir(parents=True, exist_ok=True)
+    for left in root.iterdir():
+        with suppress(UserError, OSError), locked(left / "in_use", ""):
+            shutil.rmtree(left)
+    own, held = Path(tempfile.mkdtemp(dir=root)), ExitStack()
+    held.enter_context(locked(own / "in_use", "copies of what is remote"))
+    atexit.register(lambda: (shutil.rmtree(own, ignore_errors=True), held.close()))
+    return own
 
 
 def write_atomic(path: Place, content: str | bytes) -> None:

@@ -268,8 +268,12 @@ def place(named: str | os.PathLike[str] | RemotePath) -> Place:
     return RemotePath(scheme, bucket) / key
 
 
-def is_remote(text: str | os.PathLike[str]) -> bool:
-    return isinstance(place(text), RemotePath)
+def is_remote(named: str | os.PathLike[str] | RemotePath) -> bool:
+    """Whether this names something in an object store, rather than on this machine or by an address of the web."""
+    if isinstance(named, RemotePath):
+        return True
+    found = NAMED.fullmatch(os.fspath(named))
+    return bool(found) and found[1].lower() in SCHEMES and isinstance(place(named), RemotePath)
 
 
 @cache

@@ -11,29 +11,25 @@ TFDS writes them, is fetched as a whole when it is first read.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
-import shutil
 import struct
 import tempfile
 import weakref
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 
-from data_pipelines.errors import DatasetError, UserError
-from data_pipelines.files import cache_folder, locked
+from data_pipelines.errors import DatasetError
+from data_pipelines.files import scratch
 from data_pipelines.places import RemotePath
 
 # Riegeli cuts files into blocks of this size, each with a header, and ArrayRecord puts its last words into the last.
 BLOCK, BLOCK_HEADER, CHUNK_HEADER = 1 << 16, 24, struct.Struct("<QQQQQ")
 # What is fetched of the end before anything is known: the last words and, of most files, the table of records.
 TAIL = 2 * BLOCK
-LOCK = "in_use"
 
 
 class SparseCopy:
@@ -44,7 +40,7 @@ class SparseCopy:
 
     def __init__(self, path: RemotePath):
         self.path, self._size = path, path.stat().st_size
-        number, name = tempfile.mkstemp(dir=_scratch())
+        number, name = tempfile.mkstemp(dir=scratch())
         os.close(number)
         self.file = Path(name)
         weakref.finalize(self, _remove, name)
@@ -140,21 +136,6 @@ def _number(content: bytes, place: int) -> tuple[int, int]:
         value, shift, place = value | (byte & 127) << shift, shift + 7, place + 1
         if byte < 128:
             return value, place
-
-
-@cache
-def _scratch() -> str:
-    """This process's folder; it goes with the process, and those of killed ones go now."""
-    root = cache_folder() / "remote"
-    root.mkdir(parents=True, exist_ok=True)
-    for left in root.iterdir():
-        with contextlib.suppress(UserError, OSError), locked(left / LOCK, ""):
-            shutil.rmtree(left)
-    own = tempfile.mkdtemp(dir=root)
-    held = contextlib.ExitStack()
-    held.enter_context(locked(Path(own) / LOCK, "what is read of remote data"))
-    atexit.register(lambda: (shutil.rmtree(own, ignore_errors=True), held.close()))
-    return own
 
 
 def _remove(name: str) -> None:

@@ -4,7 +4,7 @@ RUN/checkpoints/<step>  state, progress and position in the data stream, the las
 RUN/model/<step>        averaged parameters, input map and everything `predict` needs, of the best validation and the
                         one before
 Orbax writes under a temporary name and renames, so a folder that exists was whole once. One that is damaged since is
-named, and the one before serves.
+named, and the one before serves. In an object store steps are put by staged.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import jax
@@ -20,8 +21,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from data_pipelines.errors import CheckpointError
+from data_pipelines.errors import CheckpointError, PlaceError, line_of
+from data_pipelines.files import scratch
+from data_pipelines.places import Place, RemotePath
 from spt_jax.runs.formats import CHECKPOINT, checkpoint_of_today
+from spt_jax.runs.staged import StagedSteps
 
 TRAINING, MODEL = "checkpoints", "model"
 KEPT = 2
@@ -31,20 +35,27 @@ log = logging.getLogger(__name__)
 class Checkpoints:
     """Training checkpoints and best model of one run folder."""
 
-    def __init__(self, run: Path):
+    def __init__(self, run: Place):
         self._run = run
-        self._training = _manager(run, TRAINING)
-        self._model = _manager(run, MODEL)
+        self._remote: dict[str, StagedSteps] = {}
+        here = run
+        if isinstance(run, RemotePath):
+            here = Path(mkdtemp(dir=scratch()))
+            self._remote = {name: StagedSteps(run / name, here / name, KEPT) for name in (TRAINING, MODEL)}
+        self._training = _manager(here, TRAINING)
+        self._model = _manager(here, MODEL)
 
     def save(self, step: int, state: Any, vector: int, progress: dict) -> None:
         """`progress` is JSON: epoch, early stopping, and the position of the data stream. vector: as of `restore`."""
         described = ocp.args.JsonSave({**progress, "vector": vector})
-        _save(self._training, step, ocp.args.Composite(state=ocp.args.StandardSave(state), progress=described))
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=described)
+        _save(self._training, step, args, self._remote.get(TRAINING))
 
     def save_model(self, step: int, variables: Any, blueprint: dict) -> None:
         """The best model so far: pytrees of arrays, and the blueprint as JSON."""
         described = ocp.args.JsonSave({"format": CHECKPOINT, **blueprint})
-        _save(self._model, step, ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described))
+        args = ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described)
+        _save(self._model, step, args, self._remote.get(MODEL))
 
     def restore(self, state: Any, vector: int) -> tuple[Any, dict] | None:
         """The newest checkpoint that is whole, in the shapes and sharding of `state`, or None where there is none.
@@ -52,10 +63,21 @@ class Checkpoints:
         vector: length of the parameter vectors in it; those of a run on another number of devices have other zeros at
         their end. A damaged checkpoint is named and put aside, so that the run writes it again.
         """
-        for step in sorted(self._training.all_steps(), reverse=True):
+        remote = self._remote.get(TRAINING)
+        for step in remote.steps() if remote else sorted(self._training.all_steps(), reverse=True):
             try:
+                if remote:
+                    remote.fetch(step)
+                    self._training.reload()
                 return self._read(step, state, vector)
+            except PlaceError:
+                raise
             except Exception as error:  # whatever a damaged file makes Orbax raise
+                if remote:
+                    told = f"{self._run / TRAINING / str(step)}: damaged checkpoint ({line_of(error)}), passed over"
+                    log.warning("%s", told)
+                    remote.disown(step)
+                    continue
                 damaged = self._run / TRAINING / str(step)
                 aside = self._run / "damaged" / f"{TRAINING}-{step}"
                 log.warning("%s: damaged checkpoint (%s), moved to %s", damaged, type(error).__name__, aside.parent)
@@ -93,9 +115,11 @@ class Checkpoints:
         """Returns when all that was saved is on the disk."""
         self._training.close()
         self._model.close()
+        for remote in self._remote.values():
+            remote.close()
 
 
-def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
+def load_model(run: Place) -> tuple[dict, Callable[[Any], Any]]:
     """The blueprint of a run's best model, and a function from abstract variables to their values.
 
     Raises CheckpointError where there is none, where none is whole, or of a format that is not known.
@@ -103,8 +127,10 @@ def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
     folder = run.absolute() / MODEL
     if not folder.is_dir():
         raise CheckpointError(f"{run}: not a run folder with a trained model; make one with `spt-jax train`")
-    manager = ocp.CheckpointManager(folder)
     damaged = []
+    if isinstance(folder, RemotePath):
+        folder, damaged = _fetched(folder)
+    manager = ocp.CheckpointManager(folder)
     for step in sorted(manager.all_steps(), reverse=True):
         try:
             # Onto one device: it may have been saved from more than there are here.
@@ -128,6 +154,20 @@ def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
     return document, lambda like: _variables(manager, step, like, folder)
 
 
+def _fetched(there: RemotePath) -> tuple[Path, list[str]]:
+    """A folder of this machine with the newest step of a remote one that is what was put, and what is wrong with others."""
+    here, damaged = Path(mkdtemp(dir=scratch())), []
+    remote = StagedSteps(there, here, KEPT)
+    for step in remote.steps():
+        try:
+            remote.fetch(step)
+            break
+        except CheckpointError as error:
+            damaged.append(f"{there / str(step)}: damaged checkpoint ({error})")
+    remote.close()
+    return here, damaged
+
+
 def _variables(manager: ocp.CheckpointManager, step: int, like: Any, folder: Path) -> Any:
     args = ocp.args.Composite(variables=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
     try:
@@ -143,10 +183,14 @@ def _manager(run: Path, name: str) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(run.absolute() / name, options=options)
 
 
-def _save(manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -> None:
+def _save(manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite, remote: StagedSteps | None) -> None:
     """A step that a killed process already saved is not saved again: the run that repeats it is the same."""
+    if remote:
+        remote.wait()
     if step not in manager.all_steps():
         manager.save(step, args=args, force=True)
+        if remote:
+            remote.put_behind(step, manager.wait_until_finished)
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 
 from data_pipelines.dataset.data import Split
 from data_pipelines.errors import RunError
+from data_pipelines.places import Place
 from spt_jax.batching import in_pieces
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.folder import append_log, rewind_log
@@ -39,7 +39,7 @@ class Interrupted(KeyboardInterrupt):
 class Member:
     """One model of a run. folder: that it is saved in. tasks: names of what it learns and is judged by."""
 
-    folder: Path
+    folder: Place
     seed: int
     tasks: tuple[str, ...]
 
@@ -66,7 +66,7 @@ def run_epochs(
     steps: int,
     members: tuple[Member, ...],
     validation: Split,
-    out: Path,
+    out: Place,
     report: Callable[[dict], None],
 ) -> dict:
     """Train to the end, or go on where a stopped run left off; returns the last log line. See `loop.train`."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines import faults
+from data_pipelines import faults, files
 from data_pipelines.dataset import blocks, ranged
 from data_pipelines.dataset.blocks import Blocks, Rows
 from data_pipelines.dataset.loading import Dataset
@@ -141,7 +141,7 @@ def test_this_process_leaves_nothing_behind(tmp_path, monkeypatch):
     left = tmp_path / "spt-jax" / "remote" / "left"
     left.mkdir(parents=True)
     (left / "copy").write_bytes(b"x")
-    ranged._scratch.cache_clear()
+    files.scratch.cache_clear()
     path = place("memory://bucket/shard")
     path.write_bytes(bytes(200_000))
     copy = ranged.SparseCopy(path)
@@ -149,5 +149,5 @@ def test_this_process_leaves_nothing_behind(tmp_path, monkeypatch):
     file = copy.file
     del copy
     assert not file.exists()
-    ranged._scratch.cache_clear()
+    files.scratch.cache_clear()
     path.unlink()
