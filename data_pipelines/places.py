@@ -116,7 +116,6 @@ class RemotePath:
         try:
             return self._told("read", lambda fs: fs.info(self.key))["type"]
         except FileNotFoundError:
-            _bucket(self.scheme, self.key.partition("/")[0])
             return ""
 
     def stat(self) -> Stat:
@@ -212,7 +211,12 @@ class RemotePath:
         return RemotePath(self.scheme, key.strip("/"))
 
     def _told(self, what: str, call: Callable[[Any], T]) -> T:
-        return faults.retried(str(self), what, lambda: call(filesystem(self.scheme)))
+        """Raises PlaceError where not even the bucket is there."""
+        try:
+            return faults.retried(str(self), what, lambda: call(filesystem(self.scheme)))
+        except FileNotFoundError:
+            _bucket(self.scheme, self.key.partition("/")[0])
+            raise
 
 
 Place = Path | RemotePath
@@ -281,6 +285,8 @@ def filesystem(scheme: str) -> Any:
     """fsspec's, once for each scheme. Raises MissingExtra where its driver is not installed."""
     import fsspec  # loads what local paths do not need
 
+    # Else gcsfs asks another service of what kind each bucket is, which not everybody may.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     try:
         made = fsspec.filesystem(scheme, skip_instance_cache=True, **SCHEMES[scheme])
     except ImportError:

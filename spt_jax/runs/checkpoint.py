@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from data_pipelines.errors import CheckpointError, PlaceError, line_of
+from data_pipelines.errors import CheckpointError, PlaceError, RunError, line_of
 from data_pipelines.files import scratch
 from data_pipelines.places import Place, RemotePath
 from spt_jax.runs.formats import CHECKPOINT, checkpoint_of_today
@@ -42,18 +42,22 @@ class Checkpoints:
         if isinstance(run, RemotePath):
             here = Path(mkdtemp(dir=scratch()))
             self._remote = {name: StagedSteps(run / name, here / name, KEPT) for name in (TRAINING, MODEL)}
-        self._training = _manager(here, TRAINING)
-        self._model = _manager(here, MODEL)
+        self._training = _manager(here, TRAINING, bool(self._remote))
+        self._model = _manager(here, MODEL, bool(self._remote))
 
     def save(self, step: int, state: Any, vector: int, progress: dict) -> None:
         """`progress` is JSON: epoch, early stopping, and the position of the data stream. vector: as of `restore`."""
         described = ocp.args.JsonSave({**progress, "vector": vector})
+        if self._remote:
+            state = jax.tree.map(_whole, state)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=described)
         _save(self._training, step, args, self._remote.get(TRAINING))
 
     def save_model(self, step: int, variables: Any, blueprint: dict) -> None:
         """The best model so far: pytrees of arrays, and the blueprint as JSON."""
         described = ocp.args.JsonSave({"format": CHECKPOINT, **blueprint})
+        if self._remote:
+            variables = jax.tree.map(_whole, variables)
         args = ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described)
         _save(self._model, step, args, self._remote.get(MODEL))
 
@@ -64,19 +68,29 @@ class Checkpoints:
         their end. A damaged checkpoint is named and put aside, so that the run writes it again.
         """
         remote = self._remote.get(TRAINING)
+        found = self._newest(remote, state, vector)
+        if remote and jax.process_count() > 1:
+            steps = multihost_utils.process_allgather(np.int32(found[0] if found else -1))
+            if len(set(steps.tolist())) > 1:
+                raise RunError(f"{self._run}: the processes see different checkpoints, of steps {steps.tolist()}")
+        return found[1:] if found else None
+
+    def _newest(self, remote: StagedSteps | None, state: Any, vector: int) -> tuple[int, Any, dict] | None:
+        """As `restore`, after the step that it is of."""
         for step in remote.steps() if remote else sorted(self._training.all_steps(), reverse=True):
             try:
                 if remote:
                     remote.fetch(step)
                     self._training.reload()
-                return self._read(step, state, vector)
+                return step, *self._read(step, state, vector)
             except PlaceError:
                 raise
             except Exception as error:  # whatever a damaged file makes Orbax raise
                 if remote:
                     told = f"{self._run / TRAINING / str(step)}: damaged checkpoint ({line_of(error)}), passed over"
                     log.warning("%s", told)
-                    remote.disown(step)
+                    if jax.process_index() == 0:
+                        remote.disown(step)
                     continue
                 damaged = self._run / TRAINING / str(step)
                 aside = self._run / "damaged" / f"{TRAINING}-{step}"
@@ -95,17 +109,23 @@ class Checkpoints:
         saved = progress.pop("vector")
 
         def like(x: jax.Array) -> jax.ShapeDtypeStruct:
+            if self._remote:
+                return _here((*x.shape[:-1], saved) if x.shape[-1:] == (vector,) else x.shape, x.dtype)
             if saved == vector or x.shape[-1:] != (vector,):
                 return _abstract(x)
             whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
             return jax.ShapeDtypeStruct((*x.shape[:-1], saved), x.dtype, sharding=whole)
 
         def fitted(was: jax.Array, x: jax.Array) -> jax.Array:
-            if was.shape == x.shape:
+            if was.shape == x.shape and not self._remote:
                 return was
-            values = np.zeros(x.shape, x.dtype)
-            both = min(saved, vector)
-            values[..., :both] = np.asarray(was)[..., :both]
+            values = np.asarray(was)
+            if was.shape != x.shape:
+                values = np.zeros(x.shape, x.dtype)
+                both = min(saved, vector)
+                values[..., :both] = np.asarray(was)[..., :both]
+            if self._remote:  # every process has all of it
+                return jax.make_array_from_callback(x.shape, x.sharding, lambda index: values[index])
             return jax.device_put(values, x.sharding)
 
         args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(like, state)))
@@ -176,21 +196,44 @@ def _variables(manager: ocp.CheckpointManager, step: int, like: Any, folder: Pat
         raise CheckpointError(f"{folder / str(step)}: holds another network than it says ({error})") from None
 
 
-def _manager(run: Path, name: str) -> ocp.CheckpointManager:
+def _manager(run: Path, name: str, alone: bool) -> ocp.CheckpointManager:
+    """alone: of this process, whatever others there are."""
     # Both save the same step in the background: without a name of their own their barriers between processes collide.
-    apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, multiprocessing_options=apart)
-    return ocp.CheckpointManager(run.absolute() / name, options=options)
+    folder = run.absolute() / name
+    if not (alone and jax.process_count() > 1):
+        apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, multiprocessing_options=apart)
+        return ocp.CheckpointManager(folder, options=options)
+    own = jax.process_index()
+    apart = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{name}{own}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, multiprocessing_options=apart, create=False)
+    return ocp.CheckpointManager(folder, options=options)
 
 
 def _save(manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite, remote: StagedSteps | None) -> None:
     """A step that a killed process already saved is not saved again: the run that repeats it is the same."""
     if remote:
         remote.wait()
+        if jax.process_index() > 0:
+            return
     if step not in manager.all_steps():
         manager.save(step, args=args, force=True)
         if remote:
             remote.put_behind(step, manager.wait_until_finished)
+
+
+def _whole(x: jax.Array) -> np.ndarray:
+    """All of an array, on the host; every process calls it."""
+    if jax.process_count() == 1 or x.is_fully_replicated:
+        return np.asarray(x.addressable_data(0) if jax.process_count() > 1 else x)
+    return multihost_utils.process_allgather(x, tiled=True)
+
+
+def _here(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0]))
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:

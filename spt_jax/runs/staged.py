@@ -5,7 +5,8 @@
 
 Orbax 0.12 writes to folders and to gs:// alone (of s3:// it says that the path is not absolute), and makes a step
 complete by a rename, which an object store does not have. So it always writes here, and one rule holds for every store.
-A step is put in the background; the next save waits for it.
+A step is put in the background; the next save waits for it. Of several processes the first puts what all have together,
+and each fetches for itself.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import jax
-
-from data_pipelines.errors import CheckpointError, RunError
+from data_pipelines.errors import CheckpointError
 from data_pipelines.files import file_sha256, read_json, write_atomic
 from data_pipelines.places import RemotePath
 
@@ -29,8 +28,6 @@ class StagedSteps:
     """The steps in a folder of an object store. here: the folder of this machine that Orbax works in."""
 
     def __init__(self, there: RemotePath, here: Path, kept: int):
-        if jax.process_count() > 1:
-            raise RunError(f"{there.parent}: several processes save into a folder that all can write, not a bucket")
         self._there, self._here, self._kept = there, here, kept
         self._pool, self._pending = ThreadPoolExecutor(1), Future[None]()
         self._pending.set_result(None)

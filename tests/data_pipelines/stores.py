@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import socket
 import threading
 import urllib.request
@@ -17,6 +18,10 @@ from data_pipelines.places import RemotePath, place
 
 BUCKET = "spectra"
 HERE = all(map(importlib.util.find_spec, ("moto", "flask", "flask_cors", "s3fs")))
+NEEDS_GS = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("gcp_storage_emulator", "gcsfs"))),
+    reason="needs the extra remote, and gcp-storage-emulator of the extra test",
+)
 NEEDS_S3 = pytest.mark.skipif(not HERE, reason="needs the extra remote, and moto's server of the extra test")
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -80,16 +85,33 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         thread.join()
 
 
+@contextmanager
+def gs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    from gcp_storage_emulator.server import create_server
+
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server._api._httpd.server_address[1]}")
+    forget()
+    try:
+        yield Store(place(f"gs://{BUCKET}/folder"))
+    finally:
+        forget()
+        server.stop()
+
+
 def forget() -> None:
     """As a new process knows: no connection, no bucket."""
     places.filesystem.cache_clear()
     places._bucket.cache_clear()
 
 
-@pytest.fixture(params=["memory", pytest.param("s3", marks=NEEDS_S3)])
+@pytest.fixture(params=["memory", pytest.param("s3", marks=NEEDS_S3), pytest.param("gs", marks=NEEDS_GS)])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setattr(faults, "FIRST_WAIT", 0.001)
-    with memory(uuid4().hex) if request.param == "memory" else s3(monkeypatch) as made:
+    made_of = {"memory": lambda: memory(uuid4().hex), "s3": lambda: s3(monkeypatch), "gs": lambda: gs(monkeypatch)}
+    with made_of[request.param]() as made:
         yield made
 
 

@@ -24,6 +24,7 @@ from spt_jax.runs.folder import read_log
 from spt_jax.training.loop import train
 from tests.conftest import SMALL
 from tests.data_pipelines.stores import NEEDS_S3, Store, s3_store, store  # noqa: F401
+from tests.training.test_sharding import address  # noqa: F401
 from tests.training.test_train import MIXED, MODEL, SETTINGS
 
 CONFIG = Config(ModelConfig(**MODEL), MIXED, TrainConfig(**SETTINGS))
@@ -158,3 +159,31 @@ def test_a_bucket_that_may_not_be_written_to_is_said_before_training(s3_store: S
         train(CONFIG, Dataset(LIBRARY), s3_store.root / "run")
     with pytest.raises(PlaceError, match="s3://nowhere: no such bucket"):
         train(CONFIG, Dataset(LIBRARY), "s3://nowhere/run")
+
+
+@NEEDS_S3
+def test_two_processes_save_together_and_go_on_as_one(address, s3_store: Store):  # noqa: F811
+    """Parameters shared out among them; what they have put, one process goes on with, to the same bits as two."""
+    command = [sys.executable, "-m", "spt_jax.launch", "train", "tiny", "--data", str(LIBRARY), *SMALL]
+    command += ["--out", str(s3_store.root / "run"), "--train.batch-size", "64"]
+
+    def run(epochs: int) -> None:
+        processes = []
+        for i in range(2):
+            place = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)}
+            line = [*command, "--distributed", "--train.epochs", str(epochs), "--execution.share-parameters"]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            processes.append(subprocess.Popen(line, env={**os.environ, **place, "NPROC": "16"}, **pipes))
+        output = [process.communicate(timeout=300)[0].decode() for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
+
+    run(2)
+    run(4)
+    assert [line["epoch"] for line in read_log(s3_store.root / "run")] == [1, 2, 3, 4]
+    whole = told(s3_store.root / "run")
+    command[command.index(str(s3_store.root / "run"))] = str(s3_store.root / "whole")
+    run(4)
+    assert [line["loss"] for line in told(s3_store.root / "whole")] == [line["loss"] for line in whole]
+    main([*command[3:], "--train.epochs", "5"])
+    assert len(read_log(s3_store.root / "whole")) == 5
+    assert load(s3_store.root / "whole").blueprint
