@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import io
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from data_pipelines.errors import UserError
 from data_pipelines.places import Place, RemotePath
@@ -42,7 +43,8 @@ def scratch() -> Path:
             shutil.rmtree(left)
     own, held = Path(tempfile.mkdtemp(dir=root)), ExitStack()
     held.enter_context(locked(own / "in_use", "copies of what is remote"))
-    atexit.register(lambda: (shutil.rmtree(own, ignore_errors=True), held.close()))
+    atexit.register(held.close)
+    atexit.register(shutil.rmtree, own, ignore_errors=True)  # first: the last that is registered
     return own
 
 
@@ -136,4 +138,4 @@ def read_json(path: Place) -> dict:
 
 def file_sha256(path: Place) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()

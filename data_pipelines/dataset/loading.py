@@ -87,7 +87,7 @@ class Dataset(BlockData):
 
     def _statistics(self, part: str, split: str) -> Statistics:
         path = parts.paths(self.path, part)[parts.STATISTICS]
-        stored = path.relative_to(self.path).as_posix() in self.card["files"]
+        stored = f"{parts.STATISTICS}/{path.name}" in self.card["files"]
         return (parts.told if stored else parts.measure)(self.path, part, split)
 
     def _ledger(self, split: str, columns: tuple[str, ...], rows: np.ndarray | None = None) -> dict[str, list]:

@@ -41,7 +41,7 @@ from data_pipelines.schema import Batch, EnergyGrid, encode_labels, widened
 if TYPE_CHECKING:  # imports pymatgen, which reading does not need
     from data_pipelines.dataset.chunks import Beam
 
-P = TypeVar("P", Path, RemotePath)
+P = TypeVar("P", bound=Place)
 LEDGER = "ledger"
 TFDS = "spt_xas"
 STATISTICS = "statistics"
@@ -59,12 +59,13 @@ def name_of(source: str, key: str, staged: Staged, rows: np.ndarray) -> str:
 
 
 def paths(dataset: P, part: str) -> dict[str, P]:
-    return {
-        blocks.FOLDER: dataset / blocks.FOLDER / part,
-        TFDS: dataset / TFDS / part,
-        LEDGER: dataset / LEDGER / f"{part}.parquet",
-        STATISTICS: dataset / STATISTICS / f"{part}.npz",
+    names = {
+        blocks.FOLDER: f"{blocks.FOLDER}/{part}",
+        TFDS: f"{TFDS}/{part}",
+        LEDGER: f"{LEDGER}/{part}.parquet",
+        STATISTICS: f"{STATISTICS}/{part}.npz",
     }
+    return {kind: dataset / name for kind, name in names.items()}  # type: ignore[misc]
 
 
 def of_file(name: str) -> str:
