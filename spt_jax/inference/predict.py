@@ -295,8 +295,7 @@ def _unpickled(content: bytes) -> Model:
 def load(path: Place | str = "", compiled: bool = False, source: int | str | None = None) -> Model:
     """A model by its name in the zoo (the zoo's default where none is given), or from where it lies: the best of a run
     folder, the members of an ensemble's folder as one, a file of `spt-jax export` or of `spt-jax pack`, the latter also
-    by its address, https://HOST/NAME.safetensors#sha256=CHECKSUM. All but those of the zoo may be in an object store,
-    s3://BUCKET/RUN or gs://BUCKET/RUN.
+    by its address, https://HOST/NAME.safetensors#sha256=CHECKSUM. A run or a file may be in an object store.
 
     compiled: run the programs that an exported file holds compiled ahead of time, where they are for this machine. They
     are machine code and pickles, which can do anything: only for files of people whose programs you would run. Without
