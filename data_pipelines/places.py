@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from typing import IO, Any, NamedTuple, TypeVar
@@ -34,6 +35,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
     },
     "memory": {},
 }
+DRIVERS = {"gs": "gcsfs", "s3": "s3fs", "memory": "fsspec"}
 NAMED = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):(//?)(.*)", re.DOTALL)
 # Bytes that a file object fetches at once.
 BUFFER = 2**20
@@ -288,6 +290,7 @@ def filesystem(scheme: str) -> Any:
     # Else gcsfs asks another service of what kind each bucket is, which not everybody may.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     try:
+        import_module(DRIVERS[scheme])
         made = fsspec.filesystem(scheme, skip_instance_cache=True, **SCHEMES[scheme])
     except ImportError:
         raise MissingExtra("remote", f"{scheme}:// paths") from None

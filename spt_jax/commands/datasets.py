@@ -43,7 +43,7 @@ class Prepare:
     """Replace a dataset of other sources in `out`, or a damaged one."""
     beam: str = ""
     """Work on this Apache Beam runner (DirectRunner, FlinkRunner, DataflowRunner, ...) instead of own processes;
-    `out` must be on storage that its workers share."""
+    `out` must be on storage that its workers share, or in a bucket."""
     beam_options: tuple[str, ...] = ()
     """Pipeline options of the runner, without the dashes: flink_master=localhost:8081 parallelism=64"""
 

@@ -1,6 +1,7 @@
 """Paths of object stores: what pathlib would say, faults that pass and faults that do not."""
 
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from data_pipelines import faults, places
 from data_pipelines.errors import PlaceError
 from data_pipelines.files import file_sha256, write_atomic
 from data_pipelines.places import RemotePath, is_remote, place
-from tests.data_pipelines.stores import BUCKET, NEEDS_S3, Store, forget, s3_store, store  # noqa: F401
+from tests.data_pipelines.stores import BUCKET, NEEDS_S3, Store, forget
 
 
 def test_names_become_paths(tmp_path, monkeypatch):
@@ -36,7 +37,7 @@ def test_parts_of_a_path_are_those_of_pathlib():
         open(path)  # noqa: SIM115
 
 
-def test_a_folder_of_objects(store: Store):  # noqa: F811
+def test_a_folder_of_objects(store: Store):
     root = store.root
     assert not root.exists() and not root.is_dir() and list(root.rglob("*")) == []
     write_atomic(root / "a/b.txt", "Å" * 9)
@@ -56,7 +57,7 @@ def test_a_folder_of_objects(store: Store):  # noqa: F811
     assert not (root / "a/b.txt").exists()
 
 
-def test_files_go_and_come(store: Store, tmp_path):  # noqa: F811
+def test_files_go_and_come(store: Store, tmp_path):
     (tmp_path / "here").write_bytes(bytes(6_000_000))
     (store.root / "there").upload(tmp_path / "here")
     (store.root / "there").download(tmp_path / "back")
@@ -65,7 +66,7 @@ def test_files_go_and_come(store: Store, tmp_path):  # noqa: F811
 
 @NEEDS_S3
 @pytest.mark.parametrize("status", [500, 503, 0])
-def test_what_fails_for_a_moment_is_asked_again_and_counted(s3_store: Store, status, caplog):  # noqa: F811
+def test_what_fails_for_a_moment_is_asked_again_and_counted(s3_store: Store, status, caplog):
     (s3_store.root / "x").write_bytes(b"one")
     left = 3
 
@@ -93,7 +94,7 @@ def test_what_fails_for_a_moment_is_asked_again_and_counted(s3_store: Store, sta
 
 
 @NEEDS_S3
-def test_what_fails_for_good_is_said_at_once(s3_store: Store, tmp_path, monkeypatch):  # noqa: F811
+def test_what_fails_for_good_is_said_at_once(s3_store: Store, tmp_path, monkeypatch):
     none, before = place("s3://nowhere/run"), faults.count()
     (tmp_path / "file").write_text("x")
     for call in (
@@ -143,13 +144,8 @@ def test_memory_fails_and_recovers(monkeypatch):
 
 
 def test_a_driver_that_is_missing_is_named(monkeypatch):
-    import fsspec
-
-    def none(*args, **kwargs):
-        raise ImportError
-
     forget()
-    monkeypatch.setattr(fsspec, "filesystem", none)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ValueError, match=r"for gs:// paths, install the extra `remote`"):
         RemotePath("gs", "b/x").exists()
     forget()

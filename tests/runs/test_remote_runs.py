@@ -23,7 +23,7 @@ from spt_jax.runs.fingerprint import model_fingerprint
 from spt_jax.runs.folder import read_log
 from spt_jax.training.loop import train
 from tests.conftest import SMALL
-from tests.data_pipelines.stores import NEEDS_S3, Store, s3_store, store  # noqa: F401
+from tests.data_pipelines.stores import NEEDS_S3, Store
 from tests.training.test_sharding import address  # noqa: F401
 from tests.training.test_train import MIXED, MODEL, SETTINGS
 
@@ -51,7 +51,7 @@ def same(run, here) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_same_run(here, store: Store):  # noqa: F811
+def test_the_same_run(here, store: Store):
     out = store.root / "run"
     train(CONFIG, Dataset(LIBRARY), str(out))
     same(out, here)
@@ -64,7 +64,7 @@ def test_the_same_run(here, store: Store):  # noqa: F811
 
 @NEEDS_S3
 @pytest.mark.parametrize("where", ["checkpoints/", "model/", ".json", "train_log"])
-def test_a_kill_while_something_is_put_and_the_same_command_goes_on(here, s3_store: Store, where):  # noqa: F811
+def test_a_kill_while_something_is_put_and_the_same_command_goes_on(here, s3_store: Store, where):
     out, seen = s3_store.root / "run", 0
 
     def kill(method: str, path: str) -> int | None:
@@ -88,7 +88,7 @@ def test_a_kill_while_something_is_put_and_the_same_command_goes_on(here, s3_sto
 
 
 @NEEDS_S3
-def test_a_store_that_fails_now_and_then(here, s3_store: Store):  # noqa: F811
+def test_a_store_that_fails_now_and_then(here, s3_store: Store):
     rng, before = np.random.default_rng(2), faults.count()
     s3_store.fault = lambda method, path: int(rng.choice([0, 500, 503])) if rng.random() < 0.2 else None
     train(CONFIG, Dataset(LIBRARY), s3_store.root / "run")
@@ -96,7 +96,7 @@ def test_a_store_that_fails_now_and_then(here, s3_store: Store):  # noqa: F811
     assert faults.count() > before
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_named(here, store: Store, caplog):  # noqa: F811
+def test_a_damaged_checkpoint_is_passed_over_and_named(here, store: Store, caplog):
     out = store.root / "run"
     train(CONFIG, Dataset(LIBRARY), out)
     newest = max(int(path.stem) for path in (out / "checkpoints").glob("*.json"))
@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(here, store: Store, caplo
     same(out, here)
 
 
-def test_a_damaged_best_model_is_named_and_the_one_before_answers(store: Store, caplog):  # noqa: F811
+def test_a_damaged_best_model_is_named_and_the_one_before_answers(store: Store, caplog):
     out = store.root / "run"
     train(CONFIG, Dataset(LIBRARY), out)
     steps = sorted(int(path.stem) for path in (out / "model").glob("*.json"))
@@ -125,7 +125,7 @@ def test_a_damaged_best_model_is_named_and_the_one_before_answers(store: Store, 
         load(f"{store.root}/none")
 
 
-def test_the_command_line_names_places(store: Store, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_the_command_line_names_places(store: Store, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     out, file = store.root / "run", store.root / "model.spt"
     main(["train", "tiny", "--data", str(LIBRARY), "--out", str(out), *SMALL])
@@ -153,7 +153,7 @@ def test_the_command_line_names_places(store: Store, tmp_path, monkeypatch, caps
 
 
 @NEEDS_S3
-def test_a_bucket_that_may_not_be_written_to_is_said_before_training(s3_store: Store):  # noqa: F811
+def test_a_bucket_that_may_not_be_written_to_is_said_before_training(s3_store: Store):
     s3_store.fault = lambda method, path: 403 if method == "PUT" else None
     with pytest.raises(PlaceError, match="no permission to write, the bucket may be read-only"):
         train(CONFIG, Dataset(LIBRARY), s3_store.root / "run")

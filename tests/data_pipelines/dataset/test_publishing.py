@@ -17,7 +17,7 @@ from data_pipelines.dataset.verify import verify
 from data_pipelines.errors import PlaceError, SourceError, UserError
 from data_pipelines.places import Place
 from data_pipelines.schema import EnergyGrid
-from tests.data_pipelines.stores import NEEDS_S3, Store, s3_store, store  # noqa: F401
+from tests.data_pipelines.stores import NEEDS_S3, Store
 
 GRID = EnergyGrid()
 
@@ -33,7 +33,7 @@ def contents(folder: Place) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_the_same_bytes_and_nothing_left_here(built, store: Store, cache):  # noqa: F811
+def test_the_same_bytes_and_nothing_left_here(built, store: Store, cache):
     told = []
     card = prepare(built.sources, str(store.root), built.grid, report=lambda *line: told.append(line))
     assert card == built.card and contents(store.root) == contents(built.out)
@@ -44,7 +44,7 @@ def test_the_same_bytes_and_nothing_left_here(built, store: Store, cache):  # no
         prepare(built.sources[1:], store.root, built.grid)
 
 
-def test_sources_are_added_and_what_stays_is_not_written_again(built, store: Store, tmp_path, monkeypatch):  # noqa: F811
+def test_sources_are_added_and_what_stays_is_not_written_again(built, store: Store, tmp_path, monkeypatch):
     first, *more = built.sources
     prepare([first], store.root, GRID)
     prepare([first], tmp_path / "here", GRID)
@@ -63,7 +63,7 @@ def test_sources_are_added_and_what_stays_is_not_written_again(built, store: Sto
 
 def test_an_error_while_publishing_leaves_no_dataset_and_the_same_command_goes_on(
     built,
-    store: Store,  # noqa: F811
+    store: Store,
     monkeypatch,
 ):
     real, count = places.RemotePath.upload, 0
@@ -88,7 +88,7 @@ def test_an_error_while_publishing_leaves_no_dataset_and_the_same_command_goes_o
 
 @NEEDS_S3
 @pytest.mark.parametrize("put", [1, 9, -1])
-def test_a_kill_in_mid_write_and_the_same_command_goes_on(built, s3_store: Store, put):  # noqa: F811
+def test_a_kill_in_mid_write_and_the_same_command_goes_on(built, s3_store: Store, put):
     """put: number of the upload in which the process dies; -1: that of the card."""
     sources = [str(path) for path in built.sources]
     code = f"from data_pipelines.dataset.build import prepare; prepare({sources!r}, {str(s3_store.root)!r})"
@@ -116,7 +116,7 @@ def test_a_kill_in_mid_write_and_the_same_command_goes_on(built, s3_store: Store
 
 
 @NEEDS_S3
-def test_a_store_that_fails_now_and_then_gets_it_whole(built, s3_store: Store):  # noqa: F811
+def test_a_store_that_fails_now_and_then_gets_it_whole(built, s3_store: Store):
     rng, before = np.random.default_rng(1), faults.count()
     s3_store.fault = lambda method, path: int(rng.choice([0, 500, 503])) if rng.random() < 0.2 else None
     prepare(built.sources, s3_store.root, built.grid)
@@ -125,7 +125,7 @@ def test_a_store_that_fails_now_and_then_gets_it_whole(built, s3_store: Store): 
 
 
 @NEEDS_S3
-def test_what_cannot_be_written_to_is_said_before_any_work(built, s3_store: Store, tmp_path):  # noqa: F811
+def test_what_cannot_be_written_to_is_said_before_any_work(built, s3_store: Store, tmp_path):
     def never(*_):
         raise AssertionError("no work was expected")
 
@@ -136,14 +136,14 @@ def test_what_cannot_be_written_to_is_said_before_any_work(built, s3_store: Stor
         prepare(built.sources, s3_store.root, built.grid, report=never)
 
 
-def test_two_at_once_and_remote_sources_are_refused(built, store: Store):  # noqa: F811
+def test_two_at_once_and_remote_sources_are_refused(built, store: Store):
     with pytest.raises(SourceError, match=r"://.*: sources are read on this machine; copy it here first"):
         prepare([str(store.root / "runs")], store.root, built.grid)
     with workshop(store.root), pytest.raises(UserError, match=r"://.*: process \d+ .* is writing it"):
         prepare(built.sources, store.root, built.grid)
 
 
-def test_beam_reads_and_writes_there(built, store: Store, tmp_path):  # noqa: F811
+def test_beam_reads_and_writes_there(built, store: Store, tmp_path):
     """Its workers hand their records over in the store."""
     pytest.importorskip("apache_beam")
     from data_pipelines.dataset.chunks import Beam
@@ -154,7 +154,7 @@ def test_beam_reads_and_writes_there(built, store: Store, tmp_path):  # noqa: F8
     assert contents(store.root) == contents(built.out)
 
 
-def test_it_trains_from_there(built, store: Store):  # noqa: F811
+def test_it_trains_from_there(built, store: Store):
     prepare(built.sources, store.root, built.grid)
     one, other = Dataset(built.out).split("train").batch, Dataset(store.root).split("train").batch
     for a, b in zip(one, other, strict=True):

@@ -12,7 +12,7 @@ from data_pipelines.dataset.verify import verify
 from data_pipelines.errors import DatasetError, PlaceError
 from data_pipelines.library import LIBRARY
 from data_pipelines.places import Place, place
-from tests.data_pipelines.stores import NEEDS_S3, Store, s3_store, store  # noqa: F401
+from tests.data_pipelines.stores import NEEDS_S3, Store
 
 NAMES = ("data_card.json", "data_card.txt", "blocks", "ledger", "statistics", "spt_xas")
 
@@ -35,7 +35,7 @@ def same(one, other) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_remote_dataset_is_the_local_one(store: Store):  # noqa: F811
+def test_a_remote_dataset_is_the_local_one(store: Store):
     put(LIBRARY, store.root)
     here, there = Dataset(LIBRARY), open_data(str(store.root))
     assert there.fingerprint == here.fingerprint and there.examples == here.examples
@@ -58,7 +58,7 @@ def test_a_remote_dataset_is_the_local_one(store: Store):  # noqa: F811
     assert list(verify(store.root)) == []
 
 
-def test_a_set_of_tfds_is_read_there_too(store: Store):  # noqa: F811
+def test_a_set_of_tfds_is_read_there_too(store: Store):
     [folder, *_] = sorted(LIBRARY.glob("spt_xas/*/1.0.0"))
     for path in folder.iterdir():
         (store.root / path.name).upload(path)
@@ -69,7 +69,7 @@ def test_a_set_of_tfds_is_read_there_too(store: Store):  # noqa: F811
     assert open_data(str(store.root)).statistics("train").agrees(here.statistics("train"))
 
 
-def test_only_what_is_read_is_fetched(store: Store, tmp_path, monkeypatch):  # noqa: F811
+def test_only_what_is_read_is_fetched(store: Store, tmp_path, monkeypatch):
     """Of a shard of 64 blocks, its end and the blocks that are asked for; and each once."""
     fetched = []
     real = ranged.RemotePath.read_range
@@ -91,7 +91,7 @@ def test_only_what_is_read_is_fetched(store: Store, tmp_path, monkeypatch):  # n
     assert len(fetched) == before
 
 
-def test_what_is_missing_or_damaged_is_named(store: Store):  # noqa: F811
+def test_what_is_missing_or_damaged_is_named(store: Store):
     with pytest.raises(DatasetError, match=r"://.*: no data_card.json here"):
         open_data(str(store.root))
     put(LIBRARY, store.root)
@@ -108,7 +108,7 @@ def test_what_is_missing_or_damaged_is_named(store: Store):  # noqa: F811
         open_data(str(store.root)).split("train")
 
 
-def test_a_block_damaged_on_its_way_is_fetched_again(store: Store, tmp_path, monkeypatch):  # noqa: F811
+def test_a_block_damaged_on_its_way_is_fetched_again(store: Store, tmp_path, monkeypatch):
     blocks.write(tmp_path / "blocks", {"train": [rows(512)]}, block_rows=64)
     [path] = (tmp_path / "blocks").iterdir()
     (store.root / path.name).upload(path)
@@ -121,7 +121,7 @@ def test_a_block_damaged_on_its_way_is_fetched_again(store: Store, tmp_path, mon
 
 
 @NEEDS_S3
-def test_a_store_that_fails_now_and_then_serves_a_whole_epoch(s3_store: Store):  # noqa: F811
+def test_a_store_that_fails_now_and_then_serves_a_whole_epoch(s3_store: Store):
     put(LIBRARY, s3_store.root)
     rng, before = np.random.default_rng(0), faults.count()
     s3_store.fault = lambda method, path: int(rng.choice([0, 500, 503])) if rng.random() < 0.2 else None
@@ -130,7 +130,7 @@ def test_a_store_that_fails_now_and_then_serves_a_whole_epoch(s3_store: Store): 
 
 
 @NEEDS_S3
-def test_no_bucket_is_said_as_such(s3_store: Store):  # noqa: F811
+def test_no_bucket_is_said_as_such(s3_store: Store):
     with pytest.raises(PlaceError, match="s3://nowhere: no such bucket"):
         open_data("s3://nowhere/data")
 
