@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from data_pipelines import faults
 from data_pipelines.dataset.data import Split
 from data_pipelines.errors import RunError
 from data_pipelines.places import Place
@@ -81,7 +82,7 @@ def run_epochs(
     line = rewind_log(out, progress["epoch"])
     with stop_flag() as asked:
         while progress["epoch"] < settings.epochs and not _exhausted(progress, settings.patience):
-            began = time.perf_counter()
+            began, asked_again = time.perf_counter(), faults.count()
             with fits(settings.batch_size, made.config.execution):
                 state, metrics = epoch(state)
                 jax.block_until_ready(metrics)
@@ -107,6 +108,8 @@ def run_epochs(
                 line["score"] = _mean(line["validation"])
             if validating or stopping:
                 checkpoints.save(line["step"], state, made.flat.size, {**progress, "stream": epoch.position()})
+            if again := faults.count() - asked_again:
+                line["asked_again"] = again
             if jax.process_index() == 0:
                 append_log(out, line)
                 report(line)

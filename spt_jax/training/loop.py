@@ -39,8 +39,8 @@ def train(
     """Train into the run folder `out`, which may be in an object store, or go on where a stopped run left off; returns the last log line.
 
     report: gets one dict per epoch, which is also a line of the log: epoch, epochs, step, loss, that of each
-    descriptor, learning_rate, gradient_norm, seconds, spectra_per_s, input_wait (seconds), and with a validation its
-    scores. tell: gets what a user should know of how the run begins, in words. profile: steps to write a trace of.
+    descriptor, learning_rate, gradient_norm, seconds, spectra_per_s, input_wait (seconds), with a validation its
+    scores, and asked_again, how often an object store was, if it was. tell: gets what a user should know of how the run begins, in words. profile: steps to write a trace of.
     Raises Interrupted after Ctrl-C or SIGTERM, when the state is safe on disk.
     """
     out, settings, statistics = place(out), config.train, dataset.statistics("train")
