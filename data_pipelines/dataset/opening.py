@@ -9,7 +9,6 @@ from pathlib import Path
 
 from data_pipelines.dataset import card
 from data_pipelines.dataset.data import BlockData, Data
-from data_pipelines.dataset.images import CARD as IMAGES
 from data_pipelines.dataset.images import ImageData
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.mixture import Mixture
@@ -35,7 +34,7 @@ def open_data(named: str | PathLike | Sequence[str | PathLike]) -> Data:
     if weights and len(weights) < len(entries):
         bare = next(path for path, weight in entries if weight is None)
         raise DatasetError(f"{bare} has no weight and others have; write {bare}:WEIGHT, or no weight at all")
-    if any((path / IMAGES).exists() for path, _ in entries):
+    if any((path / card.IMAGES).exists() for path, _ in entries):
         if len(entries) > 1:
             raise DatasetError(
                 "spectrum images are not mixed with other sets; put all images into one, `spt-jax image-data`"
@@ -43,6 +42,14 @@ def open_data(named: str | PathLike | Sequence[str | PathLike]) -> Data:
         return ImageData(entries[0][0])
     sets = [_open(path) for path, _ in entries]
     return sets[0] if len(sets) == 1 else Mixture(sets, weights or None)
+
+
+def open_spectra(named: str | PathLike | Sequence[str | PathLike]) -> Data:
+    """`open_data` for who asks of spectra and their descriptors. Raises DatasetError also for a set of spectrum images."""
+    found = open_data(named)
+    if isinstance(found, ImageData):
+        raise DatasetError(f"{found.name}: {card.ONLY_IMAGES}")
+    return found
 
 
 def _entry(text: str | PathLike) -> tuple[Path, float | None]:

@@ -40,7 +40,7 @@ def read_theory(folder: Path) -> list[Theory]:
         raise UserError(f"{folder}: no such folder; calculated edges lie in one folder for each class")
     found = []
     for path in sorted(folder.glob("*/*")):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in SUFFIXES or path.name[0] == "." or path.parent.name[0] == "." or path.is_dir():
             continue
         try:
             energy, intensity = _curve(path)
@@ -77,13 +77,19 @@ def rise_of(energy: np.ndarray, intensity: np.ndarray) -> float:
 def on_grid(theory: Theory, grid: LossGrid, onset: float) -> np.ndarray:
     """(points,) of mean 1: zero in front of the calculation, and as it ends behind its end.
 
-    Raises UserError for an edge that rises elsewhere than the grid's, or ends too early.
+    Raises UserError for an edge that rises elsewhere than the grid's, begins behind its rise, ends too early or is negative.
     """
+    if not theory.intensity.mean() > 0:
+        raise UserError(f"{theory.file}: its intensity is below zero; turn it round")
     rise = rise_of(theory.energy, theory.intensity)
     middles, (_, borders) = grid.relative(), grid.borders()
     if abs(rise - onset) > NEAR_ONSET:
         raise UserError(
             f"{theory.file}: its edge rises at {rise:.1f} eV, {grid.edge} is at {onset:g} eV; energies must be absolute"
+        )
+    if rise <= theory.energy[0]:
+        raise UserError(
+            f"{theory.file}: begins at {rise:.1f} eV, where it has risen already; nothing lies in front of the edge"
         )
     if theory.energy[-1] < rise + LEAST_REACH * (middles[-1] - rise):
         raise UserError(f"{theory.file}: ends at {theory.energy[-1]:.1f} eV, the grid at {middles[-1]:.1f} eV")

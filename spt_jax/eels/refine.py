@@ -15,28 +15,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spt_jax.batching import in_pieces
 from spt_jax.shapes import Array, Float
 
 ROUNDS = 6
 # Deviation of a channel of a measured edge from the decoded one, edge heights; and of a pixel's shift from that of all, eV.
 DEVIATION, SHIFT = 0.1, 0.4
-# Pixels that end members are fitted to.
-SAMPLE = 4_096
+# Pixels that end members are fitted to; of fewer as many as one of the sizes that programs have. And pixels of a piece.
+SAMPLE, SIZES, PIECE = 4_096, (256, 4_096), 2_048
 # All choices of classes are tried: of more it is too many.
 MOST_CLASSES = 6
 DRAWS = 64
+# Of the precision of parts, below which it is rounding: classes that look alike are not told apart.
+LEAST = 1e-5
 
 
 class Parts(NamedTuple):
     """members: (C, P) edges of mean 1. share, probability: (N, C); probability of having the largest share. fit: (N, P)
     counts above the background. under: (N, P) counts of the background. shift: (N,) eV beyond that of the members."""
 
-    members: Array
-    share: Array
-    probability: Array
-    fit: Array
-    under: Array
-    shift: Array
+    members: np.ndarray
+    share: np.ndarray
+    probability: np.ndarray
+    fit: np.ndarray
+    under: np.ndarray
+    shift: np.ndarray
 
 
 class _Solved(NamedTuple):
@@ -59,11 +62,15 @@ def refined(
     """rows, base: (N, F + P) electrons of good pixels, and of the backgrounds fitted in front of the edge. x: (F + P,) log of
     the energy. members: (C, P) edges of mean 1 as the network decodes them. share: (N, C) and scale: (N,), mean electrons of
     the edge, as it says. step: eV of a channel."""
-    given = [jnp.asarray(each, jnp.float32) for each in (rows, base, share, scale)]
-    few = slice(None, None, max(1, len(rows) // SAMPLE))
+    given = [np.asarray(each, np.float32) for each in (rows, base, share, scale)]
+    few = np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)
+    # Filled up with nothing, which says nothing of the members: one program for any number of pixels.
+    size = next(each for each in SIZES if each >= len(few))
+    sample = (np.pad(each[few], ((0, size - len(few)), *((0, 0),) * (each.ndim - 1))) for each in given)
     x, members = jnp.asarray(x, jnp.float32), jnp.asarray(members, jnp.float32)
-    found = _members(*(each[few] for each in given), x, members, step)
-    return _parts(given[0], given[1], given[2], given[3], x, found, step)
+    found = _members(*sample, x, members, step)
+    parts = in_pieces(lambda *piece: _parts(*piece, x, found, step), min(size, PIECE), *given)
+    return Parts(np.asarray(found), *parts)
 
 
 @partial(jax.jit, static_argnames="step")
@@ -90,7 +97,7 @@ def _members(rows, base, share, scale, x, prior, step: float) -> Float[Array, "C
 
 
 @partial(jax.jit, static_argnames="step")
-def _parts(rows, base, share, scale, x, members, step: float) -> Parts:
+def _parts(rows, base, share, scale, x, members, step: float) -> tuple[Array, ...]:
     groups = rows.shape[1] - members.shape[1]
     solved = _solve(rows, base, share * scale[:, None], x, members, step)
     solved = _solve(rows, base, solved.amount, x, members, step)
@@ -99,7 +106,7 @@ def _parts(rows, base, share, scale, x, members, step: float) -> Parts:
     under = base[:, groups:] * (solved.background[:, :1] + solved.background[:, 1:] * x[groups:])
     fit = solved.amount @ members
     fit = fit - solved.shift[:, None] * jnp.gradient(fit, step, axis=1)
-    return Parts(members, found, _largest(solved), fit, under, solved.shift)
+    return found, _largest(solved), fit, under, solved.shift
 
 
 def _solve(rows, base, amount, x, members, step: float) -> _Solved:
@@ -152,7 +159,7 @@ def _largest(solved: _Solved) -> Float[Array, "N C"]:
     n, classes = solved.free.shape
     draws = jax.random.normal(jax.random.key(0), (DRAWS, 1, classes))
     lower = jnp.linalg.cholesky(
-        solved.precision + 1e-9 * jnp.eye(classes) * jnp.einsum("ncc->n", solved.precision)[:, None, None]
+        solved.precision + LEAST * jnp.eye(classes) * jnp.einsum("ncc->n", solved.precision)[:, None, None]
     )
     noise = jax.scipy.linalg.solve_triangular(
         jnp.broadcast_to(lower.swapaxes(1, 2), (DRAWS, n, classes, classes)),
