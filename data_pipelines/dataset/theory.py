@@ -12,6 +12,7 @@ from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.feff.output import read_xmu
 from data_pipelines.loss_grid import LossGrid
 from data_pipelines.readers.images.open import open_image
+from data_pipelines.spectra.curves import interpolated
 
 SUFFIXES = (".txt", ".csv", ".msa", ".dat")
 # A calculation must reach over this part of the grid behind its rise; beyond its end it stays as it ends.
@@ -20,6 +21,8 @@ LEAST_REACH = 0.5
 NEAR_ONSET = 15.0
 # Of what is drawn for the statistics: how many, largest shift and broadening, eV.
 DRAWN, SHIFT, BROADENING = 4096, 2.0, 1.0
+# Of a channel, whose mean is taken.
+FINER = 16
 # A measured edge is never the calculated one: smooth deviations of this size and length, eV, count as possible.
 DEVIATION, SMOOTHNESS = 0.05, 3.0
 
@@ -93,11 +96,12 @@ def on_grid(theory: Theory, grid: LossGrid, onset: float) -> np.ndarray:
         )
     if theory.energy[-1] < rise + LEAST_REACH * (middles[-1] - rise):
         raise UserError(f"{theory.file}: ends at {theory.energy[-1]:.1f} eV, the grid at {middles[-1]:.1f} eV")
-    # Means over the channels, by the integral.
-    area = np.concatenate([[0], np.cumsum(np.diff(theory.energy) * (theory.intensity[1:] + theory.intensity[:-1]) / 2)])
-    at = np.interp(borders, theory.energy, area)
-    beyond = np.maximum(borders - theory.energy[-1], 0) * theory.intensity[-len(theory.intensity) // 20 :].mean()
-    curve = np.diff(at + beyond) / np.diff(borders)
+    within = (np.arange(FINER) + 0.5) / FINER
+    at = (borders[:-1, None] + np.diff(borders)[:, None] * within).ravel()
+    curve = interpolated(theory.energy, theory.intensity, np.clip(at, theory.energy[0], theory.energy[-1]))
+    curve = np.where(at < theory.energy[0], 0, curve)
+    curve = np.where(at > theory.energy[-1], theory.intensity[-len(theory.intensity) // 20 :].mean(), curve)
+    curve = curve.reshape(grid.points, FINER).mean(axis=1)
     return (curve / curve.mean()).astype(np.float32)
 
 

@@ -27,7 +27,8 @@ class Rebinning(NamedTuple):
     def __call__(self, counts: np.ndarray) -> np.ndarray:
         """(..., E) counts -> (..., length) float32 rows."""
         parts = ((self.front, self.front_shares), (self.edge, self.edge_shares))
-        return np.concatenate([counts[..., slice(*at)] @ shares for at, shares in parts], axis=-1)
+        with np.errstate(invalid="ignore", over="ignore"):  # of what is no number
+            return np.concatenate([counts[..., slice(*at)] @ shares for at, shares in parts], axis=-1)
 
 
 def rebinning(energy: np.ndarray, grid: LossGrid, name: str = "the image") -> Rebinning:

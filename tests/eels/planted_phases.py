@@ -14,10 +14,10 @@ LINES = {"layered": 535.0, "rock salt": 544.0, "spinel": 539.0}
 CALCULATED = np.linspace(525.0, 610.0, 171)
 
 
-def calculated(line: float) -> np.ndarray:
+def calculated(line: float, energy: np.ndarray = CALCULATED) -> np.ndarray:
     """(N,) an edge at 532 eV with a line of its own."""
-    rise = 0.5 + 0.5 * np.tanh(CALCULATED - 532)
-    return rise * (1 + 3 * np.exp(-(((CALCULATED - line) / 1.5) ** 2)))
+    rise = 0.5 + 0.5 * np.tanh(energy - 532)
+    return rise * (1 + 3 * np.exp(-(((energy - line) / 1.5) ** 2)))
 
 
 def write_theory(folder: Path, lines: Mapping[str, float] = LINES) -> Path:
