@@ -76,24 +76,26 @@ def refined(
 @partial(jax.jit, static_argnames="step")
 def _members(rows, base, share, scale, x, prior, step: float) -> Float[Array, "C P"]:
     groups = rows.shape[1] - prior.shape[1]
-    amount = share * scale[:, None]
-    under = base[:, groups:]
-    members = prior
-    for i in range(ROUNDS):
+    hold = 1 / DEVIATION**2
+
+    def fitted(amount, under, members):
         expected = under + amount @ members
         weights = 1 / jnp.maximum(expected, 0.05 * expected.mean(axis=1, keepdims=True) + 1e-3)
-        signal = rows[:, groups:] - under
         gram = jnp.einsum("np,nc,nd->pcd", weights, amount, amount)
-        right = jnp.einsum("np,nc,np->pc", weights, amount, signal)
-        hold = 1 / DEVIATION**2
-        held = gram + hold * jnp.eye(len(prior))
-        members = _solve_small(held, right + hold * prior.T).T
-        members = members / jnp.maximum(members.mean(axis=1, keepdims=True), 0.1)
-        if i < ROUNDS - 1:
-            solved = _solve(rows, base, amount, x, members, step)
-            amount = solved.amount
-            under = base[:, groups:] * (solved.background[:, :1] + solved.background[:, 1:] * x[groups:])
-    return members
+        right = jnp.einsum("np,nc,np->pc", weights, amount, rows[:, groups:] - under)
+        found = _solve_small(gram + hold * jnp.eye(len(prior)), right + hold * prior.T).T
+        return found / jnp.maximum(found.mean(axis=1, keepdims=True), 0.1)
+
+    def again(_, state):
+        amount, under, members = state
+        members = fitted(amount, under, members)
+        solved = _solve(rows, base, amount, x, members, step)
+        under = base[:, groups:] * (solved.background[:, :1] + solved.background[:, 1:] * x[groups:])
+        return solved.amount, under, members
+
+    # A loop, because what is written out takes six times as long to compile.
+    begin = share * scale[:, None], base[:, groups:], prior
+    return fitted(*jax.lax.fori_loop(0, ROUNDS - 1, again, begin))
 
 
 @partial(jax.jit, static_argnames="step")
