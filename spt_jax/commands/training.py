@@ -14,7 +14,15 @@ from data_pipelines.places import RemotePath
 from data_pipelines.ranges import Range, check
 from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import console, errors
-from spt_jax.config import Config, ExecutionConfig, MaskedConfig, NetworkConfig, ObjectiveConfig, TrainConfig
+from spt_jax.config import (
+    Config,
+    ExecutionConfig,
+    ImagesConfig,
+    MaskedConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    TrainConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,8 @@ class Train:
         print(f"Done after {last['epoch']} epochs; the best model is in {self.out}/model.")
         if isinstance(self.objective, MaskedConfig):
             print(f"Next: spt-jax train base --data LABELLED --out RUN --train.init {self.out}")
+        elif isinstance(self.objective, ImagesConfig):
+            print(f"Next: spt-jax image {self.out} FILE --html image.html")
         else:
             print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
 
@@ -129,6 +139,8 @@ class Ensemble:
             print(f"{self.out / name}  last validation score {score:.3f}")
         if isinstance(self.objective, MaskedConfig):
             print(f"Next: spt-jax train base --data LABELLED --out RUN --train.init {self.out / name}")
+        elif isinstance(self.objective, ImagesConfig):
+            print(f"Next: spt-jax image {self.out / name} FILE --html image.html; each answers by itself")
         else:
             print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
 
