@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import nnls
 
 from spt_jax.eels import refine
-from spt_jax.eels.refine import SHIFT, _largest, _solve, _solve_small, refined
+from spt_jax.eels.refine import SHIFT, _largest, _moved, _purest, _solve, _solve_small, refined
 
 FRONT, POINTS, STEP = 12, 60, 0.5
 
@@ -44,15 +44,16 @@ def reference(row, base, amount, x, members) -> np.ndarray:
     system = np.concatenate([design.T, np.diag(np.sqrt(ridge))])
     system = np.concatenate([system, -system[:, classes:]], axis=1)
     found, _ = nnls(system, np.concatenate([row * root, np.zeros(classes + 3)]), maxiter=5000)
-    return np.concatenate([found[:classes], found[classes : classes + 3] - found[classes + 3 :]])
+    free = found[classes : classes + 3] - found[classes + 3 :]
+    return np.concatenate([found[:classes], free[:2], np.clip(free[2:], -SHIFT, SHIFT)])
 
 
 @pytest.mark.parametrize("classes", [3, 4, 5])
 def test_parts_are_those_of_non_negative_least_squares(rng, classes):
     rows, base, share, scale, x, members = pixels(rng, classes, 30)
     amount = share * scale[:, None]
-    found = solve(rows, base, amount, x, members)
-    got = np.concatenate([found.amount, found.background, np.asarray(found.shift)[:, None]], axis=1)
+    found = solve(rows, base, amount, np.zeros(30, np.float32), x, members)
+    got = np.concatenate([found.amount, found.heights, np.asarray(found.shift)[:, None]], axis=1)
     want = np.stack([reference(*each, x, members) for each in zip(rows, base, amount, strict=True)])
     assert (got[:, :classes] >= 0).all()
     np.testing.assert_allclose(got[:, :classes] / scale[:, None], want[:, :classes] / scale[:, None], atol=5e-3)
@@ -75,7 +76,7 @@ def test_small_systems_are_solved(rng, size):
 def test_classes_that_look_alike_are_not_told_apart(rng):
     rows, base, share, scale, x, members = pixels(rng, 3, 40, 1e5)
     twins = np.stack([members[0], members[0], members[2]])
-    found = solve(rows, base, share * scale[:, None], x, twins)
+    found = solve(rows, base, share * scale[:, None], np.zeros(40, np.float32), x, twins)
     odds = np.asarray(largest(found))
     assert np.isfinite(odds).all() and np.isfinite(np.asarray(found.amount)).all()
     either = share[:, :2].sum(axis=1) > 0.8
@@ -111,3 +112,23 @@ def test_pixels_without_an_edge_give_finite_numbers(rng):
     rows[20], base[20], scale[20] = 0, 1e-3, 1e-3
     for each in refined(rows, base, x, members, share, scale, STEP):
         assert np.isfinite(each).all()
+
+
+def test_edges_move_by_whole_channels_and_back(rng):
+    *_, members = pixels(rng, 3, 1)
+    shift = np.array([0.0, 2 * STEP, -2 * STEP], np.float32)
+    got = np.asarray(_moved(jnp.asarray(members), jnp.asarray(shift), STEP))
+    np.testing.assert_allclose(got[0], members, atol=2e-5)
+    np.testing.assert_allclose(got[1][:, 2:], members[:, :-2], atol=2e-5)
+    np.testing.assert_allclose(got[2][:, :-3], members[:, 2:-1], atol=2e-2)
+
+
+def test_members_beyond_the_purest_pixels_are_brought_back(rng):
+    """Of parts of edges that lie beyond all pixels, the purest say what the edges are; of too few, nothing is changed."""
+    share = np.concatenate([np.eye(3)[rng.integers(0, 3, 200)], rng.dirichlet(np.ones(3), 200)])
+    mixing = np.array([[0.8, 0.2, 0.0], [0.0, 0.9, 0.1], [0.1, 0.1, 0.8]])
+    found = np.asarray(_purest(jnp.asarray(share @ mixing, jnp.float32)))
+    np.testing.assert_allclose(found, mixing, atol=0.03)
+    np.testing.assert_array_equal(_purest(jnp.asarray(share[:9] @ mixing)), np.eye(3))
+    padded = np.concatenate([share @ mixing, np.zeros((300, 3))])
+    np.testing.assert_allclose(np.asarray(_purest(jnp.asarray(padded, jnp.float32))), found, atol=1e-6)
