@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,10 @@ def untrained(preset: str, channels: int) -> ImageModel:
     z = config.model.latent
     rng = np.random.default_rng(0)
     latent, kind = rng.normal(size=(256, z)), rng.integers(0, 3, 256)
-    fitted = PhaseDecisions.fit(rng.normal(size=(256, 3)), latent, np.ones(256), kind, np.eye(3)[kind])
-    return ImageModel(preset, Blueprint(**{**vars(blueprint), "phases": fitted}), nnx.merge(graph, params, constants))
+    curve = np.tile(train.mean, (256, 1))
+    fitted = PhaseDecisions.fit(rng.normal(size=(256, 3)), latent, np.ones(256), curve, kind, np.eye(3)[kind])
+    network = lambda each, *given: nnx.merge(graph, *each)(*given)  # noqa: E731
+    return ImageModel(preset, replace(blueprint, phases=fitted), network, (params, constants))
 
 
 def frames(height: int, width: int, channels: int, count: int) -> list[np.ndarray]:

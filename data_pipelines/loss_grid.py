@@ -77,6 +77,11 @@ class LossGrid(EnergyGrid):
         """(length,) eV, of every sum."""
         return np.concatenate([(each[:-1] + each[1:]) / 2 for each in self.borders()])
 
+    def logs(self) -> np.ndarray:
+        """(length,) logarithm of the energy of every sum, 0 in the middle of the front: what a power law is linear in."""
+        middles = self.middles()
+        return np.log(middles) - np.log(middles[: self.groups]).mean()
+
     def widths(self) -> np.ndarray:
         """(length,) eV, of every sum."""
         return np.concatenate([np.diff(each) for each in self.borders()])

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from data_pipelines.errors import UserError
+from data_pipelines.places import place
 from data_pipelines.ranges import Range, check
 from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import Bars
@@ -48,6 +49,7 @@ class Export:
     def run(self) -> None:
         import jax
 
+        from spt_jax.eels.answer import answers_images, load_image_model
         from spt_jax.inference.predict import load
         from spt_jax.runs.ahead import compile_ahead
         from spt_jax.runs.export import export
@@ -57,13 +59,23 @@ class Export:
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'model.spt'}")
         self.out.parent.mkdir(parents=True, exist_ok=True)
         device = device_of(self.chip) if self.chip else None
+        if answers_images(place(self.model)):
+            if self.compiled_batch or self.source:
+                raise UserError(
+                    "--compiled-batch and --source are for models of spectra; this one answers spectrum images"
+                )
+            pixels = load_image_model(place(self.model))
+            export(pixels.blueprint, pixels.network, self.out)
+            print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+            print(f"Next: spt-jax image {self.out} map.dm4 --html map.html")
+            return
         model = load(self.model, source=self.source)
         with Bars() as report:
             sizes, programs = dict.fromkeys(self.compiled_batch), []
             for number, size in enumerate(sizes):
                 report("compiling", number, len(sizes))
-                place = device or jax.devices()[0]
-                programs.append(compile_ahead(model.network, size, model.blueprint.grid.length, place))
+                chip = device or jax.devices()[0]
+                programs.append(compile_ahead(model.network, size, model.blueprint.grid.length, chip))
         export(model.blueprint, model.network, self.out, programs=programs, domain=model.domain)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         print(f"Next: spt-jax predict {self.out} xmu.dat")

@@ -9,18 +9,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from data_pipelines.errors import CheckpointError, UserError
 from data_pipelines.loss_grid import LossGrid
 from data_pipelines.readers.images.image import SpectrumImage
 from data_pipelines.spectra.rebin import Rebinning, detector_of, rebinning
 from spt_jax.eels.denoise import without_noise
-from spt_jax.eels.program import PixelPrograms
+from spt_jax.eels.program import PixelPrograms, Said
 from spt_jax.eels.refine import MOST_CLASSES, refined
-from spt_jax.model.latent import NUISANCES
+from spt_jax.model.transfer import NUISANCES
 from spt_jax.runs.blueprint import Blueprint
-from spt_jax.runs.checkpoint import load_model
+from spt_jax.runs.checkpoint import MODEL, load_model
+from spt_jax.runs.export import load_exported
 
 # Pixels that one program takes: what it works on stays in the caches.
 PIXELS = 2_048
@@ -63,13 +63,14 @@ class ImageAnswer:
 
 
 class ImageModel:
-    """A model of a run folder, compiled once for each shape and calibration of images."""
+    """A trained model, compiled once for each shape and calibration of images."""
 
-    def __init__(self, name: str, blueprint: Blueprint, network: nnx.Module):
+    def __init__(self, name: str, blueprint: Blueprint, network: Said, variables: Any = ()):
+        """network, variables: as of PixelPrograms."""
         assert isinstance(blueprint.grid, LossGrid)
         self.name, self.grid, self.classes = name, blueprint.grid, blueprint.grid.classes
-        self.blueprint, self.network = blueprint, network
-        self._programs = PixelPrograms(blueprint, network)
+        self.blueprint, self._network, self._variables = blueprint, network, variables
+        self._programs = PixelPrograms(blueprint, network, variables)
         self._rebinnings: dict[bytes, Rebinning] = {}
 
     def answer(
@@ -123,6 +124,10 @@ class ImageModel:
     ) -> ImageAnswer:
         """Of one frame in memory, as `answer`; without spectra, what a detector can wait for. counts: (H, W, E); energy: (E,) eV."""
         return self.answer(in_memory(counts, energy), spectra=spectra, gain=gain)
+
+    def network(self, rows: jax.Array, atomic_number: jax.Array) -> dict[str, jax.Array]:
+        """(B, N) rows as of `LossGrid` -> what is said of each: what an exported file holds."""
+        return self._network(self._variables, rows, atomic_number)
 
     def lowered(self, energy: np.ndarray, pixels: int) -> tuple[Callable, tuple[Any, ...]]:
         """The program without spectra for so many pixels at once, and its arguments, counts as a shape: for compilers."""
@@ -191,7 +196,7 @@ class ImageModel:
             members = self._programs.members(np.median(found["nuisance"][good], axis=0))
             own = (array[good] for array in (rows, base))
             said = (found[name][good] for name in ("share", "scale"))
-            parts = refined(*own, self._programs.x, members, *said, self.grid.step)
+            parts = refined(*own, self.grid.logs(), members, *said, self.grid.step)
             for name, array in (("share", parts.share), ("probability", parts.probability)):
                 found[name] = found[name].copy()
                 found[name][good] = array
@@ -206,20 +211,36 @@ class ImageModel:
 
 
 def load_image_model(path: Path) -> ImageModel:
-    """The model of a run folder. Raises CheckpointError where there is none, and for one that does not answer images."""
+    """The model of a run folder, or of a file of `spt-jax export`. Raises CheckpointError where there is none, and for one
+    that does not answer images."""
+    if path.is_file():
+        exported = load_exported(path)
+        _check_images(exported.blueprint, path)
+        return ImageModel(path.stem, exported.blueprint, lambda _, *rows: exported.network(*rows))
     document, read_variables = load_model(path)
     try:
         blueprint = Blueprint.from_json(document)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: checkpoint of another version of spt-jax ({error!r}); train again") from None
+    _check_images(blueprint, path)
+    from flax import nnx
+
+    graph, params, constants = blueprint.abstract()
+    variables = read_variables({"params": params, "constants": constants})
+    given = variables["params"], variables["constants"]
+    return ImageModel(path.name, blueprint, lambda each, *rows: nnx.merge(graph, *each)(*rows), given)
+
+
+def answers_images(path: Path) -> bool:
+    """Is it the folder of a run that learnt spectrum images?"""
+    return (path / MODEL).is_dir() and "edge" in load_model(path)[0].get("grid", {})
+
+
+def _check_images(blueprint: Blueprint, path: Path) -> None:
     if not isinstance(blueprint.grid, LossGrid):
         raise CheckpointError(
             f"{path}: answers spectra of one absorber, not spectrum images; train one with `spt-jax train image`"
         )
-    # Whatever it was trained in: on a CPU bfloat16 is slower than float32.
-    graph, params, constants = blueprint.abstract()
-    variables = read_variables({"params": params, "constants": constants})
-    return ImageModel(path.name, blueprint, nnx.merge(graph, variables["params"], variables["constants"]))
 
 
 def in_memory(counts: np.ndarray, energy: np.ndarray, title: str = "frame") -> SpectrumImage:

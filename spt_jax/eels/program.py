@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from data_pipelines.schema import number_of
 from data_pipelines.spectra.rebin import Rebinning
+from spt_jax.model.transfer import seen_through
 from spt_jax.runs.blueprint import Blueprint
 from spt_jax.scoring.phases import PhaseDecisions
 from spt_jax.shapes import Array, Float
@@ -21,27 +21,26 @@ STANDS_OUT, HIGHER = 8.0, 1.5
 # Electrons in the window of the background, fewer say nothing of it.
 FEWEST_ELECTRONS = 10.0
 
+Said = Callable[[Any, Array, Array], dict[str, Array]]
+
 
 class PixelPrograms:
     """Compiled once for a calibration and a size of pieces."""
 
-    def __init__(self, blueprint: Blueprint, network: nnx.Module):
+    def __init__(self, blueprint: Blueprint, network: Said, variables: Any = ()):
+        """network: (variables, (B, N) rows, (B,) atomic numbers) -> what is said of each; of what is not used, nothing is
+        computed."""
         self._grid, self._decisions = blueprint.grid, blueprint.phases
-        self._graph, self._variables = nnx.split(network)
+        self._network, self._variables = network, variables
         symbol = blueprint.grid.edge.split()[0]
         self._element = number_of(symbol) if symbol.isalpha() else 0
         self._compiled: dict[tuple, Callable] = {}
 
-    @property
-    def x(self) -> np.ndarray:
-        """(F + P,) log of the energy of a row's sums, as the background has it."""
-        return np.asarray(nnx.merge(self._graph, self._variables).front.x[...])
-
     def members(self, nuisance: np.ndarray) -> np.ndarray:
         """(C, P) edges of the classes, of mean 1, as decoded and seen through a shift, a broadening and a thickness (3,)."""
-        centres = jnp.asarray(self._decisions.centres, jnp.float32)
-        network = nnx.merge(self._graph, self._variables)
-        return np.asarray(network.measured(network.decode(centres), jnp.tile(jnp.asarray(nuisance), (len(centres), 1))))
+        edges = jnp.asarray(self._decisions.edges, jnp.float32)
+        each = (jnp.full(len(edges), value) for value in nuisance)
+        return np.asarray(seen_through(edges, *each, self._grid.step))
 
     def for_image(self, rebin: Rebinning, gain: float, spectra: bool) -> Callable[[np.ndarray], dict[str, Array]]:
         """(P, E) counts -> what is said of each pixel. spectra: also of each channel."""
@@ -56,7 +55,6 @@ class PixelPrograms:
         return self._compiled[key], (self._variables, jnp.asarray(rebin.front_shares), jnp.asarray(rebin.edge_shares))
 
     def _run(self, front, edge, spectra: bool, variables, front_shares, edge_shares, gain, counts) -> dict[str, Array]:
-        network = nnx.merge(self._graph, variables)
         parts = ((front, front_shares), (edge, edge_shares))
         sums = [counts[:, at[0] : at[1]].astype(jnp.float32) @ shares for at, shares in parts]
         rows = jnp.concatenate(sums, axis=1) / gain
@@ -66,20 +64,17 @@ class PixelPrograms:
         # What is left out still goes through the network, as something that gives no NaN.
         rows = jnp.where((reason == 0)[:, None], rows, 1.0)
         rows, spikes = mended(rows, self._grid.groups)
-        said = network.encode(rows, jnp.full(len(rows), self._element, jnp.int32))
+        said = self._network(variables, rows, jnp.full(len(rows), self._element, jnp.int32))
         found = {"reason": reason.astype(jnp.int8), "spikes": spikes, "latent": said["latent"]}
         found |= {"share": jax.nn.softmax(said["share"]), "nuisance": said["nuisance"]}
         decisions: PhaseDecisions = self._decisions
         found["probability"] = jax.nn.softmax(said["phase"] / decisions.temperature)
         found["unlike"] = _distance(said["latent"], decisions) / decisions.farthest
         found |= {"scale": said["scale"], "exponent": said["exponent"], "noise": said["noise"]}
-        found["jump"] = said["scale"] / jnp.maximum(said["under"].mean(axis=1), 1e-9)
+        found["jump"] = said["scale"] / jnp.maximum(said["base"][:, self._grid.groups :].mean(axis=1), 1e-9)
         if spectra:
-            base = network.front.background(*network.front.power_law(rows[:, : self._grid.groups]))
-            found |= {"rows": rows, "base": base}
-            fitted = network.fitted(said, network.decode(said["latent"]))
-            found |= {"fit": fitted["fit"], "misfit": fitted["misfit"]}
-            found["unlike"] = jnp.maximum(found["unlike"], fitted["misfit"] / decisions.worst)
+            found |= {"rows": rows, **{name: said[name] for name in ("base", "fit", "misfit")}}
+            found["unlike"] = jnp.maximum(found["unlike"], said["misfit"] / decisions.worst)
         return found
 
 

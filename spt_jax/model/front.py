@@ -22,23 +22,23 @@ LEAST_JUMP, LEAST_SIGNAL = 0.02, 1.0
 
 
 class Edge(NamedTuple):
-    """signal: (B, P) counts above the background, over `scale` (B,), their mean. under: (B, P) counts of the background.
+    """signal: (B, P) counts above the background, over `scale` (B,), their mean. base: (B, F + P) counts of the background.
     noise: (B,) standard deviation of a channel of `signal`, as counts scatter. exponent: (B,) of the background."""
 
     signal: Float[Array, "B P"]
-    under: Float[Array, "B P"]
+    base: Float[Array, "B N"]
     scale: Float[Array, "B"]
     noise: Float[Array, "B"]
     exponent: Float[Array, "B"]
 
 
 class EdgeFront(nnx.Module):
-    """middles, widths: (F + P,) eV of a row's sums, of which the first `groups` lie in front of the edge."""
+    """logs: (F + P,) as of `LossGrid.logs`, and widths, eV, of a row's sums, of which the first `groups` lie in front of the
+    edge."""
 
-    def __init__(self, middles: np.ndarray, widths: np.ndarray, groups: int):
+    def __init__(self, logs: np.ndarray, widths: np.ndarray, groups: int):
         self.groups = groups
-        x = np.log(middles / np.exp(np.log(middles[:groups]).mean()))
-        self.x, self.widths = (Constant(jnp.asarray(each, jnp.float32)) for each in (x, widths))
+        self.x, self.widths = (Constant(jnp.asarray(each, jnp.float32)) for each in (logs, widths))
 
     def power_law(self, sums: Float[Array, "B F"]) -> tuple[Array, Array]:
         """(B,) log counts per eV in the middle of the window, and (B,) the exponent: weighted least squares of the
@@ -62,7 +62,8 @@ class EdgeFront(nnx.Module):
     def __call__(self, rows: Float[Array, "B N"]) -> Edge:
         front, counts = rows[:, : self.groups], rows[:, self.groups :]
         a, r = self.power_law(front)
-        under = self.background(a, r)[:, self.groups :]
+        base = self.background(a, r)
+        under = base[:, self.groups :]
         above = counts - under
         electrons = jnp.maximum(counts, 0).mean(axis=1)
         least = jnp.maximum(
@@ -70,7 +71,7 @@ class EdgeFront(nnx.Module):
         )
         scale = jnp.maximum(above.mean(axis=1), least)
         noise = jnp.sqrt(electrons + 1e-6) / scale
-        return Edge(above / scale[:, None], under, scale, noise, r)
+        return Edge(above / scale[:, None], base, scale, noise, r)
 
 
 class EdgeFilter(nnx.Module):

@@ -14,10 +14,9 @@ from spt_jax.config import ExecutionConfig, LatentConfig
 from spt_jax.model.front import Edge, EdgeFilter, EdgeFront
 from spt_jax.model.linear import Linear
 from spt_jax.model.spt import SPT
-from spt_jax.model.transfer import seen_through
+from spt_jax.model.transfer import NUISANCES, seen_through
 from spt_jax.shapes import Array, Float, Int
 
-NUISANCES = ("shift", "broadening", "thickness")
 # Of what is drawn from the latent space, behind the sites of dropout of the trunk.
 LATENT = 6000
 # Units in which the encoder says nuisances.
@@ -31,7 +30,7 @@ READ = 48
 class EdgeVAE(nnx.Module):
     """Rows of counts as of `LossGrid` -> what is said of them; made and called as SPT is.
 
-    middles, widths: (F + P,) eV of a row's sums; groups: F. mean (P,) and covariance (P, P) of edges of mean 1 without noise.
+    logs, widths: (F + P,) as of EdgeFront. mean (P,) and covariance (P, P) of edges of mean 1 without noise.
     classes: how many there are. Nothing of a row reaches another.
     """
 
@@ -43,7 +42,7 @@ class EdgeVAE(nnx.Module):
         covariance: np.ndarray,
         execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008, it is frozen
         *,
-        middles: np.ndarray,
+        logs: np.ndarray,
         widths: np.ndarray,
         classes: int,
         rngs: nnx.Rngs,
@@ -51,7 +50,7 @@ class EdgeVAE(nnx.Module):
         points, dtype, hidden = len(energy), execution.dtype, config.hidden
         self.config, self.execution, self.step = config, execution, float(energy[1] - energy[0])
         directions = min(config.directions, points)
-        self.front = EdgeFront(middles, widths, len(middles) - points)
+        self.front = EdgeFront(logs, widths, len(logs) - points)
         self.filter = EdgeFilter(mean, covariance, directions)
         trunk = config.trunk and replace(config.trunk, denoise=False, gaps=False)
         self.trunk = SPT(trunk, (), energy, mean, covariance, execution, rngs=rngs) if trunk else None

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from spt_jax.shapes import Array, Float
 
+NUISANCES = ("shift", "broadening", "thickness")
 # Of the plasmon that scatters once more, eV: between those of oxides (Egerton, appendix C).
 PLASMON, PLASMON_WIDTH = 23.0, 6.0
 # Lengths of an edge that its transform is of, of which so much is the way to zero: five plasmons lead round to the beginning.

@@ -134,7 +134,7 @@ class Images:
         in one step of weighted least squares; what the network answers for is the shape. Where there are so many counts
         that they scatter less than MODEL_ERROR, that is what a deviation is measured by."""
         groups, target = self.grid.groups, rows.target
-        base = model.front.background(*model.front.power_law(rows.seen[:, :groups])) * rows.ratio[:, None]
+        base = said["base"] * rows.ratio[:, None]
         height = (said["scale"] * rows.ratio)[:, None]
         edge = jnp.concatenate([jnp.zeros_like(base[:, :groups]), shape * height], axis=1)
         design = jnp.stack([base, base * model.front.x[...], edge], axis=2)
@@ -178,6 +178,7 @@ class Images:
             outputs["phase"][own],
             outputs["latent"][own],
             outputs["misfit"][own],
+            outputs["edge"][own],
             np.asarray(rows.kind)[own],
             np.asarray(rows.share)[own],
         )

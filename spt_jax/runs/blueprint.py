@@ -240,7 +240,7 @@ class Blueprint:
         from spt_jax.model.latent import EdgeVAE
 
         grid, mean = self.grid, np.array(self.spectrum_mean)
-        sums = {"middles": grid.middles(), "widths": grid.widths(), "classes": len(grid.classes)}
+        sums = {"logs": grid.logs(), "widths": grid.widths(), "classes": len(grid.classes)}
 
         def init(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
             given = self.model, grid.relative(), mean, covariance, self.execution

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -20,34 +20,41 @@ LEAST = 1e-2
 class PhaseDecisions:
     """temperature divides the logits of classes. centres: (C, Z) of pure edges of each class. precision: (Z, Z), inverse
     covariance of these about their centres. farthest: distance from the nearest centre that WITHIN of all calculated edges,
-    mixtures too, do not exceed. worst: the same of the misfit of the decoded edge."""
+    mixtures too, do not exceed. worst: the same of the misfit of the decoded edge. edges: (C, P) what is decoded of pure edges of
+    each class, in the mean."""
 
     temperature: float
     centres: tuple[tuple[float, ...], ...]
     precision: tuple[tuple[float, ...], ...]
     farthest: float
     worst: float
+    edges: tuple[tuple[float, ...], ...]
 
     @classmethod
     def fit(
-        cls, logits: np.ndarray, latent: np.ndarray, misfit: np.ndarray, kind: np.ndarray, share: np.ndarray
+        cls,
+        logits: np.ndarray,
+        latent: np.ndarray,
+        misfit: np.ndarray,
+        edge: np.ndarray,
+        kind: np.ndarray,
+        share: np.ndarray,
     ) -> PhaseDecisions:
-        """logits (N, C), latent (N, Z), misfit (N,), kind (N,) and share (N, C) of calculated rows that were not trained on
-        as they are."""
+        """logits (N, C), latent (N, Z), misfit (N,), edge (N, P) as decoded, kind (N,) and share (N, C) of calculated rows that
+        were not trained on as they are."""
         temperature = fit_temperature(_softmax(logits), kind)
         pure = share.max(axis=1) >= PURE
-        centres = np.zeros((logits.shape[1], latent.shape[1]))
+        centres, edges = np.zeros((logits.shape[1], latent.shape[1])), np.zeros((logits.shape[1], edge.shape[1]))
         away = []
         for i in range(len(centres)):
-            own = latent[pure & (kind == i)]
-            own = own if len(own) else latent[kind == i]
-            centres[i] = own.mean(axis=0) if len(own) else latent.mean(axis=0)
-            away.append(own - centres[i])
+            chosen = next(each for each in (pure & (kind == i), kind == i, kind == kind) if each.any())
+            centres[i], edges[i] = latent[chosen].mean(axis=0), edge[chosen].mean(axis=0)
+            away.append(latent[chosen] - centres[i])
         spread = np.cov(np.concatenate(away).T) if len(latent) > 2 else np.eye(latent.shape[1])
         precision = np.linalg.inv(spread + LEAST * np.eye(len(spread)))
-        found = cls(float(temperature), _nested(centres), _nested(precision), 1.0, 1.0)
+        found = cls(float(temperature), _nested(centres), _nested(precision), 1.0, 1.0, _nested(edges))
         farthest, worst = (max(float(np.quantile(each, WITHIN)), LEAST) for each in (found.distance(latent), misfit))
-        return cls(found.temperature, found.centres, found.precision, farthest, worst)
+        return replace(found, farthest=farthest, worst=worst)
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """(..., C) calibrated."""
@@ -69,7 +76,7 @@ class PhaseDecisions:
 
     @classmethod
     def from_json(cls, document: dict) -> PhaseDecisions:
-        rows = {name: _nested(np.array(document[name])) for name in ("centres", "precision")}
+        rows = {name: _nested(np.array(document[name])) for name in ("centres", "precision", "edges")}
         return cls(**{**document, **rows})
 
 
