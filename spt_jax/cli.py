@@ -141,16 +141,19 @@ def _parse(argv: list[str]) -> Any:
     return _construct(COMMANDS[name], f"spt-jax {name} {preset}", rest, default)
 
 
-def _objective(arguments: list[str], labels: LabelsConfig) -> tuple[ObjectiveConfig, list[str]]:
-    """The settings of the objective that is named, and the other arguments: the name decides which options there are."""
+def _objective(arguments: list[str], own: ObjectiveConfig) -> tuple[ObjectiveConfig, list[str]]:
+    """The settings of the objective that is named, else the preset's own, and the other arguments: the name decides which
+    options there are."""
     for i, word in enumerate(arguments):
         option, has_name, name = word.partition("=")
         if option == "--objective":
             name = name if has_name else "".join(arguments[i + 1 : i + 2])
             if name not in OBJECTIVES:
                 raise WrongUsage(_unknown("objective", name, OBJECTIVES))
-            return OBJECTIVES[name](labels), arguments[:i] + arguments[i + (1 if has_name else 2) :]
-    return labels, arguments
+            named = OBJECTIVES[name](own if isinstance(own, LabelsConfig) else LabelsConfig())
+            settings = own if type(named) is type(own) else named
+            return settings, arguments[:i] + arguments[i + (1 if has_name else 2) :]
+    return own, arguments
 
 
 def _construct(kind: type, prog: str, arguments: list[str], default: Any = tyro.MISSING_NONPROP) -> Any:

@@ -112,7 +112,9 @@ def gain_of(counts: np.ndarray) -> float:
     total = ((left + middle + right) / 3).mean(axis=0)
     if not (total > 0).any():
         return 1.0
-    found = float(np.median(bend[total > 0] / total[total > 0]))
+    # The median of chi squared over its degrees of freedom, of which a pixel gives one (Wilson and Hilferty 1931).
+    median = (1 - 2 / (9 * len(counts))) ** 3
+    found = float(np.median(bend[total > 0] / total[total > 0])) / median
     return found if np.isfinite(found) and found > 0 else 1.0
 
 

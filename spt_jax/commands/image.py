@@ -35,7 +35,7 @@ class Image:
       spt-jax image core.dm3 --low-loss zero.dm3 --html core.html --out core.npz
       spt-jax image map.npy --offset 440 --step 0.3 --pixel 2 --html map.html
 
-    A model is a run folder or a packed file. Several files are frames of one series, in the order given, all of one size;
+    A model is a run folder of `spt-jax train image`. Several files are frames of one series, in the order given, all of one size;
     the page shows what changed where and when.
 
       spt-jax image runs/eels map.dm4 --html map.html --out map.npz
@@ -49,7 +49,7 @@ class Image:
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = ""
-    """A run folder or a packed file; where left out, the image is corrected and not more."""
+    """A run folder of `spt-jax train image`; where left out, the image is corrected and not more."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")] = ()
     """The spectrum image; with a MODEL one or more, or with --live the folder that fills."""
     low_loss: Path | None = None

@@ -59,6 +59,26 @@ def test_an_epoch_shows_each_row_of_a_single_set_once():
     assert (first == 1).all() and (second == 1).all()
 
 
+def test_the_order_of_a_set_that_is_shown_once_is_one_permutation():
+    """By the key of the epoch, as runs before there were small sets have it."""
+    made = workload.make(Config(ModelConfig(**MODEL)), 8, 24).made
+    epoch = make_epoch(
+        lambda state, batch, emphasis=None: (state, {"rows": batch.atomic_number}),
+        1,
+        (Quota(0, 24, 24),),
+        7,
+        lambda x: x,
+    )
+    _, metrics = epoch(made.state(), Batch(*(jnp.arange(24.0) for _ in range(4))))
+    key = jax.random.fold_in(jax.random.key(7 + 2**20), 0)
+    np.testing.assert_array_equal(metrics["rows"], jax.random.permutation(key, 24))
+
+
+def test_a_small_set_shows_its_rows_equally_often():
+    for drawn in draws((Quota(0, 3, 8), Quota(3, 21, 7)), 3, 2, 24):
+        assert (drawn[:3] == 8).all() and (drawn[3:] == 1).all()
+
+
 def test_sets_of_a_mixture_are_drawn_by_their_quotas():
     """20 rows of which 2 a batch, and 4 of which 6: the second comes through four times and a half in three batches."""
     for drawn in draws((Quota(0, 20, 2), Quota(20, 4, 6)), 3, 2, 24):

@@ -84,6 +84,12 @@ def test_the_gain_is_found_also_beside_spikes_and_broken_pixels(rng, gain):
     assert gain_of(counts) == pytest.approx(gain, rel=0.15)
 
 
+@pytest.mark.parametrize("pixels", [1, 2, 5])
+def test_the_gain_of_few_pixels_is_not_too_low(rng, pixels):
+    found = [gain_of(rng.poisson(300.0, (pixels, 250))) for _ in range(60)]
+    assert np.mean(found) == pytest.approx(1, abs=0.08)
+
+
 @pytest.mark.parametrize("counts", [np.zeros((5, 30)), np.full((5, 30), np.nan), np.ones((5, 30)), np.ones((5, 2)),
                                     np.zeros((0, 9)), -np.ones((4, 20))])  # fmt: skip
 def test_no_counts_have_a_gain_of_one(counts):
