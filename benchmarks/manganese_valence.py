@@ -5,8 +5,8 @@
 FOLDER holds the seven digitised spectra of MnEdgeNet, SOURCE_MATERIAL.csv, whose continuum had been taken out. Images are
 made of them as of calculated edges (`data_pipelines/spectra/phases.py`), with a power law, drift, plural scattering and
 counts, but without a theory error: the other source is one. The model sees spectra of one source and no image; so do its
-rivals, which are fits of the known spectra and the ratio of the white lines L3 and L2 (Wang et al. 2000, Micron 31, 355;
-windows on either side of the minimum between the lines, the class of the nearest ratio). same: images of the source that was
+rivals, which are fits of the known spectra and the ratio of the white lines L3 and L2: above a continuum of two steps of 2 to
+1 (Pearson et al. 1993, Phys. Rev. B 47, 8471), the class whose known spectra have the nearest one. same: images of the source that was
 learnt, against which the other is to be held. Mn3+ has one material, LaMnO3, in both sources; Mn4+ a different one in each.
 Every line is printed as JSON: accuracy over pixels, by the material that a pixel has most of, and the part that is flagged
 as unlike what was learnt. `--out` keeps the models, and takes those that are there.
@@ -42,17 +42,17 @@ from spt_jax.training.loop import train
 VALENCE = {"MnO": "Mn2+", "YBaMn3AlO7": "Mn2+", "LaMnO3": "Mn3+", "SrMnO3": "Mn4+", "MnO2": "Mn4+"}
 SOURCES = ("Data2", "Data3")
 DOSES = (10.0, 30.0, 100.0, 1000.0)
+# Between the white lines, where the minimum is looked for, and behind them, where the continuum is taken from, eV.
+VALLEY, BEHIND = (646.0, 651.0), (658.0, 664.0)
 # Channels of 0.2 eV from 550 eV; the digitised spectra are as fine.
 HOW = PhasePlanting(
-    channels=576, offset=550.0, step=0.2, onset=640.0, window=(636.0, 660.0), resolution=0.3,
+    channels=576, offset=550.0, step=0.2, onset=640.0, window=(636.0, BEHIND[1]), resolution=0.3,
     misplaced=0.0, bent=0.0, blurred=0.0,
 )  # fmt: skip
 SMALL = {"height": 8, "width": 8, "grain": 1.5}
 BACKGROUND = (560.0, 630.0)
 # Of a digitised curve in front of the edge: its zero.
 FRONT = 10
-# Between the white lines, where the minimum is looked for, and where L2 ends, eV.
-VALLEY, END = (646.0, 651.0), 658.0
 
 
 def measured(folder: Path) -> dict[str, dict[str, list[Structure]]]:
@@ -81,23 +81,31 @@ def learnt(known: dict[str, list[Structure]], folder: Path, epochs: int, seed: i
         write_theory(folder / "theory", known)
         prepare_images(folder / "theory", [], folder / "data", "Mn L")
         config = live()
-        config = replace(config, train=replace(config.train, epochs=epochs, seed=seed))
+        # A validation is as long as several epochs of so few spectra, and nothing stops early.
+        schedule = replace(config.train, epochs=epochs, seed=seed, validate_every=20)
+        config = replace(config, train=schedule)
         train(config, open_data((str(folder / "data"),)), run)
         return load_image_model(run), time.perf_counter() - began
     return load_image_model(run), 0.0
 
 
 def white_lines(task: PhaseTask) -> np.ndarray:
-    """(P,) the class whose known spectra have the nearest ratio of L3 to L2, by its logarithm."""
-    valley = (task.energy >= VALLEY[0]) & (task.energy <= VALLEY[1])
-    border = float(np.mean([task.energy[valley][np.argmin(curve[valley])] for curve in task.references]))
+    """(P,) the class whose known spectra have the nearest ratio of L3 to L2 above a continuum, by its logarithm."""
+    energy, mean = task.energy, task.references.mean(axis=0)
+    valley = (energy >= VALLEY[0]) & (energy <= VALLEY[1])
+    border = float(energy[valley][np.argmin(mean[valley])])
+    third, second = energy < border, (energy >= border) & (energy <= BEHIND[0])
+    behind = energy >= BEHIND[0]
+    # Two thirds of the continuum begin at the top of L3, the rest at that of L2.
+    steps = 2 * (energy >= energy[third][np.argmax(mean[third])]) / 3
+    steps += (energy >= energy[second][np.argmax(mean[second])]) / 3
 
     def ratio(curves: np.ndarray) -> np.ndarray:
-        third = curves[:, task.energy < border].sum(axis=1)
-        second = curves[:, (task.energy >= border) & (task.energy <= END)].sum(axis=1)
+        lines = curves - curves[:, behind].mean(axis=1, keepdims=True) * steps
+        high, low = lines[:, third].sum(axis=1), lines[:, second].sum(axis=1)
         # A line that is lost in noise is a small one.
-        least = 1e-3 * np.abs(third + second) + 1e-9
-        return np.log(np.maximum(third, least) / np.maximum(second, least))
+        least = 1e-3 * np.abs(high + low) + 1e-9
+        return np.log(np.maximum(high, least) / np.maximum(low, least))
 
     own = ratio(task.references)
     classes = np.array([own[task.labels == number].mean() for number in range(len(task.classes))])
