@@ -43,7 +43,7 @@ VALENCE = {"MnO": "Mn2+", "YBaMn3AlO7": "Mn2+", "LaMnO3": "Mn3+", "SrMnO3": "Mn4
 SOURCES = ("Data2", "Data3")
 DOSES = (10.0, 30.0, 100.0, 1000.0)
 # Between the white lines, where the minimum is looked for, and behind them, where the continuum is taken from, eV.
-VALLEY, BEHIND = (646.0, 651.0), (658.0, 664.0)
+VALLEY, BEHIND = (646.0, 651.0), (657.5, 660.0)
 # Channels of 0.2 eV from 550 eV; the digitised spectra are as fine.
 HOW = PhasePlanting(
     channels=576, offset=550.0, step=0.2, onset=640.0, window=(636.0, BEHIND[1]), resolution=0.3,

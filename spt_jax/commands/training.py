@@ -11,7 +11,15 @@ import tyro
 
 from data_pipelines.ranges import Range, check
 from spt_jax.commands.screen import console, errors
-from spt_jax.config import Config, ExecutionConfig, MaskedConfig, NetworkConfig, ObjectiveConfig, TrainConfig
+from spt_jax.config import (
+    Config,
+    ExecutionConfig,
+    ImagesConfig,
+    MaskedConfig,
+    NetworkConfig,
+    ObjectiveConfig,
+    TrainConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,8 @@ class Train:
         print(f"Done after {last['epoch']} epochs; the best model is in {self.out}/model.")
         if isinstance(self.objective, MaskedConfig):
             print(f"Next: spt-jax train base --data LABELLED --out RUN --train.init {self.out}")
+        elif isinstance(self.objective, ImagesConfig):
+            print(f"Next: spt-jax image {self.out} FILE --html page.html")
         else:
             print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
 
