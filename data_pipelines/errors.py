@@ -17,6 +17,10 @@ class UserError(ValueError):
         super().__init__(printable(message))
 
 
+class PlaceError(UserError):
+    """A bucket that is not there, may not be written to, or does not answer."""
+
+
 class SourceError(UserError):
     """A source of spectra that cannot be read at all."""
 

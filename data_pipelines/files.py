@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import io
 import json
 import os
 import platform
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from data_pipelines.errors import UserError
+from data_pipelines.places import Place, RemotePath
 
 if sys.platform != "win32":
     import errno
@@ -27,13 +33,32 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spt-jax"
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+@cache
+def scratch() -> Path:
+    """This process's own folder for copies of what is remote; it goes with the process, and those of killed ones go now."""
+    root = cache_folder() / "remote"
+    root.mkdir(parents=True, exist_ok=True)
+    for left in root.iterdir():
+        with suppress(UserError, OSError), locked(left / "in_use", ""):
+            shutil.rmtree(left)
+    own, held = Path(tempfile.mkdtemp(dir=root)), ExitStack()
+    held.enter_context(locked(own / "in_use", "copies of what is remote"))
+    atexit.register(held.close)
+    atexit.register(shutil.rmtree, own, ignore_errors=True)  # first: the last that is registered
+    return own
+
+
+def write_atomic(path: Place, content: str | bytes) -> None:
     """Write under a temporary name, flush to disk, rename: a kill leaves the old file or the new one, and an error nothing
-    more. Text is UTF-8."""
+    more. Text is UTF-8. A remote object is put whole or not at all by itself."""
+    content = content.encode() if isinstance(content, str) else content
+    if isinstance(path, RemotePath):
+        path.write_bytes(bytes(content))
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -100,7 +125,7 @@ def _lock(path: Path, what: str) -> IO[str]:
         file.close()  # one that was removed between
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Place) -> dict:
     """A JSON object that this program wrote. Raises UserError where something else has damaged it since."""
     try:
         found = json.loads(path.read_bytes())
@@ -111,6 +136,6 @@ def read_json(path: Path) -> dict:
     return found
 
 
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_sha256(path: Place) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()

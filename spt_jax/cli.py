@@ -32,6 +32,7 @@ from spt_jax.commands.image import Image
 from spt_jax.commands.image_data import PrepareImages
 from spt_jax.commands.inference import Evaluate, Predict
 from spt_jax.commands.pdf import Pdf
+from spt_jax.commands.places_named import refuse_remote
 from spt_jax.commands.screen import STOPPED, answering, errors
 from spt_jax.commands.series import Series
 from spt_jax.commands.serve import App, Serve
@@ -83,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         command = _parse(list(sys.argv[1:] if argv is None else argv))
         if command is not None:
+            refuse_remote(command)
             with answering():
                 command.run()
     except WrongUsage as error:

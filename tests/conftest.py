@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.data_pipelines.stores import s3_store, store  # noqa: F401
+
 # Most of the tests' time is XLA's, and what it compiles here runs for moments. Whoever sets XLA_FLAGS, if to nothing,
 # has the programs of a user.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -12,6 +12,8 @@ PACKAGES = ("data_pipelines", "spt_jax")
 FLOORS = (
     # Data flows upward: a room may import what stands below it, and nothing on its own floor but itself.
     ("data_pipelines.errors", "data_pipelines.run_tree", "data_pipelines.library"),
+    ("data_pipelines.faults",),
+    ("data_pipelines.places",),
     ("data_pipelines.files", "data_pipelines.ranges", "data_pipelines.signals"),
     ("data_pipelines.schema",),
     ("data_pipelines.pages", "data_pipelines.chemistry", "data_pipelines.shells", "data_pipelines.loss_grid"),
@@ -43,6 +45,7 @@ OWNERS = {
     "starlette": "spt_jax/app/web.py",
     "uvicorn": "spt_jax/app/listen.py",
     "array_record": "data_pipelines/dataset/blocks.py",
+    "fsspec": "data_pipelines/places.py",
     "h5py": "data_pipelines/readers/hdf5.py",
     "grain": "data_pipelines/dataset/stream.py",
     "parsl": "data_pipelines/feff/campaign.py",

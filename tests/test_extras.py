@@ -14,6 +14,7 @@ from data_pipelines.dataset.chunks import Beam
 from data_pipelines.errors import MissingExtra
 from data_pipelines.feff.campaign import Campaign, run_campaign
 from data_pipelines.feff.input import FeffSettings
+from data_pipelines.places import filesystem
 from data_pipelines.readers.spectrum import read_spectrum
 from data_pipelines.schema import DESCRIPTORS, Batch
 from data_pipelines.spectra.mback import mback
@@ -48,6 +49,7 @@ WITHOUT = {
     "beamline": ("h5py", read_nexus),
     "campaign": ("parsl", run_parsl),
     "mback": ("xraydb", lambda folder: mback(np.arange(7000.0, 7300), np.arange(300.0), "Fe")),
+    "remote": ("s3fs", lambda folder: filesystem.__wrapped__("s3")),
     "tensorboard": ("tensorboardX", Board),
 }
 

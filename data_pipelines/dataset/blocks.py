@@ -13,6 +13,7 @@ import shutil
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,13 +21,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from data_pipelines.dataset.ranged import SparseCopy
 from data_pipelines.errors import DatasetError
+from data_pipelines.places import Place, RemotePath
 
 FOLDER = "blocks"
 BLOCK_ROWS = 1024
 SHARD_BLOCKS = 64
 # Shards that stay open at a time, below the 1024 files that a process may commonly open.
 OPEN_SHARDS = 256
+# Blocks of a remote set that are asked for at a time: an answer takes 20 to 100 ms, most of which is waiting.
+AT_A_TIME = 16
 GOLDEN = (5**0.5 - 1) / 2
 MAGIC = b"SPTB"
 VERSION = 1
@@ -151,6 +156,8 @@ def gather(source: BlockSource, chosen: np.ndarray) -> Rows:
     """Some blocks one after the other, at least one; no more than a block is held besides them."""
     sizes, first = source.sizes[chosen], source[chosen[0]]
     whole = Rows(*(np.empty((sizes.sum(), *array.shape[1:]), array.dtype) for array in first))
+    if isinstance(source, Blocks):
+        source.fetch(chosen)
     for block, end in zip(chosen, np.cumsum(sizes), strict=True):
         for array, values in zip(whole, source[block], strict=True):
             array[end - len(values) : end] = values
@@ -181,15 +188,16 @@ class Blocks:
     sizes: (blocks,) rows of each block. Raises DatasetError that names the file which is missing or damaged.
     """
 
-    def __init__(self, folders: Sequence[Path], split: str):
-        self._paths = [path for folder in folders for path in _shards(folder, split)]
+    def __init__(self, folders: Sequence[Place], split: str):
+        shards = [_shards(folder, split) for folder in folders]
+        self._paths = [path for own in shards for path in own]
         # A bounded cache rather than one reader per shard for good: shards may outnumber the files a process may open.
         self._open = lru_cache(OPEN_SHARDS)(self._reader)
         self._first: list[int] = []
         sizes: list[int] = []
         shard = 0
-        for folder in folders:
-            last = shard + len(_shards(folder, split)) - 1
+        for own in shards:
+            last = shard + len(own) - 1
             counts = [self._records(shard)] * (last - shard) + [self._records(last)]
             rows = [len(self._read(shard, 0).spectrum)] * sum(counts)
             rows[-1] = len(self._read(last, counts[-1] - 1).spectrum)
@@ -219,7 +227,18 @@ class Blocks:
             raise self._damaged(shard, f"{len(found.spectrum)} rows in block {place}, expected {self.sizes[block]}")
         return found
 
-    def path(self, block: int) -> Path:
+    def fetch(self, chosen: Iterable[int]) -> None:
+        """Have these blocks of a remote set here, several asked for at a time; of a set on this machine, nothing."""
+        own = [block for block in chosen if isinstance(self.path(block), RemotePath)]
+        if own:
+            with ThreadPoolExecutor(AT_A_TIME) as pool:
+                list(pool.map(self._fetch_one, own))
+
+    def _fetch_one(self, block: int) -> None:
+        shard = bisect_right(self._first, block) - 1
+        self._open(shard).fetch([block - self._first[shard]])
+
+    def path(self, block: int) -> Place:
         """The file that a block lies in."""
         return self._paths[bisect_right(self._first, block) - 1]
 
@@ -230,16 +249,20 @@ class Blocks:
         reader = self._open(shard)
         try:
             return unpack(reader.read([place])[0])
+        except FileNotFoundError:  # a remote one that was there
+            raise DatasetError(f"{self._paths[shard]}: missing; {REMEDY}") from None
         except (RuntimeError, ValueError, IndexError) as error:  # array_record raises bare RuntimeError
             raise self._damaged(shard, str(error)) from None
 
-    def _reader(self, shard: int) -> ArrayRecordReader:
+    def _reader(self, shard: int) -> ArrayRecordReader | RemoteReader:
         path = self._paths[shard]
-        if not path.exists():
-            raise DatasetError(f"{path}: missing; {REMEDY}")
         try:
+            if isinstance(path, Path) and not path.exists():
+                raise FileNotFoundError
             reader = reader_of(path)
             records = reader.num_records()
+        except FileNotFoundError:
+            raise DatasetError(f"{path}: missing; {REMEDY}") from None
         except RuntimeError as error:
             raise self._damaged(shard, str(error)) from None
         if records == 0:
@@ -250,8 +273,28 @@ class Blocks:
         return DatasetError(f"{self._paths[shard]}: damaged ({' '.join(detail.split())}); {REMEDY}")
 
 
-def reader_of(path: Path) -> ArrayRecordReader:
-    """Any ArrayRecord file at random access, without threads of its own. Raises RuntimeError for a damaged one."""
+class RemoteReader:
+    """As ArrayRecordReader, of a remote file; what is damaged on its way is fetched once more."""
+
+    def __init__(self, path: RemotePath):
+        self._copy = SparseCopy(path)
+        self._reader = reader_of(self._copy.file)
+        self.num_records, self.fetch, self.close = self._reader.num_records, self._copy.fetch, self._reader.close
+
+    def read(self, records: Sequence[int]) -> list[bytes]:
+        self.fetch(records)
+        try:
+            return self._reader.read(records)
+        except RuntimeError:
+            self._copy.fetch(records, again=True)
+            return self._reader.read(records)
+
+
+def reader_of(path: Place) -> ArrayRecordReader | RemoteReader:
+    """Any ArrayRecord file at random access, without threads of its own. Raises RuntimeError for a damaged one, and
+    FileNotFoundError for a remote one that is not there."""
+    if isinstance(path, RemotePath):
+        return RemoteReader(path)
     return ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
 
 
@@ -263,18 +306,20 @@ def write_all(path: Path, records: Iterable[bytes]) -> None:
     writer.close()
 
 
-def read_all(path: Path) -> Iterator[bytes]:
+def read_all(path: Place) -> Iterator[bytes]:
     """All records of any ArrayRecord file. Raises DatasetError that names it where it is missing or damaged."""
     try:
         reader = reader_of(path)
         for start in range(0, reader.num_records(), BLOCK_ROWS):
             yield from reader.read(range(start, min(start + BLOCK_ROWS, reader.num_records())))
         reader.close()
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: missing; {REMEDY}") from None
     except (RuntimeError, ValueError, IndexError) as error:  # array_record raises bare RuntimeError
         raise DatasetError(f"{path}: damaged ({' '.join(str(error).split())}); {REMEDY}") from None
 
 
-def _shards(folder: Path, split: str) -> list[Path]:
+def _shards(folder: Place, split: str) -> list[Place]:
     """All shards that a split must have, by what the name of the first one found says."""
     found = sorted(folder.glob(f"{split}-*-of-*.array_record"))
     if not found:

@@ -18,8 +18,10 @@ import numpy as np
 
 from data_pipelines.dataset import card, chunks, parts, structures
 from data_pipelines.dataset.chunks import Beam
+from data_pipelines.dataset.publishing import clear, publish, workshop
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DamagedSource, SourceError
+from data_pipelines.places import Place, RemotePath, is_remote, place
 from data_pipelines.readers.sources import Source, open_source
 from data_pipelines.schema import DESCRIPTORS, REFERENCE_ENERGY_EV, SHELL_NAMES, SHELLS, SOURCE, STRUCTURES, EnergyGrid
 
@@ -31,7 +33,7 @@ GRID = EnergyGrid()
 
 def prepare(
     sources: Sequence[Path | str],
-    out: Path | str,
+    out: Place | str,
     grid: EnergyGrid = GRID,
     workers: int = 1,
     overwrite: bool = False,
@@ -39,22 +41,38 @@ def prepare(
     beam: Beam | None = None,
     report: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> dict:
-    """Ingest `sources` into the dataset folder `out` and return its data card.
+    """Ingest `sources` into the dataset folder `out` and return its data card; `out` may be in an object store.
 
     add: keep the sources that the dataset has. beam: the engine instead of `workers` processes. `report(stage, done,
     total)` is called as work goes on. Raises SourceError for what is no source, before any work; and where a source is
     damaged, when the others are in the dataset.
     """
-    out = Path(out)
+    out = place(out)
+    with workshop(out) as here:
+        return _prepare(sources, out, here, grid, workers, overwrite, add, beam, report)
+
+
+def _prepare(
+    sources: Sequence[Path | str],
+    out: Place,
+    here: Path,
+    grid: EnergyGrid,
+    workers: int,
+    overwrite: bool,
+    add: bool,
+    beam: Beam | None,
+    report: Callable[[str, int, int], None],
+) -> dict:
+    """As of `prepare`; here: the folder that it is made in."""
     existing = card.read(out) if (out / card.FILE).exists() and not overwrite else None
-    work = out / WORK
+    work = here / WORK
     opened, damaged = _open([Path(path) for path in sources], work)
     if damaged and (not opened or (existing and not add)):
-        _abandon(out)
+        _abandon(here)
         raise SourceError("; ".join(damaged))
     lacking = [what for key, what in _NEW.items() if existing and key not in existing]
     if lacking:
-        _abandon(out)
+        _abandon(here)
         raise SourceError(f"{out} lacks {' and '.join(lacking)}, which are new; prepare it again, with --overwrite")
     if existing and add:
         if EnergyGrid(**existing["grid"]) != grid:
@@ -65,17 +83,19 @@ def prepare(
     described = [*({k: s.get(k, {}) for k in _DESCRIPTION} for s in old), *map(_describe, opened)]
     keys = list(accumulate((_key(s["name"], s["sha256"], grid) for s in described), _chain))
     if existing and (existing["fingerprint"] == keys[-1] or not add):
-        shutil.rmtree(work, ignore_errors=True)
+        clear(here, out, WORK)
         if existing["fingerprint"] == keys[-1]:
             return _unless(damaged, existing, out)
         raise SourceError(
             f"{out} holds a dataset of other sources or another grid; choose another --out, or --add, or --overwrite"
         )
 
-    found = _ingest(opened, grid, work, workers, beam, report)
+    # Workers on other machines write where all can.
+    chunked = out / WORK if beam and isinstance(out, RemotePath) else work
+    found = _ingest(opened, grid, chunked, workers, beam, report)
     total = sum(source["records"] for source in old) + sum(source.records for source in opened)
     report("splitting", 0, total)
-    new = [map(chunks.read, paths) for paths in found]
+    new = [(chunks.read(path, work) for path in paths) for paths in found]
     if grid.signals:
         new = [structures.of_sites(tables, grid) for tables in new]
         counts = [sum(map(len, tables)) for tables in new]
@@ -87,19 +107,21 @@ def prepare(
     report("splitting", total, total)
     if not len(staged.kept):
         reasons = sorted(set(map(" ".join, _reasons(staged))))
-        _abandon(out)
+        _abandon(here)
         raise SourceError(f"no usable spectrum in {', '.join(map(str, sources))}: {'; '.join(reasons[:3])}")
     written = 0
     for i, (source, key) in enumerate(zip(described, keys, strict=True)):
         report("writing", written, total)
         source["part"] = parts.name_of(source["name"], key, staged, np.flatnonzero(staged.source == i))
-        parts.write(out, source["part"], staged, i, grid, work, overwrite, beam)
+        if here == out or source["part"] not in {own["part"] for own in old}:
+            parts.write(here, source["part"], staged, i, grid, work, overwrite, beam if here == out else None)
+            publish(here, out, source["part"], overwrite)
         written += counts[i]
     document = card.make(described, staged, grid, keys[-1])
-    document["files"] = _checksums(out, document, existing)
+    document["files"] = _checksums(here, out, document, existing)
     card.write(out, document)
     parts.remove_others(out, [source["part"] for source in described])
-    shutil.rmtree(work)
+    clear(here, out, WORK)
     report("writing", total, total)
     return _unless(damaged, document, out)
 
@@ -107,6 +129,8 @@ def prepare(
 def _open(sources: Sequence[Path], work: Path) -> tuple[list[Source], list[str]]:
     """The sources that can be read, and what is wrong with the damaged ones."""
     for path in sources:
+        if is_remote(path):
+            raise SourceError(f"{place(path)}: sources are read on this machine; copy it here first")
         if not Path(path).exists():
             raise SourceError(f"{path}: no such file or folder")
     opened, damaged = [], []
@@ -148,8 +172,8 @@ def _chain(before: str, key: str) -> str:
 
 
 def _ingest(
-    opened: Sequence[Source], grid: EnergyGrid, work: Path, workers: int, beam: Beam | None, report: Callable
-) -> list[list[Path]]:
+    opened: Sequence[Source], grid: EnergyGrid, work: Place, workers: int, beam: Beam | None, report: Callable
+) -> list[list[Place]]:
     """The files of records of every source."""
     total, done = sum(source.records for source in opened), 0
 
@@ -171,21 +195,23 @@ def _reasons(staged) -> list[tuple[str, str]]:
     ]
 
 
-def _checksums(out: Path, document: dict, existing: dict | None) -> dict[str, str]:
-    """Of every file; those that an earlier card has of parts that stay are known."""
+def _checksums(here: Path, out: Place, document: dict, existing: dict | None) -> dict[str, str]:
+    """Of every file; those that an earlier card has of parts that stay are known, and in an object store not here."""
     known = existing["files"] if existing else {}
     stay = {source["part"] for source in existing["sources"]} if existing else set()
     sums: dict[str, str] = {}
     for source in document["sources"]:
-        for path in parts.files(out, source["part"]):
-            name = path.relative_to(out).as_posix()
+        if here != out and source["part"] in stay:
+            sums |= {name: known[name] for name in sorted(known) if parts.of_file(name) == source["part"]}
+        for path in parts.files(here, source["part"]):
+            name = path.relative_to(here).as_posix()
             old = source["part"] in stay and name in known
-            sums |= {name: known[name]} if old else card.checksums(out, [path])
+            sums |= {name: known[name]} if old else card.checksums(here, [path])
     return sums
 
 
-def _abandon(out: Path) -> None:
+def _abandon(here: Path) -> None:
     """Leave nothing of a run that cannot succeed."""
-    shutil.rmtree(out / WORK, ignore_errors=True)
-    if out.exists() and not any(out.iterdir()):
-        out.rmdir()
+    shutil.rmtree(here / WORK, ignore_errors=True)
+    if here.exists() and not any(here.iterdir()):
+        here.rmdir()

@@ -16,6 +16,7 @@ from data_pipelines.dataset import calculations
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256, write_atomic
+from data_pipelines.places import Place
 from data_pipelines.schema import (
     DESCRIPTORS,
     SHELLS,
@@ -161,13 +162,13 @@ def checksums(dataset: Path, files: Sequence[Path]) -> dict[str, str]:
     return sums
 
 
-def write(dataset: Path, card: dict) -> None:
+def write(dataset: Place, card: dict) -> None:
     """Write the text card, then the JSON card: with it the dataset is complete."""
     write_atomic(dataset / TEXT_FILE, as_text(card))
     write_atomic(dataset / FILE, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
 
 
-def read(dataset: Path) -> dict:
+def read(dataset: Place) -> dict:
     """The card of a dataset folder; raises DatasetError where there is none of this format."""
     path = dataset / FILE
     if not path.exists():

@@ -21,7 +21,8 @@ import pyarrow as pa
 from data_pipelines.dataset.records import Record, run_task
 from data_pipelines.dataset.staging import SCHEMA
 from data_pipelines.errors import MissingExtra
-from data_pipelines.files import write_atomic
+from data_pipelines.files import replacing, write_atomic
+from data_pipelines.places import Place, RemotePath
 from data_pipelines.readers.sources import SourceTask
 from data_pipelines.schema import EnergyGrid
 
@@ -68,11 +69,11 @@ def schema(grid: EnergyGrid) -> pa.Schema:
 def ingest(
     tasks: Sequence[SourceTask],
     grid: EnergyGrid,
-    folder: Path,
+    folder: Place,
     workers: int,
     beam: Beam | None,
     report: Callable[[int], None],
-) -> list[Path]:
+) -> list[Place]:
     """Work off all tasks into `folder` and return its files, in the order of the tasks.
 
     `report(records)` tells of records that are done, those of an earlier run first.
@@ -80,7 +81,8 @@ def ingest(
     folder.mkdir(parents=True, exist_ok=True)
     chunks = list(_cut(tasks))
     paths = [folder / f"{number:06d}.arrow" for number in range(len(chunks))]
-    todo = [(path, chunk) for path, chunk in zip(paths, chunks, strict=True) if not path.exists()]
+    there = {path.name for path in folder.glob("*.arrow")}
+    todo = [(path, chunk) for path, chunk in zip(paths, chunks, strict=True) if path.name not in there]
     report(_records(tasks) - sum(_records(chunk) for _, chunk in todo))
     if todo and beam:
         beam.run([partial(_run_chunk, chunk, grid, path) for path, chunk in todo])
@@ -90,8 +92,15 @@ def ingest(
     return paths
 
 
-def read(path: Path) -> pa.Table:
-    """One chunk, mapped into memory."""
+def read(path: Place, work: Path) -> pa.Table:
+    """One chunk, mapped into memory; a remote one from a copy in `work`."""
+    if isinstance(path, RemotePath):
+        copy = work / path.parent.name / path.name
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(copy) as partial:
+                path.download(partial)
+        path = copy
     with pa.memory_map(str(path)) as file:
         return pa.ipc.open_file(file).read_all()
 
@@ -111,7 +120,9 @@ def _cut(tasks: Sequence[SourceTask]) -> Iterator[list[SourceTask]]:
         yield chunk
 
 
-def _run_processes(todo: list[tuple[Path, list[SourceTask]]], grid: EnergyGrid, workers: int, report: Callable) -> None:
+def _run_processes(
+    todo: list[tuple[Place, list[SourceTask]]], grid: EnergyGrid, workers: int, report: Callable
+) -> None:
     if min(workers, len(todo)) == 1:  # a process more would only cost its start
         for path, chunk in todo:
             _run_chunk(chunk, grid, path)
@@ -136,12 +147,12 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides on Ctrl-C
 
 
-def _run_chunk(chunk: list[SourceTask], grid: EnergyGrid, path: Path | str) -> None:
+def _run_chunk(chunk: list[SourceTask], grid: EnergyGrid, path: Place) -> None:
     table = as_table([record for task in chunk for record in run_task(task, grid)], grid)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    write_atomic(Path(path), sink.getvalue())
+    write_atomic(path, sink.getvalue())
 
 
 def as_table(records: Sequence[Record], grid: EnergyGrid) -> pa.Table:

@@ -21,8 +21,9 @@ from data_pipelines.dataset import blocks, card, statistics, tfds
 from data_pipelines.dataset.blocks import BLOCK_ROWS, OPEN_SHARDS, Rows
 from data_pipelines.dataset.data import BlockData, Identified, Split, join
 from data_pipelines.dataset.statistics import Statistics
-from data_pipelines.errors import DatasetError
+from data_pipelines.errors import DatasetError, PlaceError
 from data_pipelines.files import file_sha256, write_atomic
+from data_pipelines.places import Place, place
 from data_pipelines.schema import (
     REFERENCE_ENERGY_EV,
     SHELLS,
@@ -59,8 +60,9 @@ class Known(NamedTuple):
 class TfdsFolder(BlockData):
     """The folder that dataset_info.json lies in. Raises DatasetError where its features are not ours."""
 
-    def __init__(self, path: Path | str):
-        self.path, self.name = Path(path), str(path)
+    def __init__(self, path: Place | str):
+        self.path = place(path)
+        self.name = str(path if isinstance(self.path, Path) else self.path)
         found = tfds.find(self.path)
         for missing in (path for files in found.files.values() for path in files if not path.exists()):
             raise DatasetError(f"{missing}: missing, though dataset_info.json names it")
@@ -133,7 +135,7 @@ class TfdsFolder(BlockData):
         gathered = {split: self._gather(split) for split in self._filled()}
         sums = [self.grid.stated(), *((path.name, file_sha256(path)) for path in paths)]
         known = Known(hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16], gathered)
-        with suppress(OSError):  # not ours to write to: gathered again next time
+        with suppress(OSError, PlaceError):  # not ours to write to: gathered again next time
             if not self._inside:
                 statistics.write(self.path / STATISTICS, known.statistics)
                 write_atomic(self.path / STAMP, json.dumps({"of": stamp, "fingerprint": known.fingerprint}) + "\n")
@@ -162,7 +164,7 @@ class RecordBlocks:
     Raises DatasetError that names the file which is missing or damaged, and the record that is no example.
     """
 
-    def __init__(self, files: dict[Path, int], grid: EnergyGrid):
+    def __init__(self, files: dict[Place, int], grid: EnergyGrid):
         self._files, self._grid = files, grid
         self._places = [
             (path, start, min(start + BLOCK_ROWS, count))
@@ -194,7 +196,7 @@ class RecordBlocks:
         ids, materials = ([example[name] for example in found] for name in ("id", "material"))
         return rows, Texts(ids, materials, [f"{example['element']} {example['edge']}" for example in found])
 
-    def _reader(self, path: Path):
+    def _reader(self, path: Place):
         try:
             reader = blocks.reader_of(path)
         except RuntimeError as error:
@@ -247,10 +249,10 @@ def _batch(rows: Rows) -> Batch:
     return Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels))
 
 
-def _damaged(path: Path, detail: str) -> DatasetError:
+def _damaged(path: Place, detail: str) -> DatasetError:
     return DatasetError(f"{path}: damaged ({' '.join(detail.split())})")
 
 
-def _stamp(path: Path) -> list[int]:
+def _stamp(path: Place) -> list[int]:
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from data_pipelines.dataset import parts
 from data_pipelines.dataset.blocks import REMEDY
 from data_pipelines.errors import DatasetError
+from data_pipelines.places import Place
 
 COLUMNS = ("id", "material", "element", "edge")
 WINDOW_ROWS = 2**20
@@ -25,7 +25,7 @@ WINDOW_ROWS = 2**20
 class Identities:
     """Of one split of a dataset; counts: how many examples of it each part has, in stored order."""
 
-    def __init__(self, dataset: Path, counts: Mapping[str, int], split: str):
+    def __init__(self, dataset: Place, counts: Mapping[str, int], split: str):
         self._dataset, self._counts, self._split = dataset, counts, split
         self._window = lru_cache(1)(self._read_window)
 

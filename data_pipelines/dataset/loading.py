@@ -16,14 +16,16 @@ from data_pipelines.dataset.identities import Identities
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256
+from data_pipelines.places import Place, place
 from data_pipelines.schema import NAMES, Batch, EnergyGrid, encode_labels
 
 
 class Dataset(BlockData):
     """A folder made by `spt-jax prepare`. Raises DatasetError where it is missing, damaged or of another format."""
 
-    def __init__(self, path: Path | str):
-        self.path, self.name = Path(path), str(path)
+    def __init__(self, path: Place | str):
+        self.path = place(path)
+        self.name = str(path if isinstance(self.path, Path) else self.path)
         self.card = card.read(self.path)
         self.grid = EnergyGrid(**self.card["grid"])
         if tuple(self.card["descriptors"])[: len(NAMES)] != NAMES:
@@ -85,7 +87,7 @@ class Dataset(BlockData):
 
     def _statistics(self, part: str, split: str) -> Statistics:
         path = parts.paths(self.path, part)[parts.STATISTICS]
-        stored = path.relative_to(self.path).as_posix() in self.card["files"]
+        stored = f"{parts.STATISTICS}/{path.name}" in self.card["files"]
         return (parts.told if stored else parts.measure)(self.path, part, split)
 
     def _ledger(self, split: str, columns: tuple[str, ...], rows: np.ndarray | None = None) -> dict[str, list]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 
 from data_pipelines.dataset import card
 from data_pipelines.dataset.data import BlockData, Data
@@ -14,17 +13,19 @@ from data_pipelines.dataset.images import ImageData
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.mixture import Mixture
 from data_pipelines.errors import DatasetError
+from data_pipelines.places import Place, RemotePath, place
 
 TFDS_INFO = "dataset_info.json"
 
 
-def open_data(named: str | PathLike | Sequence[str | PathLike]) -> Data:
+def open_data(named: str | PathLike | RemotePath | Sequence[str | PathLike | RemotePath]) -> Data:
     """A folder that `spt-jax prepare` made, or one of TFDS (ArrayRecord) with the same features; of several, a Mixture.
+    It is of this machine, or of an object store (gs://BUCKET/FOLDER, s3://BUCKET/FOLDER).
 
     `FOLDER:0.7` gives a set this share of each training batch; weights may have any sum, and without any the sets
     weigh by size. Raises DatasetError, in one line, for what is no data, for other weights, and for a set named twice.
     """
-    entries = [_entry(one) for one in ([named] if isinstance(named, str | PathLike) else named)]
+    entries = [_entry(one) for one in ([named] if isinstance(named, str | PathLike | RemotePath) else named)]
     if not entries:
         raise DatasetError("no data given; name a dataset folder")
     places = [path.resolve() for path, _ in entries]
@@ -45,21 +46,23 @@ def open_data(named: str | PathLike | Sequence[str | PathLike]) -> Data:
     return sets[0] if len(sets) == 1 else Mixture(sets, weights or None)
 
 
-def _entry(text: str | PathLike) -> tuple[Path, float | None]:
+def _entry(text: str | PathLike | RemotePath) -> tuple[Place, float | None]:
     """A path, and its weight if it has one; what exists as it is written is a path, whatever colons it has."""
     path, colon, weight = str(text).rpartition(":")
-    if not colon or not path or Path(text).exists():
-        return Path(text), None
+    if not colon or not path:
+        return place(text), None
     try:
         value = float(weight)
     except ValueError:
-        return Path(text), None
+        return place(text), None
+    if place(text).exists():
+        return place(text), None
     if not (math.isfinite(value) and value > 0):
         raise DatasetError(f"the weight of {path} must be a positive number, not {weight}")
-    return Path(path), value
+    return place(path), value
 
 
-def _open(path: Path) -> BlockData:
+def _open(path: Place) -> BlockData:
     if (path / TFDS_INFO).exists() and not (path / card.FILE).exists():
         from data_pipelines.dataset.foreign import TfdsFolder  # loads TFDS, which a dataset does not need
 

@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,11 +35,13 @@ from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import SCHEMA, Staged, shuffled, with_arrays
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
+from data_pipelines.places import Place, RemotePath
 from data_pipelines.schema import Batch, EnergyGrid, encode_labels, widened
 
 if TYPE_CHECKING:  # imports pymatgen, which reading does not need
     from data_pipelines.dataset.chunks import Beam
 
+P = TypeVar("P", bound=Place)
 LEDGER = "ledger"
 TFDS = "spt_xas"
 STATISTICS = "statistics"
@@ -56,13 +58,19 @@ def name_of(source: str, key: str, staged: Staged, rows: np.ndarray) -> str:
     return f"{readable}_{digest.hexdigest()[:8]}"
 
 
-def paths(dataset: Path, part: str) -> dict[str, Path]:
-    return {
-        blocks.FOLDER: dataset / blocks.FOLDER / part,
-        TFDS: dataset / TFDS / part,
-        LEDGER: dataset / LEDGER / f"{part}.parquet",
-        STATISTICS: dataset / STATISTICS / f"{part}.npz",
+def paths(dataset: P, part: str) -> dict[str, P]:
+    names = {
+        blocks.FOLDER: f"{blocks.FOLDER}/{part}",
+        TFDS: f"{TFDS}/{part}",
+        LEDGER: f"{LEDGER}/{part}.parquet",
+        STATISTICS: f"{STATISTICS}/{part}.npz",
     }
+    return {kind: dataset / name for kind, name in names.items()}  # type: ignore[misc]
+
+
+def of_file(name: str) -> str:
+    """The part that a file belongs to, by its name in the dataset."""
+    return PurePosixPath(name).parts[1].partition(".")[0]
 
 
 def files(dataset: Path, part: str) -> list[Path]:
@@ -131,16 +139,21 @@ def _ledger(staged: Staged, rows: np.ndarray, order: dict[str, np.ndarray]) -> p
 
 
 def ledger(
-    dataset: Path, part: str, columns: Sequence[str] | None = None, filters: pc.Expression | None = None
+    dataset: Place, part: str, columns: Sequence[str] | None = None, filters: pc.Expression | None = None
 ) -> pa.Table:
     """Raises DatasetError that names the file where it is missing or damaged."""
     path = paths(dataset, part)[LEDGER]
     with _reading(path):
-        return pq.read_table(path, columns=columns, filters=filters)
+        return pq.read_table(_readable(path), columns=columns, filters=filters)
+
+
+def _readable(path: Place) -> Path | IO[bytes]:
+    """For Arrow, which opens files of this machine by itself; of a remote one it fetches the columns it needs."""
+    return path if isinstance(path, Path) else path.open("rb")
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Place) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
@@ -149,7 +162,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: damaged ({str(error).splitlines()[0]}); {blocks.REMEDY}") from None
 
 
-def told(dataset: Path, part: str, split: str) -> Statistics:
+def told(dataset: Place, part: str, split: str) -> Statistics:
     """The statistics of a part's split as they were stored.
 
     What a part from before that does not say of each element by itself is gathered from its blocks.
@@ -163,7 +176,7 @@ def told(dataset: Path, part: str, split: str) -> Statistics:
     return replace(stored, elements=reduce(ElementStatistics.both, found))
 
 
-def measure(dataset: Path, part: str, split: str) -> Statistics:
+def measure(dataset: Place, part: str, split: str) -> Statistics:
     """The statistics of a part's split from its blocks and its ledger, a block and a piece of columns in memory."""
     source = blocks.Blocks([paths(dataset, part)[blocks.FOLDER]], split)
     held = (source[block] for block in range(len(source)))
@@ -171,9 +184,9 @@ def measure(dataset: Path, part: str, split: str) -> Statistics:
     return replace(Statistics.merge(Statistics.of(own, ()) for own in rows), absorbers=_absorbers(dataset, part, split))
 
 
-def _absorbers(dataset: Path, part: str, split: str) -> dict[str, int]:
+def _absorbers(dataset: Place, part: str, split: str) -> dict[str, int]:
     path, found = paths(dataset, part)[LEDGER], Counter()
-    with _reading(path), pq.ParquetFile(path) as file:
+    with _reading(path), pq.ParquetFile(_readable(path)) as file:
         for piece in file.iter_batches(columns=["element", "edge", "split"]):
             own = piece.filter(pc.equal(piece["split"], split))
             for entry in pc.value_counts(pc.binary_join_element_wise(own["element"], own["edge"], " ")).to_pylist():
@@ -181,7 +194,7 @@ def _absorbers(dataset: Path, part: str, split: str) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
+def records(dataset: Place, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
     """The part as it was ingested: tables for `stage`."""
     table = ledger(dataset, part)
     split, place = np.array(table["split"].to_pylist()), table["row"].to_numpy()
@@ -202,8 +215,15 @@ def records(dataset: Path, part: str, grid: EnergyGrid) -> Iterable[pa.Table]:
     yield with_arrays(table.select(SCHEMA.names), arrays, split == "")
 
 
-def remove_others(dataset: Path, parts: Iterable[str]) -> None:
+def remove_others(dataset: Place, parts: Iterable[str]) -> None:
     """Remove what belongs to no part: the rest of an older state, or of a run that was killed."""
+    if isinstance(dataset, RemotePath):
+        kept = set(parts)
+        for folder in FOLDERS:
+            for path in (dataset / folder).rglob("*"):
+                if of_file(path.relative_to(dataset).as_posix()) not in kept:
+                    path.unlink(missing_ok=True)
+        return
     wanted = {path for part in parts for path in paths(dataset, part).values()}
     for folder in FOLDERS:
         for path in (dataset / folder).iterdir() if (dataset / folder).is_dir() else ():

@@ -21,6 +21,7 @@ from data_pipelines.dataset.blocks import REMEDY
 from data_pipelines.dataset.elements import ElementStatistics, means_of_both
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import write_atomic
+from data_pipelines.places import Place
 from data_pipelines.schema import (
     COLUMNED,
     DESCRIPTORS,
@@ -213,7 +214,7 @@ def _both_labels(a: LabelStatistics, b: LabelStatistics) -> LabelStatistics:
     return LabelStatistics(count, a.counts + b.counts, mean, scatter)
 
 
-def write(path: Path, splits: Mapping[str, Statistics]) -> None:
+def write(path: Place, splits: Mapping[str, Statistics]) -> None:
     """One file for the splits of a part; the same bytes for the same statistics."""
     arrays: dict[str, np.ndarray] = {}
     for split, own in splits.items():
@@ -237,10 +238,10 @@ def write(path: Path, splits: Mapping[str, Statistics]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def read(path: Path, split: str) -> Statistics:
+def read(path: Place, split: str) -> Statistics:
     """Of one split. Raises DatasetError that names the file where it is missing or damaged."""
     try:
-        with np.load(path) as file:
+        with np.load(path if isinstance(path, Path) else io.BytesIO(path.read_bytes())) as file:
             count, mean, scatter = int(file[f"{split}/count"]), file[f"{split}/mean"], file[f"{split}/scatter"]
             length, gaps = len(mean), f"{split}/pairs" in file
             pairs = _square(file[f"{split}/pairs"], length) if gaps else np.full((length, length), count)

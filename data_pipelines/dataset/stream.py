@@ -15,7 +15,7 @@ import grain
 import numpy as np
 
 from data_pipelines.dataset import shuffle
-from data_pipelines.dataset.blocks import BLOCK_ROWS, BlockSource, Rows, join
+from data_pipelines.dataset.blocks import BLOCK_ROWS, Blocks, BlockSource, Rows, join
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch, encode_labels
 
@@ -55,6 +55,9 @@ class Shuffled:
         """The rows of a window as they lie on disk, and their order."""
         pieces = slice(window * self._pieces, (window + 1) * self._pieces)
         own = zip(*(column[pieces] for column in self._share(epoch)[0]), strict=True)
+        own = list(own)
+        if isinstance(self.source, Blocks):
+            self.source.fetch({block for block, _, _ in own})
         rows = join([Rows(*(array[start:stop] for array in self.source[block])) for block, start, stop in own])
         order = shuffle.row_order(len(rows.spectrum), self.seed, epoch, self.shard, window)
         return Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels)), order

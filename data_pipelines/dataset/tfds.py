@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,7 @@ from data_pipelines.dataset.blocks import REMEDY, SHARD_BLOCKS, Blocks, read_all
 from data_pipelines.dataset.parts import TFDS
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import DatasetError
+from data_pipelines.places import Place
 from data_pipelines.schema import (
     LABELS,
     NAMES,
@@ -178,17 +180,17 @@ class Found:
 
     points: int
     metadata: dict
-    files: dict[str, dict[Path, int]]
+    files: dict[str, dict[Place, int]]
 
 
-def find(folder: Path) -> Found:
+def find(folder: Place) -> Found:
     """What lies in the folder of a version. Raises DatasetError; for other features, naming the first that differs."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of every set that its lists do not have
     try:
-        info = tfds.builder_from_directory(str(folder)).info
+        info = _told_by(folder)
         features, kind = dict(info.features.items()), info.file_format.value
         files = {
-            split: dict(zip(map(Path, own.filepaths), own.shard_lengths, strict=True))
+            split: dict(zip((folder / Path(path).name for path in own.filepaths), own.shard_lengths, strict=True))
             for split, own in info.splits.items()
         }
     except Exception as error:  # TFDS raises whatever its JSON and file layers do
@@ -205,6 +207,16 @@ def find(folder: Path) -> Found:
         if own not in wanted:
             raise DatasetError(f"{folder}: feature {name!r} is {own}, expected {' or '.join(wanted)}")
     return Found(points, dict(info.metadata or {}), files)
+
+
+def _told_by(folder: Place) -> tfds.core.DatasetInfo:
+    """What its JSON files say; TFDS reads them on this machine."""
+    if isinstance(folder, Path):
+        return tfds.builder_from_directory(str(folder)).info
+    with TemporaryDirectory() as scratch:
+        for path in folder.glob("*.json"):
+            path.download(Path(scratch) / path.name)
+        return tfds.builder_from_directory(scratch).info
 
 
 def _features(points: int, labels: int) -> tfds.features.FeaturesDict:
@@ -232,7 +244,7 @@ def decode(record: bytes) -> dict:
     return texts | {name: np.array(features[name].float_list.value, np.float32) for name in ("spectrum", "labels")}
 
 
-def examples(dataset: Path, part: str, split: str) -> Iterator[dict]:
+def examples(dataset: Place, part: str, split: str) -> Iterator[dict]:
     """Every record that the files of a split really hold, decoded, and the `file` it lies in.
 
     Raises DatasetError that names a file which is missing or damaged.

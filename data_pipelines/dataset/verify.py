@@ -14,12 +14,13 @@ from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DatasetError
 from data_pipelines.files import file_sha256
+from data_pipelines.places import Place, RemotePath
 from data_pipelines.schema import EnergyGrid
 
 Report = Callable[[str, int, int], None]
 
 
-def verify(dataset: Path, report: Report = lambda stage, done, total: None) -> Iterator[str]:
+def verify(dataset: Place, report: Report = lambda stage, done, total: None) -> Iterator[str]:
     """What is wrong with a dataset, a line for each; nothing for a whole one. Raises DatasetError without a data card."""
     document = card.read(dataset)
     yield from _files(dataset, document, report)
@@ -33,7 +34,7 @@ def verify(dataset: Path, report: Report = lambda stage, done, total: None) -> I
         yield from _splits(dataset, document, report)
 
 
-def _files(dataset: Path, document: dict, report: Report) -> Iterator[str]:
+def _files(dataset: Place, document: dict, report: Report) -> Iterator[str]:
     for number, (name, sha256) in enumerate(document["files"].items()):
         report("files", number, len(document["files"]))
         path = dataset / name
@@ -44,11 +45,13 @@ def _files(dataset: Path, document: dict, report: Report) -> Iterator[str]:
     report("files", len(document["files"]), len(document["files"]))
     for folder in parts.FOLDERS:
         for path in sorted((dataset / folder).rglob("*")):
-            if path.is_file() and path.relative_to(dataset).as_posix() not in document["files"]:
+            if (isinstance(path, RemotePath) or path.is_file()) and path.relative_to(
+                dataset
+            ).as_posix() not in document["files"]:
                 yield f"{path}: not in the data card"
 
 
-def _records(dataset: Path, source: dict, report: Report) -> Iterator[str]:
+def _records(dataset: Place, source: dict, report: Report) -> Iterator[str]:
     """The blocks and the TFDS files of a part, record by record, against its ledger."""
     part = source["part"]
     try:
@@ -68,7 +71,7 @@ def _records(dataset: Path, source: dict, report: Report) -> Iterator[str]:
             yield from problems or _statistics(dataset, part, name)
 
 
-def _statistics(dataset: Path, part: str, split: str) -> Iterator[str]:
+def _statistics(dataset: Place, part: str, split: str) -> Iterator[str]:
     path = parts.paths(dataset, part)[parts.STATISTICS]
     if not path.exists():  # told already, or the dataset is from before there were any
         return
@@ -79,7 +82,7 @@ def _statistics(dataset: Path, part: str, split: str) -> Iterator[str]:
         yield str(error)
 
 
-def _split(dataset: Path, part: str, split: str, ids: list[str], report: Report) -> Iterator[str]:
+def _split(dataset: Place, part: str, split: str, ids: list[str], report: Report) -> Iterator[str]:
     place = {id: row for row, id in enumerate(ids)}
     digests: list[bytes | None] = [None] * len(ids)
     try:
@@ -124,7 +127,7 @@ def _some(ids: list[str]) -> str:
     return f"record {ids[0]!r}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
 
 
-def _ids(dataset: Path, document: dict) -> Iterator[str]:
+def _ids(dataset: Place, document: dict) -> Iterator[str]:
     """No example is in two parts, or twice in one."""
     seen: dict[str, str] = {}
     for source in document["sources"]:
@@ -139,7 +142,7 @@ def _ids(dataset: Path, document: dict) -> Iterator[str]:
                 seen[id] = source["part"]
 
 
-def _splits(dataset: Path, document: dict, report: Report) -> Iterator[str]:
+def _splits(dataset: Place, document: dict, report: Report) -> Iterator[str]:
     """The splits once more from what is stored: a family in two of them would be a leak."""
     sources, total = document["sources"], document["records"]["found"]
     report("splits", 0, total)

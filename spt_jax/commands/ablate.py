@@ -10,6 +10,7 @@ import tyro
 
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
+from spt_jax.commands.places_named import Named
 from spt_jax.commands.study import JobsLine
 from spt_jax.presets import PRESETS
 
@@ -23,7 +24,7 @@ class Ablate:
     finished fit is kept: after a stop the same command goes on.
     """
 
-    data: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[Named]
     """Dataset folder made by `spt-jax prepare`."""
     out: Path
     """Folder for the fits and the report."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from data_pipelines.errors import UserError
+from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import Bars
 
 
@@ -20,10 +20,10 @@ class DataCard:
     anything leaks from one split into another. It is one file that needs no other.
     """
 
-    dataset: tyro.conf.Positional[Path]
+    dataset: tyro.conf.Positional[Named]
     """Dataset folder made by `spt-jax prepare`."""
     # A tuple, so that the option may stand without a file.
-    html: Annotated[tuple[Path, ...] | None, tyro.conf.arg(metavar="[FILE]")] = None
+    html: Annotated[tuple[Named, ...] | None, tyro.conf.arg(metavar="[FILE]")] = None
     """Make the page, in this file or else in DATASET/data_card.html."""
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import tyro
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
 from data_pipelines.schema import EnergyGrid
+from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import Bars
 
 
@@ -31,7 +32,7 @@ class Prepare:
 
     sources: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SOURCE...")]]
     """Folders, archives, Parquet or .npz files."""
-    out: Path
+    out: Named
     """Dataset folder to make; data_card.txt in it tells what went into it and what did not."""
     grid: EnergyGrid = field(default_factory=EnergyGrid)
     workers: Annotated[int, Range(least=0)] = 0
@@ -42,7 +43,7 @@ class Prepare:
     """Replace a dataset of other sources in `out`, or a damaged one."""
     beam: str = ""
     """Work on this Apache Beam runner (DirectRunner, FlinkRunner, DataflowRunner, ...) instead of own processes;
-    `out` must be on storage that its workers share."""
+    `out` must be on storage that its workers share, or in a bucket."""
     beam_options: tuple[str, ...] = ()
     """Pipeline options of the runner, without the dashes: flink_master=localhost:8081 parallelism=64"""
 
@@ -77,7 +78,7 @@ class Verify:
     Names what is missing, damaged, duplicated or in the wrong split, a line each; exit status 1 if there is any.
     """
 
-    dataset: tyro.conf.Positional[Path]
+    dataset: tyro.conf.Positional[Named]
     """Dataset folder made by `spt-jax prepare`."""
 
     def run(self) -> None:

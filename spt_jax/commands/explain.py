@@ -10,6 +10,7 @@ import tyro
 
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
+from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import Bars
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ class Explain:
     every two and all of them, exact Shapley values, how much of a defect is detected, and which stretches matter.
     """
 
-    model: tyro.conf.Positional[Path]
+    model: tyro.conf.Positional[Named]
     """Run folder made by `spt-jax train`, or any other model; only a run of SPT has inner parts to show."""
-    data: Path
+    data: Named
     """Dataset folder."""
     split: Literal["train", "validation", "test"] = "test"
     """Which split of it."""
@@ -43,7 +44,7 @@ class Explain:
     """Absorbing element of the page; the most frequent of the split where not given, and all where there are several signals."""
     sites: Annotated[int, Range(least=1)] = 12
     """How many sites of each class get integrated gradients; the rest of the page is about all. Not of several signals."""
-    out: Path | None = None
+    out: Named | None = None
     """Page to write, else RUN/explain.html; the numbers go to the same name with .json."""
 
     def __post_init__(self) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from data_pipelines.errors import UserError
 from data_pipelines.ranges import Range, check
+from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import Bars
 
 
@@ -31,7 +31,7 @@ class Export:
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax pack`, or a name of `spt-jax
     models`."""
-    out: Path
+    out: Named
     """File to write, for instance model.spt."""
     compiled_batch: Annotated[tuple[int, ...], Range(least=1), tyro.conf.arg(metavar="B...")] = ()
     """Sizes of batches to compile ahead of time: 1 is what one spectrum asks for, 64 what several do."""

@@ -13,6 +13,7 @@ import tyro
 from data_pipelines.errors import DoubtError, UserError
 from data_pipelines.ranges import Range
 from spt_jax.commands.file_options import FileOptions, model_and_files
+from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import Bars, Throughput, console, errors
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Evaluate:
     The main scores come first: weighted F1 of classes, R2 of values.
     """
 
-    model: tyro.conf.Positional[Path]
+    model: tyro.conf.Positional[Named]
     """Run folder made by `spt-jax train`, folder of `spt-jax ensemble`, file of `spt-jax export` or `spt-jax pack`, or a
     name of `spt-jax models`."""
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...")]
@@ -83,7 +84,7 @@ class Predict(FileOptions):
     """How to print the result."""
     strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Refuse a spectrum that is unlike what the model learnt, instead of answering it with a warning."""
-    data: Path | None = None
+    data: Named | None = None
     """Dataset folder made by `spt-jax prepare`, or one of TFDS, in the place of files."""
     out: Path | None = None
     """Parquet file to write, with --data."""

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from data_pipelines.errors import MissingExtra, UserError
 from data_pipelines.ranges import Range, check
+from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import console, errors
 from spt_jax.presets import PRESETS
 from spt_jax.scoring.names import MAIN_WORDS
@@ -29,7 +30,7 @@ class Study:
     and robustness.csv. Every finished fit is kept: after a stop the same command goes on.
     """
 
-    data: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[Named]
     """Dataset folder made by `spt-jax prepare`."""
     out: Path
     """Folder for the fits and the report."""

@@ -9,7 +9,10 @@ from typing import Annotated
 
 import tyro
 
+from data_pipelines.errors import UserError
+from data_pipelines.places import RemotePath
 from data_pipelines.ranges import Range, check
+from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import console, errors
 from spt_jax.config import (
     Config,
@@ -54,7 +57,7 @@ class Train:
     """
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...", help=DATA)]
-    out: Path
+    out: Named
     """Run folder: checkpoints, the best model, config.json and train_log.jsonl."""
     model: Annotated[NetworkConfig, tyro.conf.AvoidSubcommands]
     objective: Annotated[ObjectiveConfig, tyro.conf.AvoidSubcommands]
@@ -79,6 +82,8 @@ class Train:
         from spt_jax.training.sharding import join_processes
         from spt_jax.training.tensorboard import Board
 
+        if self.tensorboard and isinstance(self.out, RemotePath):
+            raise UserError(f"{self.out}: --tensorboard writes into a folder of this machine; leave it out")
         if self.distributed:
             join_processes()
         dataset = open_data(self.data)
@@ -109,7 +114,7 @@ class Ensemble:
     """
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATASET...", help=DATA)]
-    out: Path
+    out: Named
     """Folder of the run folders."""
     model: Annotated[NetworkConfig, tyro.conf.AvoidSubcommands]
     objective: Annotated[ObjectiveConfig, tyro.conf.AvoidSubcommands]

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from data_pipelines.errors import UserError
+from spt_jax.commands.places_named import Named
 from spt_jax.commands.screen import Bars
 
 
@@ -63,7 +64,7 @@ class Pack:
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
     """Run folders made by `spt-jax train`, or folders of `spt-jax ensemble`."""
-    data: Path
+    data: Named
     """Dataset folder that they were trained on."""
     out: Path
     """File to write, NAME.safetensors; NAME is what the card calls it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -124,9 +125,16 @@ class ImageModel:
                 report("answer", time * shape[1] + start + len(counts), shape[0] * shape[1])
         return self._answer(image, found, spectra, gain, notes)
 
-    def answer_frame(self, counts: np.ndarray, energy: np.ndarray, gain: float | None = None) -> ImageAnswer:
-        """Of one frame in memory, without spectra: what a detector can wait for. counts: (H, W, E); energy: (E,) eV."""
-        return self.answer(in_memory(counts, energy), spectra=False, gain=gain)
+    def answer_frame(
+        self, counts: np.ndarray, energy: np.ndarray, gain: float | None = None, spectra: bool = False
+    ) -> ImageAnswer:
+        """Of one frame in memory, as `answer`; without spectra, what a detector can wait for. counts: (H, W, E); energy: (E,) eV."""
+        return self.answer(in_memory(counts, energy), spectra=spectra, gain=gain)
+
+    def lowered(self, energy: np.ndarray, pixels: int) -> tuple[Callable, tuple[Any, ...]]:
+        """The program without spectra for so many pixels at once, and its arguments, counts as a shape: for compilers."""
+        program, given = self._programs.function(self._rebinning(energy), False)
+        return program, (*given, np.float32(1), jax.ShapeDtypeStruct((pixels, len(energy)), np.float32))
 
     def _rebinning(self, energy: np.ndarray) -> Rebinning:
         key = energy.tobytes()
@@ -181,7 +189,7 @@ class ImageModel:
         groups = self.grid.groups
         rows, base, fit = (found.pop(name) for name in ("rows", "base", "fit"))
         fit, under = fit * found["scale"][:, None], base[:, groups:]
-        noise = np.sqrt(np.maximum(rows[:, groups:], 0).mean(axis=1) + 1e-6)
+        freedom = float(self.blueprint.model.latent)
         if good.sum() < FEWEST_PIXELS or len(self.classes) > MOST_CLASSES:
             notes.append(
                 "classes are those of each pixel by itself: too few pixels, or too many classes, for end members"
@@ -195,8 +203,12 @@ class ImageModel:
                 found[name] = found[name].copy()
                 found[name][good] = array
             fit[good], under[good] = parts.fit, parts.under
+            # Classes that are there, and the shift.
+            freedom = float((np.asarray(parts.share) > 0).sum(axis=1).mean()) + 1
         signal = rows[:, groups:] - under
-        denoised = without_noise(signal, fit, noise, good)
+        expected = under + np.maximum(fit, 0)
+        noise = np.sqrt(np.maximum(expected, 0.05 * expected.mean(axis=1, keepdims=True)) + 1e-3)
+        denoised = without_noise(signal, fit, noise, good, freedom)
         return gain * signal, gain * denoised
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,11 +45,15 @@ class PixelPrograms:
 
     def for_image(self, rebin: Rebinning, gain: float, spectra: bool) -> Callable[[np.ndarray], dict[str, Array]]:
         """(P, E) counts -> what is said of each pixel. spectra: also of each channel."""
+        run, given = self.function(rebin, spectra)
+        return lambda counts: run(*given, np.float32(gain), counts)
+
+    def function(self, rebin: Rebinning, spectra: bool) -> tuple[Callable, tuple[Any, ...]]:
+        """A compiled function of arrays that are the same for all pieces, of the gain, and of (P, E) counts; and the former."""
         key = (rebin.front, rebin.edge, spectra)
         if key not in self._compiled:
             self._compiled[key] = jax.jit(lambda *given: self._run(rebin.front, rebin.edge, spectra, *given))
-        run, shares = self._compiled[key], (jnp.asarray(rebin.front_shares), jnp.asarray(rebin.edge_shares))
-        return lambda counts: run(self._variables, *shares, np.float32(gain), counts)
+        return self._compiled[key], (self._variables, jnp.asarray(rebin.front_shares), jnp.asarray(rebin.edge_shares))
 
     def _run(self, front, edge, spectra: bool, variables, front_shares, edge_shares, gain, counts) -> dict[str, Array]:
         network = nnx.merge(self._graph, variables)

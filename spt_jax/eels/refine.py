@@ -17,9 +17,12 @@ import numpy as np
 
 from spt_jax.shapes import Array, Float
 
-ROUNDS = 6
+# Rounds of end members, and steps of a pixel's parts and shift.
+ROUNDS, STEPS = 6, 3
 # Deviation of a channel of a measured edge from the decoded one, edge heights; and of a pixel's shift from that of all, eV.
 DEVIATION, SHIFT = 0.1, 0.4
+# Part of a class's pixels, and how many at least, that are taken for pure where they are so much of it.
+PUREST, FEWEST_PURE, LEAST_PURE = 0.1, 8, 0.6
 # Pixels that end members are fitted to.
 SAMPLE = 4_096
 # All choices of classes are tried: of more it is too many.
@@ -40,11 +43,19 @@ class Parts(NamedTuple):
 
 
 class _Solved(NamedTuple):
+    """amount: (N, C). free: (N, C), the same were it free to be below zero, and precision (N, C, C) of that. heights: (N, 2) of
+    the background and of its slope. fit: (N, P) counts of the edge."""
+
     amount: Array
     free: Array
     precision: Array
-    background: Array
+    heights: Array
     shift: Array
+    fit: Array
+
+    def background(self, base: Array, x: Array) -> Array:
+        """(N, F + P) counts."""
+        return base * (self.heights[:, :1] + self.heights[:, 1:] * x)
 
 
 def refined(
@@ -69,75 +80,101 @@ def refined(
 @partial(jax.jit, static_argnames="step")
 def _members(rows, base, share, scale, x, prior, step: float) -> Float[Array, "C P"]:
     groups = rows.shape[1] - prior.shape[1]
-    amount = share * scale[:, None]
-    under = base[:, groups:]
-    members = prior
+    amount, shift = share * scale[:, None], jnp.zeros(len(rows))
+    under, members, away = base[:, groups:], prior, jnp.zeros_like(rows[:, groups:])
+    hold = 1 / DEVIATION**2
     for i in range(ROUNDS):
         expected = under + amount @ members
         weights = 1 / jnp.maximum(expected, 0.05 * expected.mean(axis=1, keepdims=True) + 1e-3)
-        signal = rows[:, groups:] - under
+        # As it would be without the shift.
+        signal = rows[:, groups:] - under - away
         gram = jnp.einsum("np,nc,nd->pcd", weights, amount, amount)
         right = jnp.einsum("np,nc,np->pc", weights, amount, signal)
-        hold = 1 / DEVIATION**2
-        held = gram + hold * jnp.eye(len(prior))
-        members = _solve_small(held, right + hold * prior.T).T
+        members = _solve_small(gram + hold * jnp.eye(len(prior)), right + hold * prior.T).T
         members = members / jnp.maximum(members.mean(axis=1, keepdims=True), 0.1)
         if i < ROUNDS - 1:
-            solved = _solve(rows, base, amount, x, members, step)
-            amount = solved.amount
-            under = base[:, groups:] * (solved.background[:, :1] + solved.background[:, 1:] * x[groups:])
+            solved = _solve(rows, base, amount, shift, x, members, step)
+            under = solved.background(base, x)[:, groups:]
+            away, shift = solved.fit - solved.amount @ members, solved.shift
+            pure = _purest(solved.amount)
+            members = pure @ members
+            # The same spectra in parts of the purer edges.
+            amount = jnp.maximum(solved.amount @ jnp.linalg.inv(pure + 1e-3 * jnp.eye(len(pure))), 0)
     return members
+
+
+def _purest(amount: Float[Array, "N C"]) -> Float[Array, "C C"]:
+    """What the purest pixels of each class are made of: a class itself, unless its edge was drawn beyond all that is measured,
+    which fits the pixels as well."""
+    share = amount / jnp.maximum(amount.sum(axis=1, keepdims=True), 1e-9)
+    own = share.argmax(axis=1)[:, None] == jnp.arange(share.shape[1])
+    count = own.sum(axis=0)
+    ranked = jnp.sort(jnp.where(own, share, -1), axis=0)[::-1]
+    last = jnp.clip((PUREST * count).astype(jnp.int32), FEWEST_PURE, len(share)) - 1
+    chosen = own & (share >= jnp.take_along_axis(ranked, last[None], axis=0))
+    found = jnp.einsum("nc,nd->cd", chosen.astype(share.dtype), share) / jnp.maximum(chosen.sum(axis=0), 1)[:, None]
+    # Of few pixels nothing is known, and what is hardly one class is a mixture.
+    sure = (count >= 2 * FEWEST_PURE) & (jnp.diagonal(found) > LEAST_PURE)
+    return jnp.where(sure[:, None], found, jnp.eye(share.shape[1]))
 
 
 @partial(jax.jit, static_argnames="step")
 def _parts(rows, base, share, scale, x, members, step: float) -> Parts:
     groups = rows.shape[1] - members.shape[1]
-    solved = _solve(rows, base, share * scale[:, None], x, members, step)
-    solved = _solve(rows, base, solved.amount, x, members, step)
-    total = solved.amount.sum(axis=1, keepdims=True)
-    found = jnp.where(total > 0, solved.amount / jnp.maximum(total, 1e-9), share)
-    under = base[:, groups:] * (solved.background[:, :1] + solved.background[:, 1:] * x[groups:])
-    fit = solved.amount @ members
-    fit = fit - solved.shift[:, None] * jnp.gradient(fit, step, axis=1)
-    return Parts(members, found, _largest(solved), fit, under, solved.shift)
+    amount, shift = share * scale[:, None], jnp.zeros(len(rows))
+    for _ in range(STEPS):
+        solved = _solve(rows, base, amount, shift, x, members, step)
+        amount, shift = solved.amount, solved.shift
+    total = amount.sum(axis=1, keepdims=True)
+    found = jnp.where(total > 0, amount / jnp.maximum(total, 1e-9), share)
+    return Parts(members, found, _largest(solved), solved.fit, solved.background(base, x)[:, groups:], shift)
 
 
-def _solve(rows, base, amount, x, members, step: float) -> _Solved:
-    """Parts of each pixel, none below zero, with the background's height and slope and a shift free. amount: (N, C) as of the
-    last round, which says how counts scatter and what a shift changes."""
+def _solve(rows, base, amount, shift, x, members, step: float) -> _Solved:
+    """Parts of each pixel, none below zero, with the background's height and slope and a shift free. amount (N, C) and shift
+    (N,) as of the last round, which say how counts scatter and what a further shift changes."""
     n, classes = amount.shape
     groups = rows.shape[1] - members.shape[1]
-    fit = amount @ members
-    slope = jnp.concatenate([jnp.zeros((n, groups)), -jnp.gradient(fit, step, axis=1)], axis=1)
-    expected = base + jnp.concatenate([jnp.zeros((n, groups)), fit], axis=1)
+    edges = _moved(members, shift, step)
+    fit = jnp.einsum("nc,ncp->np", amount, edges)
+    front = jnp.zeros((n, groups))
+    slope = jnp.concatenate([front, -jnp.gradient(fit, step, axis=1)], axis=1)
+    expected = base + jnp.concatenate([front, fit], axis=1)
     weights = 1 / jnp.maximum(expected, 0.05 * expected.mean(axis=1, keepdims=True) + 1e-3)
-    edges = jnp.broadcast_to(jnp.pad(members, ((0, 0), (groups, 0))), (n, classes, rows.shape[1]))
-    design = jnp.concatenate([edges, jnp.stack([base, base * x, slope], axis=1)], axis=1)
+    whole = jnp.pad(edges, ((0, 0), (0, 0), (groups, 0)))
+    design = jnp.concatenate([whole, jnp.stack([base, base * x, slope], axis=1)], axis=1)
     weighted = design * weights[:, None]
     gram = jnp.einsum("nkp,njp->nkj", weighted, design)
-    right = jnp.einsum("nkp,np->nk", weighted, rows)
+    right = jnp.einsum("nkp,np->nk", weighted, rows).at[:, -1].add(-shift / SHIFT**2)
     size = jnp.sqrt(jnp.maximum(jnp.einsum("nkk->nk", gram), 1e-12))
     prior = jnp.zeros(classes + 3).at[-1].set(1 / SHIFT**2) + 1e-6 * size**2
-    gram = (gram + prior[:, :, None] * jnp.eye(classes + 3)) / (size[:, :, None] * size[:, None, :])
-    right = right / size
-    best, value = None, None
+    gram = gram + prior[:, :, None] * jnp.eye(classes + 3)
+    scaled, right = gram / (size[:, :, None] * size[:, None, :]), right / size
+    best, value, free = None, None, None
     for choice in product((True, False), repeat=classes):
         kept = jnp.array([*choice, True, True, True])
-        own = jnp.where(kept[:, None] & kept, gram, jnp.eye(classes + 3))
+        own = jnp.where(kept[:, None] & kept, scaled, jnp.eye(classes + 3))
         found = _solve_small(own, jnp.where(kept, right, 0))
-        least = -(found * right).sum(axis=1)
-        # With every class in it is the free solution, too.
-        least = jnp.where((found[:, :classes] >= 0).all(axis=1), least, jnp.inf)
+        least = jnp.where((found[:, :classes] >= 0).all(axis=1), -(found * right).sum(axis=1), jnp.inf)
         if best is None:
+            # With every class in it, it is also what is free to be below zero.
             free, best, value = found, found, least
             continue
-        better = least < value
-        best, value = jnp.where(better[:, None], found, best), jnp.where(better, least, value)
-    best = best / size
-    return _Solved(
-        jnp.maximum(best[:, :classes], 0), free[:, :classes] / size[:, :classes],
-        _of_classes(gram * (size[:, :, None] * size[:, None, :]), classes), best[:, classes : classes + 2], best[:, -1],
-    )  # fmt: skip
+        best, value = jnp.where((least < value)[:, None], found, best), jnp.minimum(least, value)
+    best, free = best / size, free[:, :classes] / size[:, :classes]
+    amount = jnp.maximum(best[:, :classes], 0)
+    further = jnp.clip(best[:, -1], -SHIFT, SHIFT)
+    fit = jnp.einsum("nc,ncp->np", amount, edges) + further[:, None] * slope[:, groups:]
+    return _Solved(amount, free, _of_classes(gram, classes), best[:, classes : classes + 2], shift + further, fit)
+
+
+def _moved(members: Float[Array, "C P"], shift: Float[Array, "N"], step: float) -> Float[Array, "N C P"]:
+    """The edges upwards by each shift, eV."""
+    points = members.shape[1]
+    ramp = jnp.cos(jnp.linspace(0, jnp.pi / 2, points)) ** 2
+    padded = jnp.concatenate([members, members[:, -4:].mean(axis=1, keepdims=True) * ramp], axis=1)
+    turned = jnp.exp(-2j * jnp.pi * jnp.fft.rfftfreq(2 * points, step) * shift[:, None])
+    return jnp.fft.irfft(jnp.fft.rfft(padded, axis=1) * turned[:, None], 2 * points, axis=2)[..., :points]
 
 
 def _of_classes(gram: Float[Array, "N K K"], classes: int) -> Float[Array, "N C C"]:

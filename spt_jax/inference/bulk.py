@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from data_pipelines.dataset.data import BlockData, Identified
 from data_pipelines.errors import DatasetError
+from data_pipelines.places import Place, place
 from spt_jax.inference.answer_file import AnswerFile, Part
 from spt_jax.inference.columns import errors_of, network_of, schema_of, table_of
 from spt_jax.inference.compiled import Compiled, Devices
@@ -47,7 +48,7 @@ class Answered:
 
 
 def predict_dataset(
-    model: Path | str,
+    model: Place | str,
     dataset: BlockData,
     out: Path | str,
     splits: Sequence[str] = (),
@@ -67,8 +68,8 @@ def predict_dataset(
     those of `columns.schema_of`. Raises UserError for a dataset that does not fit the model, where `out` holds something
     else, and where another process is writing it.
     """
-    model, out = Path(model), Path(out)
-    loaded = load(model, compiled, source)
+    named, out = place(model), Path(out)
+    loaded = load(named, compiled, source)
     names = tuple(dict.fromkeys(splits)) or tuple(name for name, count in dataset.examples.items() if count)
     counts = {name: dataset.count(name) for name in names}
     _check(loaded, dataset, names)
@@ -79,7 +80,7 @@ def predict_dataset(
     ]
     job = {
         "spt_jax": _version(),
-        "model": model_fingerprint(model),
+        "model": model_fingerprint(named),
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "splits": counts,
         "source": None if loaded.blueprint.source == UNKNOWN else loaded.blueprint.source,

@@ -39,7 +39,7 @@ def load_kept(
     Where nothing can be kept (a full disk, a cache that is not to be written) it is the model of `load`.
     """
     place = place_of(name)
-    if place.suffix != SUFFIX or compiled:
+    if not isinstance(place, Path) or place.suffix != SUFFIX or compiled:
         return load(place, compiled, source)
     file = cache_folder() / "kept" / f"{place.stem}-{_key(place, source)}.spt"
     found = _kept(file)

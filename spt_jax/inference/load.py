@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from data_pipelines.errors import CheckpointError
+from data_pipelines.places import Place
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.predict import Model
 from spt_jax.runs.blueprint import Blueprint
@@ -18,7 +19,7 @@ from spt_jax.runs.folder import CONFIG, members_of
 from spt_jax.runs.packed import read_packed
 
 
-def load_folder(folder: Path, source: int | str | None = None) -> Model:
+def load_folder(folder: Place, source: int | str | None = None) -> Model:
     """The model of a run folder, or the members in an ensemble's folder as one; source: as of `load`.
 
     Raises CheckpointError where there is no model, or one of another version.
@@ -46,12 +47,12 @@ def load_packed(path: Path, source: int | str | None = None) -> Model:
     return Model(blueprint, model.network, domain=packed.domain, parts=model.parts)
 
 
-def load_members(folder: Path, source: int | str | None = None) -> dict[str, Model]:
+def load_members(folder: Place, source: int | str | None = None) -> dict[str, Model]:
     """The models of an ensemble's folder by name; none in the folder of a single run."""
     return {name: load_run(folder / name, source) for name in members_of(folder)}
 
 
-def load_run(run: Path, source: int | str | None = None) -> Model:
+def load_run(run: Place, source: int | str | None = None) -> Model:
     """source: as of `load`. Raises CheckpointError where the run has no model, or one of another version."""
     document, read_variables = load_model(run)
     try:

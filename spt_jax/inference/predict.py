@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 
 from data_pipelines.errors import CheckpointError, DatasetError, SpectrumError, UserError
+from data_pipelines.places import Place
 from data_pipelines.readers.spectrum import Measured
 from data_pipelines.schema import SYMBOLS, Descriptor, EnergyGrid, descriptor, number_of, site_kind
 from data_pipelines.spectra.grid import all_to_grid, to_grid
@@ -291,10 +292,10 @@ def _unpickled(content: bytes) -> Model:
     return Model(*read_exported(content, "pickled model"))
 
 
-def load(path: Path | str = "", compiled: bool = False, source: int | str | None = None) -> Model:
+def load(path: Place | str = "", compiled: bool = False, source: int | str | None = None) -> Model:
     """A model by its name in the zoo (the zoo's default where none is given), or from where it lies: the best of a run
     folder, the members of an ensemble's folder as one, a file of `spt-jax export` or of `spt-jax pack`, the latter also
-    by its address, https://HOST/NAME.safetensors#sha256=CHECKSUM.
+    by its address, https://HOST/NAME.safetensors#sha256=CHECKSUM. A run or a file may be in an object store.
 
     compiled: run the programs that an exported file holds compiled ahead of time, where they are for this machine. They
     are machine code and pickles, which can do anything: only for files of people whose programs you would run. Without
@@ -324,4 +325,6 @@ def load(path: Path | str = "", compiled: bool = False, source: int | str | None
         )
     from spt_jax.inference.load import load_folder, load_packed
 
-    return load_packed(place, source) if place.suffix == SUFFIX else load_folder(place, source)
+    if isinstance(place, Path) and place.suffix == SUFFIX:
+        return load_packed(place, source)
+    return load_folder(place, source)

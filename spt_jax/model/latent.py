@@ -53,12 +53,9 @@ class EdgeVAE(nnx.Module):
         directions = min(config.directions, points)
         self.front = EdgeFront(middles, widths, len(middles) - points)
         self.filter = EdgeFilter(mean, covariance, directions)
-        self.trunk = None
-        given = directions + 1
-        if config.trunk:
-            trunk = replace(config.trunk, denoise=False, gaps=False)
-            self.trunk = SPT(trunk, (), energy, mean, covariance, execution, rngs=rngs)
-            given += trunk.hidden
+        trunk = config.trunk and replace(config.trunk, denoise=False, gaps=False)
+        self.trunk = SPT(trunk, (), energy, mean, covariance, execution, rngs=rngs) if trunk else None
+        given = directions + 1 + (trunk.hidden if trunk else 0)
         widths_ = (given, *(hidden,) * config.hidden_layers)
         self.encoder = nnx.List([Linear(*pair, dtype=dtype, rngs=rngs) for pair in pairwise(widths_)])
         self.said = Linear(hidden, 2 * config.latent + len(NUISANCES), rngs=rngs)

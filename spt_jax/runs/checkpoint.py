@@ -4,7 +4,7 @@ RUN/checkpoints/<step>  state, progress and position in the data stream, the las
 RUN/model/<step>        averaged parameters, input map and everything `predict` needs, of the best validation and the
                         one before
 Orbax writes under a temporary name and renames, so a folder that exists was whole once. One that is damaged since is
-named, and the one before serves.
+named, and the one before serves. In an object store steps are put by staged.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import jax
@@ -20,8 +21,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from data_pipelines.errors import CheckpointError
+from data_pipelines.errors import CheckpointError, PlaceError, RunError, line_of
+from data_pipelines.files import scratch
+from data_pipelines.places import Place, RemotePath
 from spt_jax.runs.formats import CHECKPOINT, checkpoint_of_today
+from spt_jax.runs.staged import StagedSteps
 
 TRAINING, MODEL = "checkpoints", "model"
 KEPT = 2
@@ -31,20 +35,31 @@ log = logging.getLogger(__name__)
 class Checkpoints:
     """Training checkpoints and best model of one run folder."""
 
-    def __init__(self, run: Path):
+    def __init__(self, run: Place):
         self._run = run
-        self._training = _manager(run, TRAINING)
-        self._model = _manager(run, MODEL)
+        self._remote: dict[str, StagedSteps] = {}
+        here = run
+        if isinstance(run, RemotePath):
+            here = Path(mkdtemp(dir=scratch()))
+            self._remote = {name: StagedSteps(run / name, here / name, KEPT) for name in (TRAINING, MODEL)}
+        self._training = _manager(here, TRAINING, bool(self._remote))
+        self._model = _manager(here, MODEL, bool(self._remote))
 
     def save(self, step: int, state: Any, vector: int, progress: dict) -> None:
         """`progress` is JSON: epoch, early stopping, and the position of the data stream. vector: as of `restore`."""
         described = ocp.args.JsonSave({**progress, "vector": vector})
-        _save(self._training, step, ocp.args.Composite(state=ocp.args.StandardSave(state), progress=described))
+        if self._remote:
+            state = jax.tree.map(_whole, state)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=described)
+        _save(self._training, step, args, self._remote.get(TRAINING))
 
     def save_model(self, step: int, variables: Any, blueprint: dict) -> None:
         """The best model so far: pytrees of arrays, and the blueprint as JSON."""
         described = ocp.args.JsonSave({"format": CHECKPOINT, **blueprint})
-        _save(self._model, step, ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described))
+        if self._remote:
+            variables = jax.tree.map(_whole, variables)
+        args = ocp.args.Composite(variables=ocp.args.StandardSave(variables), blueprint=described)
+        _save(self._model, step, args, self._remote.get(MODEL))
 
     def restore(self, state: Any, vector: int) -> tuple[Any, dict] | None:
         """The newest checkpoint that is whole, in the shapes and sharding of `state`, or None where there is none.
@@ -52,10 +67,31 @@ class Checkpoints:
         vector: length of the parameter vectors in it; those of a run on another number of devices have other zeros at
         their end. A damaged checkpoint is named and put aside, so that the run writes it again.
         """
-        for step in sorted(self._training.all_steps(), reverse=True):
+        remote = self._remote.get(TRAINING)
+        found = self._newest(remote, state, vector)
+        if remote and jax.process_count() > 1:
+            steps = multihost_utils.process_allgather(np.int32(found[0] if found else -1))
+            if len(set(steps.tolist())) > 1:
+                raise RunError(f"{self._run}: the processes see different checkpoints, of steps {steps.tolist()}")
+        return found[1:] if found else None
+
+    def _newest(self, remote: StagedSteps | None, state: Any, vector: int) -> tuple[int, Any, dict] | None:
+        """As `restore`, after the step that it is of."""
+        for step in remote.steps() if remote else sorted(self._training.all_steps(), reverse=True):
             try:
-                return self._read(step, state, vector)
+                if remote:
+                    remote.fetch(step)
+                    self._training.reload()
+                return step, *self._read(step, state, vector)
+            except PlaceError:
+                raise
             except Exception as error:  # whatever a damaged file makes Orbax raise
+                if remote:
+                    told = f"{self._run / TRAINING / str(step)}: damaged checkpoint ({line_of(error)}), passed over"
+                    log.warning("%s", told)
+                    if jax.process_index() == 0:
+                        remote.disown(step)
+                    continue
                 damaged = self._run / TRAINING / str(step)
                 aside = self._run / "damaged" / f"{TRAINING}-{step}"
                 log.warning("%s: damaged checkpoint (%s), moved to %s", damaged, type(error).__name__, aside.parent)
@@ -73,17 +109,23 @@ class Checkpoints:
         saved = progress.pop("vector")
 
         def like(x: jax.Array) -> jax.ShapeDtypeStruct:
+            if self._remote:
+                return _here((*x.shape[:-1], saved) if x.shape[-1:] == (vector,) else x.shape, x.dtype)
             if saved == vector or x.shape[-1:] != (vector,):
                 return _abstract(x)
             whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
             return jax.ShapeDtypeStruct((*x.shape[:-1], saved), x.dtype, sharding=whole)
 
         def fitted(was: jax.Array, x: jax.Array) -> jax.Array:
-            if was.shape == x.shape:
+            if was.shape == x.shape and not self._remote:
                 return was
-            values = np.zeros(x.shape, x.dtype)
-            both = min(saved, vector)
-            values[..., :both] = np.asarray(was)[..., :both]
+            values = np.asarray(was)
+            if was.shape != x.shape:
+                values = np.zeros(x.shape, x.dtype)
+                both = min(saved, vector)
+                values[..., :both] = np.asarray(was)[..., :both]
+            if self._remote:  # every process has all of it
+                return jax.make_array_from_callback(x.shape, x.sharding, lambda index: values[index])
             return jax.device_put(values, x.sharding)
 
         args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(like, state)))
@@ -93,9 +135,11 @@ class Checkpoints:
         """Returns when all that was saved is on the disk."""
         self._training.close()
         self._model.close()
+        for remote in self._remote.values():
+            remote.close()
 
 
-def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
+def load_model(run: Place) -> tuple[dict, Callable[[Any], Any]]:
     """The blueprint of a run's best model, and a function from abstract variables to their values.
 
     Raises CheckpointError where there is none, where none is whole, or of a format that is not known.
@@ -103,8 +147,10 @@ def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
     folder = run.absolute() / MODEL
     if not folder.is_dir():
         raise CheckpointError(f"{run}: not a run folder with a trained model; make one with `spt-jax train`")
-    manager = ocp.CheckpointManager(folder)
     damaged = []
+    if isinstance(folder, RemotePath):
+        folder, damaged = _fetched(folder)
+    manager = ocp.CheckpointManager(folder)
     for step in sorted(manager.all_steps(), reverse=True):
         try:
             # Onto one device: it may have been saved from more than there are here.
@@ -128,6 +174,20 @@ def load_model(run: Path) -> tuple[dict, Callable[[Any], Any]]:
     return document, lambda like: _variables(manager, step, like, folder)
 
 
+def _fetched(there: RemotePath) -> tuple[Path, list[str]]:
+    """A folder of this machine with the newest step of a remote one that is what was put, and what is wrong with others."""
+    here, damaged = Path(mkdtemp(dir=scratch())), []
+    remote = StagedSteps(there, here, KEPT)
+    for step in remote.steps():
+        try:
+            remote.fetch(step)
+            break
+        except CheckpointError as error:
+            damaged.append(f"{there / str(step)}: damaged checkpoint ({error})")
+    remote.close()
+    return here, damaged
+
+
 def _variables(manager: ocp.CheckpointManager, step: int, like: Any, folder: Path) -> Any:
     args = ocp.args.Composite(variables=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
     try:
@@ -136,17 +196,44 @@ def _variables(manager: ocp.CheckpointManager, step: int, like: Any, folder: Pat
         raise CheckpointError(f"{folder / str(step)}: holds another network than it says ({error})") from None
 
 
-def _manager(run: Path, name: str) -> ocp.CheckpointManager:
+def _manager(run: Path, name: str, alone: bool) -> ocp.CheckpointManager:
+    """alone: of this process, whatever others there are."""
     # Both save the same step in the background: without a name of their own their barriers between processes collide.
-    apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, multiprocessing_options=apart)
-    return ocp.CheckpointManager(run.absolute() / name, options=options)
+    folder = run.absolute() / name
+    if not (alone and jax.process_count() > 1):
+        apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, multiprocessing_options=apart)
+        return ocp.CheckpointManager(folder, options=options)
+    own = jax.process_index()
+    apart = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{name}{own}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, multiprocessing_options=apart, create=False)
+    return ocp.CheckpointManager(folder, options=options)
 
 
-def _save(manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite) -> None:
+def _save(manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite, remote: StagedSteps | None) -> None:
     """A step that a killed process already saved is not saved again: the run that repeats it is the same."""
+    if remote:
+        remote.wait()
+        if jax.process_index() > 0:
+            return
     if step not in manager.all_steps():
         manager.save(step, args=args, force=True)
+        if remote:
+            remote.put_behind(step, manager.wait_until_finished)
+
+
+def _whole(x: jax.Array) -> np.ndarray:
+    """All of an array, on the host; every process calls it."""
+    if jax.process_count() == 1 or x.is_fully_replicated:
+        return np.asarray(x.addressable_data(0) if jax.process_count() > 1 else x)
+    return multihost_utils.process_allgather(x, tiled=True)
+
+
+def _here(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0]))
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:

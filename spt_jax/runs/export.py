@@ -13,7 +13,6 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from jax import export as jax_export
 
 from data_pipelines.errors import CheckpointError, line_of
 from data_pipelines.files import write_atomic
+from data_pipelines.places import Place
 from spt_jax.runs.ahead import Ahead, Machine, Programs
 from spt_jax.runs.blueprint import Blueprint, Network
 from spt_jax.runs.formats import EXPORT, export_of_today
@@ -49,7 +49,7 @@ class Exported(NamedTuple):
 def export(
     blueprint: Blueprint,
     network: Network,
-    path: Path,
+    path: Place,
     platforms: tuple[str, ...] = PLATFORMS,
     programs: Sequence[Ahead] = (),
     domain: Domain | None = None,
@@ -91,7 +91,7 @@ def exported(
     return content.getvalue()
 
 
-def load_exported(path: Path, compiled: bool = False) -> Exported:
+def load_exported(path: Place, compiled: bool = False) -> Exported:
     """What `export` wrote; of programs compiled ahead nothing is read but with `compiled`.
 
     Raises CheckpointError where `path` is not such a file, is damaged, of another version or for other devices.

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, asdict, fields, is_dataclass
-from pathlib import Path
 
 import jax
 
 from data_pipelines.errors import RunError
 from data_pipelines.files import write_atomic
+from data_pipelines.places import Place, RemotePath
 from spt_jax.config import Config
 from spt_jax.scoring.names import MAIN_SCORE
 
@@ -41,7 +41,7 @@ def defaults_of(kind: type) -> dict:
     return found
 
 
-def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = (), teacher: str = "") -> list[str]:
+def claim(out: Place, config: Config, dataset: str, members: tuple[str, ...] = (), teacher: str = "") -> list[str]:
     """Make `out` the folder of this configuration, of one dataset by its fingerprint, of the members of an ensemble, and
     of a teacher by its fingerprint.
 
@@ -89,12 +89,12 @@ def claim(out: Path, config: Config, dataset: str, members: tuple[str, ...] = ()
     return [f"{name} was {was} and is {now}" for name, (was, now) in differing.items()]
 
 
-def name_members(out: Path, members: tuple[str, ...]) -> None:
+def name_members(out: Place, members: tuple[str, ...]) -> None:
     """Make `out` answer with the runs of these names in it, as the folder of an ensemble does; of one, as this run."""
     write_atomic(out / CONFIG, json.dumps({"ensemble": {"members": members}}, indent=1) + "\n")
 
 
-def members_of(out: Path) -> tuple[str, ...]:
+def members_of(out: Place) -> tuple[str, ...]:
     """Names of the runs in the folder that answer together; none in that of a single run. Raises as `read_config`."""
     return tuple(read_config(out).get("ensemble", {}).get("members", ()))
 
@@ -107,7 +107,7 @@ def _completed(found: dict, defaults: dict) -> dict:
     return {**defaults, **found, **inside}
 
 
-def read_config(out: Path) -> dict:
+def read_config(out: Place) -> dict:
     """Raises RunError where it is missing or damaged."""
     path = out / CONFIG
     try:
@@ -121,7 +121,7 @@ def read_config(out: Path) -> dict:
     return document
 
 
-def read_log(out: Path) -> list[dict]:
+def read_log(out: Place) -> list[dict]:
     """The lines of the log, up to the first that is damaged: a kill in mid-write leaves half a line."""
     path, lines = out / LOG, []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
@@ -134,7 +134,7 @@ def read_log(out: Path) -> list[dict]:
     return lines
 
 
-def rewind_log(out: Path, epoch: int) -> dict:
+def rewind_log(out: Place, epoch: int) -> dict:
     """Drop log lines past the restored epoch, as they will be written again; returns the last one kept."""
     kept = [line for line in read_log(out) if line["epoch"] <= epoch]
     if jax.process_index() == 0:
@@ -142,11 +142,15 @@ def rewind_log(out: Path, epoch: int) -> dict:
     return kept[-1] if kept else {}
 
 
-def append_log(out: Path, line: dict) -> None:
-    with open(out / LOG, "a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
+def append_log(out: Place, line: dict) -> None:
+    path, text = out / LOG, json.dumps(line) + "\n"
+    if isinstance(path, RemotePath):  # an object is put as a whole; a log is short
+        write_atomic(path, (path.read_text() if path.exists() else "") + text)
+        return
+    with open(path, "a", encoding="utf-8") as log:
+        log.write(text)
 
 
-def write_metrics(out: Path, metrics: dict) -> None:
+def write_metrics(out: Place, metrics: dict) -> None:
     """What `evaluate` found, beside the model that it found it of."""
     write_atomic(out / METRICS, json.dumps(metrics, indent=1) + "\n")

@@ -15,6 +15,7 @@ import numpy as np
 
 from data_pipelines.dataset.data import Data
 from data_pipelines.errors import RunError
+from data_pipelines.places import Place
 from spt_jax.config import Config, LabelsConfig
 from spt_jax.objectives.objective import Objective, make_objective
 from spt_jax.runs.folder import claim
@@ -59,7 +60,7 @@ def run_members(epoch: Callable, stacked: bool) -> Callable:
 def train_members(
     config: Config,
     dataset: Data,
-    out: Path,
+    out: Place,
     count: int = 0,
     stacked: bool | None = None,
     report: Callable[[dict], None] = lambda line: None,

@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
+from data_pipelines import faults
 from data_pipelines.dataset.data import Split
 from data_pipelines.errors import RunError
+from data_pipelines.places import Place
 from spt_jax.batching import in_pieces
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.folder import append_log, rewind_log
@@ -40,7 +41,7 @@ class Interrupted(KeyboardInterrupt):
 class Member:
     """One model of a run. folder: that it is saved in. tasks: names of what it learns and is judged by."""
 
-    folder: Path
+    folder: Place
     seed: int
     tasks: tuple[str, ...]
 
@@ -67,7 +68,7 @@ def run_epochs(
     steps: int,
     members: tuple[Member, ...],
     validation: Split,
-    out: Path,
+    out: Place,
     report: Callable[[dict], None],
 ) -> dict:
     """Train to the end, or go on where a stopped run left off; returns the last log line. See `loop.train`."""
@@ -82,7 +83,7 @@ def run_epochs(
     line = rewind_log(out, progress["epoch"])
     with stop_flag() as asked:
         while progress["epoch"] < settings.epochs and not _exhausted(progress, settings.patience):
-            began = time.perf_counter()
+            began, asked_again = time.perf_counter(), faults.count()
             with fits(settings.batch_size, made.config.execution):
                 state, metrics = epoch(state)
                 jax.block_until_ready(metrics)
@@ -108,6 +109,8 @@ def run_epochs(
                 line["score"] = _mean(line["validation"])
             if validating or stopping:
                 checkpoints.save(line["step"], state, made.flat.size, {**progress, "stream": epoch.position()})
+            if again := faults.count() - asked_again:
+                line["asked_again"] = again
             if jax.process_index() == 0:
                 append_log(out, line)
                 report(line)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from data_pipelines.dataset.data import Data
 from data_pipelines.errors import RunError
+from data_pipelines.places import Place, RemotePath, place
 from spt_jax.config import Config
 from spt_jax.runs.folder import claim
 from spt_jax.training.assemble import Assembly, assemble
@@ -31,19 +31,23 @@ AHEAD = 16
 def train(
     config: Config,
     dataset: Data,
-    out: Path | str,
+    out: Place | str,
     report: Callable[[dict], None] = lambda line: None,
     tell: Callable[[str], None] = lambda text: None,
     profile: int = 0,
 ) -> dict:
-    """Train into the run folder `out`, or go on where a stopped run left off; returns the last log line.
+    """Train into the run folder `out`, which may be in an object store, or go on where a stopped run left off; returns the last log line.
 
     report: gets one dict per epoch, which is also a line of the log: epoch, epochs, step, loss, that of each
-    descriptor, learning_rate, gradient_norm, seconds, spectra_per_s, input_wait (seconds), and with a validation its
-    scores. tell: gets what a user should know of how the run begins, in words. profile: steps to write a trace of.
+    descriptor, learning_rate, gradient_norm, seconds, spectra_per_s, input_wait (seconds), with a validation its
+    scores, and asked_again, how often an object store was, if it was. tell: gets what a user should know of how the run begins, in words. profile: steps to write a trace of.
     Raises Interrupted after Ctrl-C or SIGTERM, when the state is safe on disk.
     """
-    out, settings, statistics = Path(out), config.train, dataset.statistics("train")
+    out, settings, statistics = place(out), config.train, dataset.statistics("train")
+    if profile and isinstance(out, RemotePath):
+        raise RunError(
+            f"{out}: a trace is written into a folder of this machine; leave --profile, or give another --out"
+        )
     layout = Layout(make_mesh(), config.execution.share_parameters)
     layout.check_batch(settings.batch_size, config.execution.accumulate, config.model.whole_batch)
     steps = steps_per_epoch(statistics.count, settings.batch_size)

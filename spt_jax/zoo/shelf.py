@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.errors import CheckpointError
-from data_pipelines.files import file_sha256
+from data_pipelines.files import file_sha256, scratch
+from data_pipelines.places import Place, RemotePath, is_remote, place
 from spt_jax.zoo.download import fetched, is_address
 
 CATALOGUE, SUFFIX = "catalogue.json", ".safetensors"
@@ -54,23 +56,25 @@ class Shelf:
 
 def is_model(given: Path | str) -> bool:
     """Whether this names a model rather than spectra: what is not there, and a folder without any mark, is none."""
-    place = Path(given)
-    if is_address(given):
+    path = Path(given)
+    if is_address(given) or is_remote(given):  # spectra lie on this machine
         return True
-    if place.is_dir():
+    if path.is_dir():
         # Not by the constants of runs: who owns them loads orbax, which who reads an exported file may not have.
-        return (place / "model").is_dir() or (place / "config.json").is_file()
-    if place.is_file():
-        return place.suffix == SUFFIX or zipfile.is_zipfile(place)
+        return (path / "model").is_dir() or (path / "config.json").is_file()
+    if path.is_file():
+        return path.suffix == SUFFIX or zipfile.is_zipfile(path)
     return str(given) in Shelf.of().pinned
 
 
-def place_of(model: Path | str) -> Path:
+def place_of(model: Place | str) -> Place:
     """Where a model lies that is named by its place, by its name in the zoo, or by an address that it is fetched from;
     without a name, the zoo's default.
 
     What is there comes before a model of the zoo of the same name. Raises CheckpointError for what is none of them.
     """
+    if str(model) and is_remote(model):
+        return _remote(place(model))
     if str(model) and Path(model).exists():
         return Path(model)
     if is_address(model):
@@ -79,3 +83,15 @@ def place_of(model: Path | str) -> Path:
     if not str(model) and not shelf.default:
         raise CheckpointError("no model is named, and the package has no default; name a run folder or a file")
     return shelf.checked(str(model) or shelf.default)
+
+
+def _remote(model: Place) -> Place:
+    """A packed file is read from a copy on this machine, all else where it lies."""
+    if not model.exists():
+        raise CheckpointError(f"{model}: nothing is there; name a run folder or a file")
+    if isinstance(model, RemotePath) and model.suffix == SUFFIX:
+        copy = scratch() / hashlib.sha256(str(model).encode()).hexdigest()[:16] / model.name
+        copy.parent.mkdir(exist_ok=True)
+        model.download(copy)
+        return copy
+    return model

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.phases import __main__ as phases
-from benchmarks.phases import classical, vae
+from benchmarks.phases import classical, probe, vae
 from benchmarks.phases.library import SETS, PhaseSet, edges, material, split, structures, write_theory
 from benchmarks.phases.metrics import SCORES, scored, summary
 from benchmarks.phases.task import PhaseAnswers, labelled, posed
@@ -190,6 +190,8 @@ def test_it_runs_and_a_model_is_scored(library, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * (1 + 2 * (len(phases.METHODS) - 1) + 2)
     assert json.loads(printed[0])["images"] == 2 and printed[-1].startswith("oxides, new")
+    (probed,) = probe.main(["--library", str(library), "--images", "2", "--small", "--model", str(run)])
+    assert 0 <= probed["domain"] <= 1 and 0 <= probed["accuracy_measured"] <= 1
     told = [line for line in lines if line["case"].endswith("model")]
     assert len(told) == 4 and all(line["share_rmse"] is not None and line["ece"] is not None for line in told)
 
