@@ -38,6 +38,11 @@ if TYPE_CHECKING:  # imports more than reading a card needs
 FILE = "data_card.json"
 TEXT_FILE = "data_card.txt"
 FORMAT = 2
+# What a set of spectrum images has in the place of a card.
+IMAGES = "images.json"
+ONLY_IMAGES = (
+    "holds spectrum images, which `spt-jax train image` learns and `spt-jax image` answers; this is of spectra"
+)
 # Contradictions of one kind in the text.
 NAMED = 5
 
@@ -171,6 +176,8 @@ def write(dataset: Place, card: dict) -> None:
 def read(dataset: Place) -> dict:
     """The card of a dataset folder; raises DatasetError where there is none of this format."""
     path = dataset / FILE
+    if not path.exists() and (dataset / IMAGES).exists():
+        raise DatasetError(f"{dataset}: {ONLY_IMAGES}")
     if not path.exists():
         raise DatasetError(
             f"{dataset}: no {FILE} here; make a dataset with `spt-jax prepare SOURCE... --out {dataset}`"

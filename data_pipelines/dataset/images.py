@@ -7,9 +7,9 @@ FOLDER/SPLIT.labels.npy   (N, 2) float32, NaN where a pixel's class is not known
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,38 +18,58 @@ from typing import NoReturn
 
 import numpy as np
 
+from data_pipelines.dataset.card import IMAGES as CARD
 from data_pipelines.dataset.data import Data, Split
+from data_pipelines.dataset.pixel_labels import read_pixel_labels
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.dataset.theory import LEAST_REACH, Theory, drawn_edges, on_grid, read_theory
 from data_pipelines.errors import DatasetError, UserError
 from data_pipelines.files import read_json, replacing, write_atomic
-from data_pipelines.loss_grid import DOMAIN_COLUMN, LossGrid, grid_of
+from data_pipelines.loss_grid import CLASS_COLUMN, DOMAIN_COLUMN, LossGrid, grid_of
 from data_pipelines.readers.images.image import SpectrumImage
 from data_pipelines.schema import LABELS, Batch, EnergyGrid, number_of
 from data_pipelines.spectra.losses import ABOVE, onset_of, windows_of
-from data_pipelines.spectra.rebin import gain_of, rebinning
+from data_pipelines.spectra.rebin import detector_of, rebinning
 
-CARD = "images.json"
+LOCK = ".lock"
 SPLITS = ("train", "validation")
 # Of an image's lines this one of so many is kept for validation.
 EVERY = 10
 # Electrons in the front, fewer are no spectrum.
 FEWEST_ELECTRONS = 10.0
-# Counts of a piece that is read at once, and of the sample that says how many counts an electron makes.
-PIECE, SAMPLE = 8_000_000, 2_000_000
+# Counts of a piece that is read at once.
+PIECE = 8_000_000
+# eV that energies must reach over behind the onset: less is no edge.
+LEAST_BEHIND = 10.0
 # Channels of an edge at most, sums in front of it, and where there is no image the step in eV.
 MOST_POINTS, GROUPS, STEP = 192, 16, 0.3
 # Rows of an epoch at least, and calculated rows of validation: of few edges many exposures are drawn.
 EPOCH, JUDGED = 8_192, 1_024
 
 
-def loss_grid(edge: str, energies: list[np.ndarray], classes: tuple[str, ...], most: int = MOST_POINTS) -> LossGrid:
+def loss_grid(
+    edge: str, energies: dict[str, np.ndarray], classes: tuple[str, ...], most: int = MOST_POINTS
+) -> LossGrid:
     """About an edge, as far as all of the (E,) energies go, in `most` channels or fewer: those of the first image, or so many
-    of them to one that they are not more. Raises UserError for an edge that lies outside of the energies."""
+    of them to one that they are not more. energies: by the image's name. Raises UserError for an edge that lies outside of
+    them."""
     onset = onset_of(edge)
-    ends = [windows_of(onset, energy) for energy in energies]
+    named, ends = energies or {"": np.arange(0.5 * onset, 2 * onset, STEP)}, []
+    for name, energy in named.items():
+        try:
+            ends.append(windows_of(onset, energy))
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+        if energy[-1] < onset + LEAST_BEHIND:
+            raise UserError(
+                f"{name}: its energies end at {energy[-1]:.1f} eV; an edge at {onset:g} eV asks for {onset + LEAST_BEHIND:g} eV "
+                "or more"
+            )
+    energies = list(named.values())
     begin, middle = max(front[0] for front, _ in ends), min(front[1] for front, _ in ends)
     last = min(area[1] for _, area in ends)
+    if not begin < middle:
+        raise UserError(f"the images have no energies in common in front of {onset:g} eV: {', '.join(named)}")
     channel = float(np.median(np.diff(energies[0])))
     first = energies[0][np.searchsorted(energies[0], middle + channel / 2)]
     step = channel * max(1, int(np.ceil((last - first) / channel / most)))
@@ -57,6 +77,12 @@ def loss_grid(edge: str, energies: list[np.ndarray], classes: tuple[str, ...], m
     start, points = float(first + (step - channel) / 2), int((last - first + channel) / step + 1e-6)
     groups = max(4, min(GROUPS, int((middle - begin) / (2 * channel))))
     return LossGrid(start, step, points, edge=edge, front=(begin, middle), groups=groups, classes=classes)
+
+
+def is_own(path: Path) -> bool:
+    """Whether it is a file that this module writes, or half of one."""
+    names = {LOCK, CARD, *(f"{split}.{part}.npy" for split in SPLITS for part in ("counts", "labels"))}
+    return path.name in names | {f".{name}.partial" for name in names}
 
 
 def prepare_images(
@@ -77,9 +103,10 @@ def prepare_images(
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"two images are named {twice[0]}; rename one, labels and messages go by names")
     onset = onset_of(edge)
-    grid = loss_grid(edge, [image.energy for _, image in images] or [_within(edges, onset)], classes, points)
+    given = {name: image.energy for name, image in images} or {"calculated edges": _within(edges, onset)}
+    grid = loss_grid(edge, given, classes, points)
     curves = np.stack([on_grid(each, grid, onset) for each in edges])
-    known = _labels(labels, names, classes) if labels else {}
+    known = read_pixel_labels(labels, names, classes) if labels else {}
     kind = np.array([classes.index(each.kind) for each in edges])
     # Every class as often as the one with most edges.
     most_edges = int(np.bincount(kind).max())
@@ -103,6 +130,8 @@ def prepare_images(
             report("images", number, len(images))
     digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
     out.mkdir(parents=True, exist_ok=True)
+    # Without its card a half-written set is none.
+    (out / CARD).unlink(missing_ok=True)
     for split, pieces in parts.items():
         for name, arrays in zip(("counts", "labels"), zip(*pieces, strict=True), strict=True):
             whole = np.concatenate(arrays)
@@ -131,14 +160,20 @@ def _pixels(
     """Rows and labels of each split, and what the card says of the image."""
     rebin = rebinning(image.energy, grid, name)
     times, height, width, _ = image.shape
-    sample = next(image.pieces(SAMPLE))[2]
-    gain = gain_of(sample.reshape(-1, sample.shape[-1])[:, rebin.front[0] : rebin.front[1]])
+    detector = detector_of(image.sample(), rebin)
+    rebin = detector.mended(rebin, name)
     if outside := next((at for at in known if at[0] >= times or at[1] >= height or at[2] >= width), None):
-        raise UserError(f"{name} has {times} x {height} x {width} frames, rows and columns; a label names {outside}")
+        raise UserError(
+            f"{name} has {times} x {height} x {width} frames, rows and columns; a label names frame {outside[0]}, row "
+            f"{outside[1]}, column {outside[2]}, which are from 0"
+        )
     every = max(1, times * height * width // most)
+    # Else it would be the same columns of every row.
+    while every > 1 and math.gcd(every, width) > 1:
+        every += 1
     rows, labels, held, left = [], [], [], Counter()
     for time, start, counts in image.pieces(PIECE):
-        found = rebin(counts).astype(np.float32) / gain
+        found = rebin(detector.alive(counts)).astype(np.float32) / np.float32(detector.gain)
         bad = ~np.isfinite(found).all(axis=-1)
         few = ~bad & (found[..., : grid.groups].sum(axis=-1) < FEWEST_ELECTRONS)
         for row in range(len(counts)):
@@ -152,37 +187,20 @@ def _pixels(
                     continue
                 rows.append(found[row, column])
                 labels.append([np.nan if kind is None else kind, number])
-                line = start + row if height >= EVERY else place
+                line = start + row if height >= EVERY else place // every
                 held.append(kind is None and line % EVERY == EVERY - 1)
     if not rows:
         raise UserError(f"{name}: no pixel can be used: {', '.join(f'{n} {why}' for why, n in left.items())}")
     counts, own, held = np.stack(rows), np.array(labels, np.float32), np.array(held)
     parts = {"train": (counts[~held], own[~held]), "validation": (counts[held], own[held])}
-    said = {"name": name, "pixels": times * height * width, "used": len(counts), "labelled": len(known)}
-    return parts, said | {"gain": round(gain, 4), "left_out": dict(left)}
-
-
-def _labels(path: Path, names: list[str], classes: tuple[str, ...]) -> dict[str, dict[tuple[int, int, int], int]]:
-    """By image, the index of the class of each labelled (frame, row, column)."""
-    found: dict[str, dict] = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if missing := {"image", "row", "column", "class"} - set(reader.fieldnames or ()):
-            raise UserError(f"{path}: no column {', '.join(sorted(missing))}; columns are image,row,column,class")
-        for line in reader:
-            at = f"{path}, line {reader.line_num}"
-            if line["class"] not in classes:
-                raise UserError(f"{at}: no class {line['class']!r}; known: {', '.join(classes)}")
-            if line["image"] not in names:
-                raise UserError(f"{at}: no image {line['image']!r}; known: {', '.join(names)}")
-            try:
-                place = (int(line.get("frame") or 0), int(line["row"]), int(line["column"]))
-            except ValueError:
-                raise UserError(f"{at}: row and column are whole numbers from 0") from None
-            if min(place) < 0:
-                raise UserError(f"{at}: row and column are whole numbers from 0")
-            found.setdefault(line["image"], {})[place] = classes.index(line["class"])
-    return found
+    said = {
+        "name": name,
+        "pixels": times * height * width,
+        "used": len(counts),
+        "labelled": int(np.isfinite(own[:, 0]).sum()),
+    }
+    said |= {"gain": float(f"{detector.gain:.4g}"), "left_out": dict(left)}
+    return parts, said | {"dead": int(sum(detector.dead[slice(*at)].sum() for at in (rebin.front, rebin.edge)))}
 
 
 class ImageData(Data):
@@ -193,11 +211,15 @@ class ImageData(Data):
         card = read_json(folder / CARD)
         try:
             self.grid: EnergyGrid = grid_of(card["grid"])
+            if not isinstance(self.grid, LossGrid):
+                raise ValueError("no edge")
             self.fingerprint, self._rows = str(card["fingerprint"]), {s: tuple(card["rows"][s]) for s in SPLITS}
             self.images = tuple(each["name"] for each in card["images"])
+            self.examples = {split: first + rest for split, (first, rest) in self._rows.items()}
+            if not all(isinstance(count, int) for count in self.examples.values()):
+                raise ValueError("rows that are no numbers")
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(f"{folder / CARD}: damaged ({error!r}); prepare it again") from None
-        self.examples = {split: sum(rows) for split, rows in self._rows.items()}
 
     def split(self, name: str, most: int | None = None) -> Split:
         self.count(name)
@@ -205,12 +227,20 @@ class ImageData(Data):
         chosen = np.arange(len(counts))
         if most is not None and len(counts) > most:
             first = self._rows[name][0]
-            chosen = np.concatenate([chosen[:first], np.linspace(first, len(counts) - 1, most - first).astype(int)])
+            own = np.linspace(0, first - 1, min(first, most)).astype(int)
+            chosen = np.concatenate([own, np.linspace(first, len(counts) - 1, max(0, most - first)).astype(int)])
         counts, labels = np.array(counts[chosen]), np.array(labels[chosen])
         mask = np.isfinite(labels)
         element = self.grid.edge.split()[0] if self.grid.edge.split()[0].isalpha() else ""
         number = np.full(len(counts), number_of(element) if element else 0, np.int32)
-        domain = labels[:, DOMAIN_COLUMN].astype(int)
+        domain = np.nan_to_num(labels[:, DOMAIN_COLUMN], nan=-1).astype(int)
+        kind = np.where(mask[:, CLASS_COLUMN], labels[:, CLASS_COLUMN], 0)
+        if (
+            not (domain >= 0).all()
+            or domain.max() > len(self.images)
+            or not np.isin(kind, range(len(self.grid.classes))).all()
+        ):
+            raise DatasetError(f"{self.folder / name}.labels.npy: damaged (no such class or image); prepare it again")
         materials = tuple("calculated" if i == 0 else self.images[i - 1] for i in domain)
         ids = tuple(f"{material} {i}" for i, material in zip(chosen, materials, strict=True))
         batch = Batch(counts, number, np.where(mask, labels, 0).astype(np.float32), mask)

@@ -8,7 +8,6 @@ from os import PathLike
 
 from data_pipelines.dataset import card
 from data_pipelines.dataset.data import BlockData, Data
-from data_pipelines.dataset.images import CARD as IMAGES
 from data_pipelines.dataset.images import ImageData
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.mixture import Mixture
@@ -36,7 +35,7 @@ def open_data(named: str | PathLike | RemotePath | Sequence[str | PathLike | Rem
     if weights and len(weights) < len(entries):
         bare = next(path for path, weight in entries if weight is None)
         raise DatasetError(f"{bare} has no weight and others have; write {bare}:WEIGHT, or no weight at all")
-    if any((path / IMAGES).exists() for path, _ in entries):
+    if any((path / card.IMAGES).exists() for path, _ in entries):
         if len(entries) > 1:
             raise DatasetError(
                 "spectrum images are not mixed with other sets; put all images into one, `spt-jax image-data`"
@@ -44,6 +43,14 @@ def open_data(named: str | PathLike | RemotePath | Sequence[str | PathLike | Rem
         return ImageData(entries[0][0])
     sets = [_open(path) for path, _ in entries]
     return sets[0] if len(sets) == 1 else Mixture(sets, weights or None)
+
+
+def open_spectra(named: str | PathLike | RemotePath | Sequence[str | PathLike | RemotePath]) -> Data:
+    """`open_data` for who asks of spectra and their descriptors. Raises DatasetError also for a set of spectrum images."""
+    found = open_data(named)
+    if isinstance(found, ImageData):
+        raise DatasetError(f"{found.name}: {card.ONLY_IMAGES}")
+    return found
 
 
 def _entry(text: str | PathLike | RemotePath) -> tuple[Place, float | None]:

@@ -12,6 +12,7 @@ from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.feff.output import read_xmu
 from data_pipelines.loss_grid import LossGrid
 from data_pipelines.readers.images.open import open_image
+from data_pipelines.spectra.curves import interpolated
 
 SUFFIXES = (".txt", ".csv", ".msa", ".dat")
 # A calculation must reach over this part of the grid behind its rise; beyond its end it stays as it ends.
@@ -20,6 +21,8 @@ LEAST_REACH = 0.5
 NEAR_ONSET = 15.0
 # Of what is drawn for the statistics: how many, largest shift and broadening, eV.
 DRAWN, SHIFT, BROADENING = 4096, 2.0, 1.0
+# Of a channel, whose mean is taken.
+FINER = 16
 # A measured edge is never the calculated one: smooth deviations of this size and length, eV, count as possible.
 DEVIATION, SMOOTHNESS = 0.05, 3.0
 
@@ -40,7 +43,7 @@ def read_theory(folder: Path) -> list[Theory]:
         raise UserError(f"{folder}: no such folder; calculated edges lie in one folder for each class")
     found = []
     for path in sorted(folder.glob("*/*")):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in SUFFIXES or path.name[0] == "." or path.parent.name[0] == "." or path.is_dir():
             continue
         try:
             energy, intensity = _curve(path)
@@ -77,21 +80,28 @@ def rise_of(energy: np.ndarray, intensity: np.ndarray) -> float:
 def on_grid(theory: Theory, grid: LossGrid, onset: float) -> np.ndarray:
     """(points,) of mean 1: zero in front of the calculation, and as it ends behind its end.
 
-    Raises UserError for an edge that rises elsewhere than the grid's, or ends too early.
+    Raises UserError for an edge that rises elsewhere than the grid's, begins behind its rise, ends too early or is negative.
     """
+    if not theory.intensity.mean() > 0:
+        raise UserError(f"{theory.file}: its intensity is below zero; turn it round")
     rise = rise_of(theory.energy, theory.intensity)
     middles, (_, borders) = grid.relative(), grid.borders()
     if abs(rise - onset) > NEAR_ONSET:
         raise UserError(
             f"{theory.file}: its edge rises at {rise:.1f} eV, {grid.edge} is at {onset:g} eV; energies must be absolute"
         )
+    if rise <= theory.energy[0]:
+        raise UserError(
+            f"{theory.file}: begins at {rise:.1f} eV, where it has risen already; nothing lies in front of the edge"
+        )
     if theory.energy[-1] < rise + LEAST_REACH * (middles[-1] - rise):
         raise UserError(f"{theory.file}: ends at {theory.energy[-1]:.1f} eV, the grid at {middles[-1]:.1f} eV")
-    # Means over the channels, by the integral.
-    area = np.concatenate([[0], np.cumsum(np.diff(theory.energy) * (theory.intensity[1:] + theory.intensity[:-1]) / 2)])
-    at = np.interp(borders, theory.energy, area)
-    beyond = np.maximum(borders - theory.energy[-1], 0) * theory.intensity[-len(theory.intensity) // 20 :].mean()
-    curve = np.diff(at + beyond) / np.diff(borders)
+    within = (np.arange(FINER) + 0.5) / FINER
+    at = (borders[:-1, None] + np.diff(borders)[:, None] * within).ravel()
+    curve = interpolated(theory.energy, theory.intensity, np.clip(at, theory.energy[0], theory.energy[-1]))
+    curve = np.where(at < theory.energy[0], 0, curve)
+    curve = np.where(at > theory.energy[-1], theory.intensity[-len(theory.intensity) // 20 :].mean(), curve)
+    curve = curve.reshape(grid.points, FINER).mean(axis=1)
     return (curve / curve.mean()).astype(np.float32)
 
 

@@ -58,13 +58,13 @@ class Compare:
             raise UserError("give two competitors or more, each with a name of its own: NAME=MODEL,...")
 
     def run(self) -> None:
-        from data_pipelines.dataset.opening import open_data
+        from data_pipelines.dataset.opening import open_spectra
         from data_pipelines.dataset.resplit import take
         from data_pipelines.files import write_atomic
         from spt_jax.inference.predict import symbol_of
         from spt_jax.study.compare import compare
 
-        dataset = open_data(self.data)
+        dataset = open_spectra(self.data)
         split = dataset.split(self.split)
         if self.elements:
             wanted = {symbol_of(element) for element in self.elements}

@@ -65,14 +65,14 @@ class Finetune:
                 raise UserError(f"shots must be numbers of spectra, or all; got {each!r}")
 
     def run(self) -> None:
-        from data_pipelines.dataset.opening import open_data
+        from data_pipelines.dataset.opening import open_spectra
         from data_pipelines.files import write_atomic
         from spt_jax.study.curve import FILE, PICTURE, FineTuning, finetune
         from spt_jax.study.curve_figure import curve
 
         settings = FineTuning(self.freeze, self.rank, self.epochs, self.learning_rate, self.patience, self.seed)
         shots = tuple("all" if each == "all" else str(int(each)) for each in self.shots)
-        source, data = open_data(self.source) if self.source else None, open_data(self.data)
+        source, data = open_spectra(self.source) if self.source else None, open_spectra(self.data)
         if data.grid.signals:
             raise UserError(
                 f"{data.name}: rows of several signals; begin with another model by `spt-jax train fusion --train.init`"

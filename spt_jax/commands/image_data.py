@@ -47,21 +47,23 @@ class PrepareImages:
         check(self)
 
     def run(self) -> None:
-        from data_pipelines.dataset.images import prepare_images
+        from data_pipelines.dataset.images import CARD, LOCK, is_own, prepare_images
         from data_pipelines.files import locked
         from data_pipelines.readers.images.open import open_image
 
-        if self.out.exists() and any(self.out.iterdir()) and not (self.out / "images.json").exists():
+        # What a stopped run of this command left behind is its own.
+        if self.out.is_dir() and not (self.out / CARD).exists() and not all(map(is_own, self.out.iterdir())):
             raise UserError(f"{self.out} holds something else than a dataset of images; choose another --out")
         images = [(path.stem, open_image(path, self.calibration)) for path in self.images]
         given = self.theory, images, self.out, self.edge, self.labels, self.pixels, self.points
-        with Bars() as report, locked(self.out / ".lock", f"{self.out}"):
+        with Bars() as report, locked(self.out / LOCK, f"{self.out}"):
             card = prepare_images(*given, report=report)
         counted = {name: sum(each["class"] == name for each in card["theory"]) for name in card["grid"]["classes"]}
         print("calculated edges: " + ", ".join(f"{count} {name}" for name, count in counted.items()))
         for each in card["images"]:
             left = "".join(f", {count:,} left out ({why})" for why, count in each["left_out"].items())
             more = f", {each['labelled']:,} labelled" if each["labelled"] else ""
+            more += f", {each['dead']:,} dead channels" if each["dead"] else ""
             gain = f", {each['gain']:.2g} counts an electron" if not 0.5 < each["gain"] < 2 else ""
             print(f"{each['name']}: {each['used']:,} of {each['pixels']:,} pixels{more}{left}{gain}")
         grid = card["grid"]

@@ -44,12 +44,12 @@ class Evaluate:
     of those it was trained on, or `unknown`, as it is where not given. What a dataset says of its rows is not used."""
 
     def run(self) -> None:
-        from data_pipelines.dataset.opening import open_data
+        from data_pipelines.dataset.opening import open_spectra
         from spt_jax.inference.evaluate import as_tables, evaluate
         from spt_jax.inference.predict import load
         from spt_jax.runs.folder import write_metrics
 
-        metrics = evaluate(load(self.model, self.compiled, self.source), open_data(self.data), self.split).metrics
+        metrics = evaluate(load(self.model, self.compiled, self.source), open_spectra(self.data), self.split).metrics
         if self.model.is_dir():
             write_metrics(self.model, metrics)
         console.print(as_tables(metrics), highlight=False)
@@ -122,14 +122,14 @@ class Predict(FileOptions):
             self._predict_files()
 
     def _predict_dataset(self) -> None:
-        from data_pipelines.dataset.opening import open_data
+        from data_pipelines.dataset.opening import open_spectra
         from spt_jax.inference.bulk import predict_dataset
         from spt_jax.training.sharding import Layout, make_mesh
         from spt_jax.zoo.shelf import place_of
 
         if self.out.is_dir():
             raise UserError(f"{self.out} is a folder; name a file, for instance --out {self.out / 'answers.parquet'}")
-        dataset = open_data(self.data)
+        dataset = open_spectra(self.data)
         with Throughput() as report:
             done = predict_dataset(
                 place_of(self.model),

@@ -100,7 +100,7 @@ class Train:
         if isinstance(self.objective, MaskedConfig):
             print(f"Next: spt-jax train base --data LABELLED --out RUN --train.init {self.out}")
         elif isinstance(self.objective, ImagesConfig):
-            print(f"Next: spt-jax image {self.out} FILE --html page.html")
+            print(f"Next: spt-jax image {self.out} FILE --html image.html")
         else:
             print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
 
@@ -139,6 +139,8 @@ class Ensemble:
             print(f"{self.out / name}  last validation score {score:.3f}")
         if isinstance(self.objective, MaskedConfig):
             print(f"Next: spt-jax train base --data LABELLED --out RUN --train.init {self.out / name}")
+        elif isinstance(self.objective, ImagesConfig):
+            print(f"Next: spt-jax image {self.out / name} FILE --html image.html; each answers by itself")
         else:
             print(f"Next: spt-jax evaluate {self.out} --data {' '.join(self.data)} --split test")
 

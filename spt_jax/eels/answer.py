@@ -14,7 +14,7 @@ from flax import nnx
 from data_pipelines.errors import CheckpointError, UserError
 from data_pipelines.loss_grid import LossGrid
 from data_pipelines.readers.images.image import SpectrumImage
-from data_pipelines.spectra.rebin import Rebinning, gain_of, rebinning
+from data_pipelines.spectra.rebin import Rebinning, detector_of, rebinning
 from spt_jax.eels.denoise import without_noise
 from spt_jax.eels.program import PixelPrograms
 from spt_jax.eels.refine import MOST_CLASSES, refined
@@ -24,8 +24,6 @@ from spt_jax.runs.checkpoint import load_model
 
 # Pixels that one program takes: what it works on stays in the caches.
 PIXELS = 2_048
-# Of the sample that says how many counts an electron makes and which channels are dead.
-SAMPLE = 128
 # Bytes of spectra without noise that are kept in memory, with those as measured and as decoded.
 KEPT_BYTES = 2_000_000_000
 # An image whose electrons make so many more or fewer counts is told of.
@@ -88,17 +86,14 @@ class ImageModel:
         """
         rebin, notes = self._rebinning(image.energy), list(image.notes)
         shape = image.shape
-        first = image.rows(0, 0, max(1, min(shape[1], -(-SAMPLE // shape[2]))))
-        sample = first.reshape(-1, shape[3])
-        sample = sample[:: max(1, len(sample) // SAMPLE)]
-        dead = _dead(sample)
-        if gain is None:
-            gain = gain_of(np.nan_to_num(sample[:, slice(*rebin.front)]))
+        detector = detector_of(image.sample(), rebin, gain)
+        gain = detector.gain
         if not USUAL_GAIN[0] < gain < USUAL_GAIN[1]:
             notes.append(f"counts scatter as if an electron made {gain:.2g} of them, and are divided by that")
-        if dead.any():
-            rebin = _without(rebin, dead)
-            notes.append(f"{dead.sum()} channels are dead in all pixels and were left out of the sums")
+        rebin = detector.mended(rebin)
+        if dead := int(sum(detector.dead[slice(*at)].sum() for at in (rebin.front, rebin.edge))):
+            noun = "channel is" if dead == 1 else "channels are"
+            notes.append(f"{dead} {noun} dead in all pixels and left out of the sums")
         points, pixels = self.grid.points, int(np.prod(shape[:3]))
         if spectra and 4 * points * 3 * pixels > KEPT_BYTES:
             spectra = False
@@ -107,10 +102,8 @@ class ImageModel:
         program = self._programs.for_image(rebin, gain, spectra)
         for time, start, counts in image.pieces(PIXELS * shape[3]):
             # Wide rows in parts: one program, one shape.
-            flat = counts.reshape(-1, shape[3])
+            flat = detector.alive(counts.reshape(-1, shape[3]))
             size = min(PIXELS, pixels)
-            if dead.any():
-                flat = np.where(dead, 0, flat)
             place = (time * shape[1] + start) * shape[2]
             for begin in range(0, len(flat), size):
                 piece = flat[begin : begin + size]
@@ -249,29 +242,3 @@ def in_memory(counts: np.ndarray, energy: np.ndarray, title: str = "frame") -> S
         {},
         (),
     )
-
-
-def _dead(sample: np.ndarray) -> np.ndarray:
-    """(E,) channels that are no number in all pixels of a sample, or zero in all where their neighbours are not."""
-    missing = ~np.isfinite(sample).any(axis=0)
-    mean = np.where(missing, 0, np.nanmean(np.where(np.isfinite(sample), sample, 0), axis=0))
-    near = np.minimum(np.roll(mean, 1), np.roll(mean, -1))
-    return missing | ((mean == 0) & (near * len(sample) > 10))
-
-
-def _without(rebin: Rebinning, dead: np.ndarray) -> Rebinning:
-    """Sums without the dead channels, scaled up to the whole; one without any channel left is the mean of its neighbours."""
-
-    def kept(at: tuple[int, int], shares: np.ndarray) -> np.ndarray:
-        alive = np.where(dead[slice(*at), None], 0, shares)
-        part = alive.sum(axis=0) / np.maximum(shares.sum(axis=0), 1e-9)
-        scaled = alive / np.where(part > 0, part, 1)
-        for column in np.flatnonzero(part == 0):
-            sides = [i for i in (column - 1, column + 1) if 0 <= i < shares.shape[1] and part[i] > 0]
-            if not sides:
-                raise UserError("two sums of channels side by side are dead in all pixels: the edge cannot be read")
-            scaled[:, column] = scaled[:, sides].mean(axis=1)
-        return scaled.astype(np.float32)
-
-    front, edge = kept(rebin.front, rebin.front_shares), kept(rebin.edge, rebin.edge_shares)
-    return rebin._replace(front_shares=front, edge_shares=edge)

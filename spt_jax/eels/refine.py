@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spt_jax.batching import in_pieces
 from spt_jax.shapes import Array, Float
 
 # Rounds of end members, and steps of a pixel's parts and shift.
@@ -23,23 +24,25 @@ ROUNDS, STEPS = 6, 3
 DEVIATION, SHIFT = 0.1, 0.4
 # Part of a class's pixels, and how many at least, that are taken for pure where they are so much of it.
 PUREST, FEWEST_PURE, LEAST_PURE = 0.1, 8, 0.6
-# Pixels that end members are fitted to.
-SAMPLE = 4_096
+# Pixels that end members are fitted to; of fewer as many as one of the sizes that programs have. And pixels of a piece.
+SAMPLE, SIZES, PIECE = 4_096, (256, 4_096), 2_048
 # All choices of classes are tried: of more it is too many.
 MOST_CLASSES = 6
 DRAWS = 64
+# Of the precision of parts, below which it is rounding: classes that look alike are not told apart.
+LEAST = 1e-5
 
 
 class Parts(NamedTuple):
     """members: (C, P) edges of mean 1. share, probability: (N, C); probability of having the largest share. fit: (N, P)
     counts above the background. under: (N, P) counts of the background. shift: (N,) eV beyond that of the members."""
 
-    members: Array
-    share: Array
-    probability: Array
-    fit: Array
-    under: Array
-    shift: Array
+    members: np.ndarray
+    share: np.ndarray
+    probability: np.ndarray
+    fit: np.ndarray
+    under: np.ndarray
+    shift: np.ndarray
 
 
 class _Solved(NamedTuple):
@@ -70,44 +73,53 @@ def refined(
     """rows, base: (N, F + P) electrons of good pixels, and of the backgrounds fitted in front of the edge. x: (F + P,) log of
     the energy. members: (C, P) edges of mean 1 as the network decodes them. share: (N, C) and scale: (N,), mean electrons of
     the edge, as it says. step: eV of a channel."""
-    given = [jnp.asarray(each, jnp.float32) for each in (rows, base, share, scale)]
-    few = slice(None, None, max(1, len(rows) // SAMPLE))
+    given = [np.asarray(each, np.float32) for each in (rows, base, share, scale)]
+    few = np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)
+    # Filled up with nothing, which says nothing of the members: one program for any number of pixels.
+    size = next(each for each in SIZES if each >= len(few))
+    sample = (np.pad(each[few], ((0, size - len(few)), *((0, 0),) * (each.ndim - 1))) for each in given)
     x, members = jnp.asarray(x, jnp.float32), jnp.asarray(members, jnp.float32)
-    found = _members(*(each[few] for each in given), x, members, step)
-    return _parts(given[0], given[1], given[2], given[3], x, found, step)
+    found = _members(*sample, x, members, step)
+    parts = in_pieces(lambda *piece: _parts(*piece, x, found, step), min(size, PIECE), *given)
+    return Parts(np.asarray(found), *parts)
 
 
 @partial(jax.jit, static_argnames="step")
 def _members(rows, base, share, scale, x, prior, step: float) -> Float[Array, "C P"]:
     groups = rows.shape[1] - prior.shape[1]
-    amount, shift = share * scale[:, None], jnp.zeros(len(rows))
-    under, members, away = base[:, groups:], prior, jnp.zeros_like(rows[:, groups:])
     hold = 1 / DEVIATION**2
-    for i in range(ROUNDS):
+
+    def fitted(amount, shift, under, away, members):
         expected = under + amount @ members
         weights = 1 / jnp.maximum(expected, 0.05 * expected.mean(axis=1, keepdims=True) + 1e-3)
         # As it would be without the shift.
         signal = rows[:, groups:] - under - away
         gram = jnp.einsum("np,nc,nd->pcd", weights, amount, amount)
         right = jnp.einsum("np,nc,np->pc", weights, amount, signal)
-        members = _solve_small(gram + hold * jnp.eye(len(prior)), right + hold * prior.T).T
-        members = members / jnp.maximum(members.mean(axis=1, keepdims=True), 0.1)
-        if i < ROUNDS - 1:
-            solved = _solve(rows, base, amount, shift, x, members, step)
-            under = solved.background(base, x)[:, groups:]
-            away, shift = solved.fit - solved.amount @ members, solved.shift
-            pure = _purest(solved.amount)
-            members = pure @ members
-            # The same spectra in parts of the purer edges.
-            amount = jnp.maximum(solved.amount @ jnp.linalg.inv(pure + 1e-3 * jnp.eye(len(pure))), 0)
-    return members
+        found = _solve_small(gram + hold * jnp.eye(len(prior)), right + hold * prior.T).T
+        return found / jnp.maximum(found.mean(axis=1, keepdims=True), 0.1)
+
+    def again(_, state):
+        amount, shift, *_ = state
+        members = fitted(*state)
+        solved = _solve(rows, base, amount, shift, x, members, step)
+        pure = _purest(solved.amount)
+        # The same spectra in parts of the purer edges.
+        amount = jnp.maximum(solved.amount @ jnp.linalg.inv(pure + 1e-3 * jnp.eye(len(pure))), 0)
+        under = solved.background(base, x)[:, groups:]
+        return amount, solved.shift, under, solved.fit - solved.amount @ members, pure @ members
+
+    under = base[:, groups:]
+    begin = share * scale[:, None], jnp.zeros(len(rows)), under, jnp.zeros_like(under), prior
+    # A loop, because what is written out takes six times as long to compile.
+    return fitted(*jax.lax.fori_loop(0, ROUNDS - 1, again, begin))
 
 
 def _purest(amount: Float[Array, "N C"]) -> Float[Array, "C C"]:
     """What the purest pixels of each class are made of: a class itself, unless its edge was drawn beyond all that is measured,
     which fits the pixels as well."""
     share = amount / jnp.maximum(amount.sum(axis=1, keepdims=True), 1e-9)
-    own = share.argmax(axis=1)[:, None] == jnp.arange(share.shape[1])
+    own = (share.argmax(axis=1)[:, None] == jnp.arange(share.shape[1])) & (share.max(axis=1, keepdims=True) > 0)
     count = own.sum(axis=0)
     ranked = jnp.sort(jnp.where(own, share, -1), axis=0)[::-1]
     last = jnp.clip((PUREST * count).astype(jnp.int32), FEWEST_PURE, len(share)) - 1
@@ -119,15 +131,17 @@ def _purest(amount: Float[Array, "N C"]) -> Float[Array, "C C"]:
 
 
 @partial(jax.jit, static_argnames="step")
-def _parts(rows, base, share, scale, x, members, step: float) -> Parts:
+def _parts(rows, base, share, scale, x, members, step: float) -> tuple[Array, ...]:
     groups = rows.shape[1] - members.shape[1]
-    amount, shift = share * scale[:, None], jnp.zeros(len(rows))
-    for _ in range(STEPS):
-        solved = _solve(rows, base, amount, shift, x, members, step)
-        amount, shift = solved.amount, solved.shift
-    total = amount.sum(axis=1, keepdims=True)
-    found = jnp.where(total > 0, amount / jnp.maximum(total, 1e-9), share)
-    return Parts(members, found, _largest(solved), solved.fit, solved.background(base, x)[:, groups:], shift)
+
+    def again(_, state):
+        return _solve(rows, base, state.amount, state.shift, x, members, step)
+
+    begin = _solve(rows, base, share * scale[:, None], jnp.zeros(len(rows)), x, members, step)
+    solved = jax.lax.fori_loop(0, STEPS - 1, again, begin)
+    total = solved.amount.sum(axis=1, keepdims=True)
+    found = jnp.where(total > 0, solved.amount / jnp.maximum(total, 1e-9), share)
+    return found, _largest(solved), solved.fit, solved.background(base, x)[:, groups:], solved.shift
 
 
 def _solve(rows, base, amount, shift, x, members, step: float) -> _Solved:
@@ -189,7 +203,7 @@ def _largest(solved: _Solved) -> Float[Array, "N C"]:
     n, classes = solved.free.shape
     draws = jax.random.normal(jax.random.key(0), (DRAWS, 1, classes))
     lower = jnp.linalg.cholesky(
-        solved.precision + 1e-9 * jnp.eye(classes) * jnp.einsum("ncc->n", solved.precision)[:, None, None]
+        solved.precision + LEAST * jnp.eye(classes) * jnp.einsum("ncc->n", solved.precision)[:, None, None]
     )
     noise = jax.scipy.linalg.solve_triangular(
         jnp.broadcast_to(lower.swapaxes(1, 2), (DRAWS, n, classes, classes)),

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 
 from data_pipelines.dataset.data import Data, Split
-from data_pipelines.dataset.opening import open_data
+from data_pipelines.dataset.opening import open_spectra
 from data_pipelines.schema import SHELL_NAMES, SITE_KINDS, SYMBOLS, Batch, descriptor, site_kind
 from spt_jax.inference.output import legend
 from spt_jax.inference.predict import Model, load
@@ -43,7 +43,7 @@ def evaluate(model: Model | Path | str, dataset: Data | Path | str, name: str = 
     model, dataset: or the folders that hold them. Raises DatasetError or SpectrumError where they do not fit each other.
     """
     model = model if isinstance(model, Model) else load(model)
-    dataset = dataset if isinstance(dataset, Data) else open_data(dataset)
+    dataset = dataset if isinstance(dataset, Data) else open_spectra(dataset)
     split = dataset.split(name)
     model.check_absorbers(split.absorbers)
     model.check_grid(dataset.name, dataset.grid)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from data_pipelines.errors import CheckpointError
+from data_pipelines.loss_grid import LossGrid
 from data_pipelines.places import Place
 from spt_jax.inference.ensemble import together
 from spt_jax.inference.predict import Model
@@ -59,6 +60,8 @@ def load_run(run: Place, source: int | str | None = None) -> Model:
         blueprint = Blueprint.from_json(document)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run}: checkpoint of another version of spt-jax ({error!r}); train again") from None
+    if isinstance(blueprint.grid, LossGrid):
+        raise CheckpointError(f"{run}: answers spectrum images, not spectra of one absorber: spt-jax image {run} FILE")
     if not blueprint.tasks:
         raise CheckpointError(
             f"{run}: trained on hidden parts of spectra, without labels, so it answers nothing yet; begin a run on labels "

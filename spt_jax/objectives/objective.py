@@ -12,6 +12,8 @@ import numpy as np
 from flax import nnx
 
 from data_pipelines.dataset.statistics import Statistics
+from data_pipelines.errors import RunError
+from data_pipelines.loss_grid import LossGrid
 from data_pipelines.schema import Batch, EnergyGrid
 from spt_jax.config import ImagesConfig, JointConfig, MaskedConfig, ObjectiveConfig
 from spt_jax.objectives.distil import Teacher
@@ -73,6 +75,10 @@ def make_objective(
 
     teacher: the one that `config` names, to train with; everything but the losses is the same without it.
     """
+    if isinstance(grid, LossGrid) and not isinstance(config, ImagesConfig):
+        raise RunError(
+            "this dataset has spectrum images; train the preset image, live or aligned with its own objective"
+        )
     match config:
         case ImagesConfig():
             return Images.of(config, train, grid)

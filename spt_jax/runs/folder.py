@@ -102,7 +102,9 @@ def members_of(out: Place) -> tuple[str, ...]:
 def _completed(found: dict, defaults: dict) -> dict:
     """With the defaults of what it lacks, also inside."""
     inside = {
-        name: _completed(found[name], own) for name, own in defaults.items() if isinstance(own, dict) and name in found
+        name: _completed(found[name], own)
+        for name, own in defaults.items()
+        if isinstance(own, dict) and isinstance(found.get(name), dict)
     }
     return {**defaults, **found, **inside}
 

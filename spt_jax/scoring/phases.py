@@ -46,8 +46,8 @@ class PhaseDecisions:
         spread = np.cov(np.concatenate(away).T) if len(latent) > 2 else np.eye(latent.shape[1])
         precision = np.linalg.inv(spread + LEAST * np.eye(len(spread)))
         found = cls(float(temperature), _nested(centres), _nested(precision), 1.0, 1.0)
-        farthest = float(np.quantile(found.distance(latent), WITHIN))
-        return cls(found.temperature, found.centres, found.precision, farthest, float(np.quantile(misfit, WITHIN)))
+        farthest, worst = (max(float(np.quantile(each, WITHIN)), LEAST) for each in (found.distance(latent), misfit))
+        return cls(found.temperature, found.centres, found.precision, farthest, worst)
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """(..., C) calibrated."""

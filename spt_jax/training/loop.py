@@ -55,16 +55,17 @@ def train(
     made = assemble(config, statistics, dataset.grid, dataset.fingerprint, steps, layout, teacher=teacher)
     began_with = begin_with(settings.init, made) if settings.init else None
     validation = dataset.split("validation", JUDGED)
+    if settings.input == "resident":
+        epoch = Resident(made, dataset, steps, partial(jax.jit, donate_argnums=0))
+    else:
+        epoch = Streamed(made, dataset, steps)
+    # Last: what cannot be trained claims no folder.
     claimed = claim(out, config, dataset.fingerprint, teacher=teacher.fingerprint if teacher else "")
     learnt_from = told_of(teacher, dataset.fingerprint, made.objective.names)
     for text in [*claimed, *(began_with.told if began_with else ()), *learnt_from]:
         tell(text)
 
     state = made.state(began_with.params if began_with else None)
-    if settings.input == "resident":
-        epoch = Resident(made, dataset, steps, partial(jax.jit, donate_argnums=0))
-    else:
-        epoch = Streamed(made, dataset, steps)
     if profile:
         tell(f"trace of {profile} steps: {profile_steps(made, state, dataset, profile, out)}")
     member = Member(out, settings.seed, made.objective.names)

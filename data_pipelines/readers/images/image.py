@@ -26,6 +26,8 @@ _TIME_NAMES = re.compile(r"\btime\b|frame|stack", re.IGNORECASE)
 FEWEST_CHANNELS = 16
 # Counts of a piece that is read at once.
 PIECE = 8_000_000
+# Rows of a sample, and its pixels.
+SAMPLE_ROWS, SAMPLE = 8, 512
 
 
 class Stored(Protocol):
@@ -140,6 +142,13 @@ class SpectrumImage:
         if (self.scale, self.origin) != (1.0, 0.0):
             counts = (counts - np.float32(self.origin)) * np.float32(self.scale)
         return counts
+
+    def sample(self) -> np.ndarray:
+        """(N, E) counts of pixels from all over the image: what a detector is like is seen by a few."""
+        times, height, *_ = self.shape
+        places = np.unique(np.linspace(0, times * height - 1, SAMPLE_ROWS).astype(int)).tolist()
+        rows = [self.rows(at // height, at % height, at % height + 1)[0] for at in places]
+        return np.concatenate([row[:: max(1, len(row) * len(rows) // SAMPLE)] for row in rows])
 
     def pieces(self, largest: int = PIECE) -> Iterator[tuple[int, int, np.ndarray]]:
         """(time, first row, (rows, W, E) counts), of at most `largest` counts where a row has no more."""
