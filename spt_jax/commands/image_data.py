@@ -22,7 +22,7 @@ class PrepareImages:
     and intensity in .txt, .csv or .msa. One edge a class is enough, more make it sure. Images need no labels; a few pixels
     whose class is known may be named in a .csv with the columns image,row,column,class (docs/eels.md).
 
-      spt-jax image-data --theory theory --images a.dm4 b.dm4 --edge "O K" --out data
+      spt-jax image-data --theory theory --images a.dm4 --edge "O K" --out data
       spt-jax train image --data data --out run
       spt-jax image run c.dm4 --html c.html
     """

@@ -50,7 +50,7 @@ def test_white_lines_of_known_spectra(spectra):
 
 
 def test_runs(tmp_path):
-    given = ["--spectra", str(SPECTRA), "--small", "--epochs", "1", "--images", "1", "--doses", "1000"]
+    given = ["--spectra", str(SPECTRA), "--small", "--epochs", "2", "--images", "1", "--doses", "1000"]
     lines = valence.main([*given, "--out", str(tmp_path)])
     assert len(lines) == 2 * 2 * 5
     assert all(0 <= value <= 1 for line in lines for value in line["accuracy"].values())
