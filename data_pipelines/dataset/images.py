@@ -22,13 +22,13 @@ from data_pipelines.dataset.card import IMAGES as CARD
 from data_pipelines.dataset.data import Data, Split
 from data_pipelines.dataset.pixel_labels import read_pixel_labels
 from data_pipelines.dataset.statistics import Statistics
-from data_pipelines.dataset.theory import drawn_edges, on_grid, read_theory
+from data_pipelines.dataset.theory import LEAST_REACH, Theory, drawn_edges, on_grid, read_theory
 from data_pipelines.errors import DatasetError, UserError
 from data_pipelines.files import read_json, replacing, write_atomic
 from data_pipelines.loss_grid import CLASS_COLUMN, DOMAIN_COLUMN, LossGrid, grid_of
 from data_pipelines.readers.images.image import SpectrumImage
 from data_pipelines.schema import LABELS, Batch, EnergyGrid, number_of
-from data_pipelines.spectra.losses import onset_of, windows_of
+from data_pipelines.spectra.losses import ABOVE, onset_of, windows_of
 from data_pipelines.spectra.rebin import detector_of, rebinning
 
 LOCK = ".lock"
@@ -102,8 +102,9 @@ def prepare_images(
     names = [name for name, _ in images]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"two images are named {twice[0]}; rename one, labels and messages go by names")
-    grid = loss_grid(edge, {name: image.energy for name, image in images}, classes, points)
     onset = onset_of(edge)
+    given = {name: image.energy for name, image in images} or {"calculated edges": _within(edges, onset)}
+    grid = loss_grid(edge, given, classes, points)
     curves = np.stack([on_grid(each, grid, onset) for each in edges])
     known = read_pixel_labels(labels, names, classes) if labels else {}
     kind = np.array([classes.index(each.kind) for each in edges])
@@ -143,6 +144,14 @@ def prepare_images(
     card["fingerprint"] = digest.hexdigest()[:16]
     write_atomic(out / CARD, json.dumps(card, indent=1) + "\n")
     return card
+
+
+def _within(edges: list[Theory], onset: float) -> np.ndarray:
+    """(E,) eV where there is no image: as far as an edge is looked at, and no further than the shortest edge where that would
+    not do for it."""
+    last = min(float(each.energy[-1]) for each in edges)
+    enough = last >= onset * (1 + LEAST_REACH * ABOVE)
+    return np.arange(0.5 * onset, 2 * onset if enough else last, STEP)
 
 
 def _pixels(

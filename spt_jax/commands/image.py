@@ -141,7 +141,7 @@ class Image:
         from spt_jax.eels.page import as_html, as_npz, lines
 
         image = open_image(file, self.calibration)
-        low = open_image(self.low_loss) if self.low_loss else None
+        low = open_image(self.low_loss, low_loss=True) if self.low_loss else None
         with Bars() as report:
             if self.signal:
                 with replacing(self.signal) as partial:

@@ -116,13 +116,32 @@ def _number(axes: Axes, phase: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class ClassSpectra:
-    """Of one class, over its pixels that are not flagged: means (L,) as measured and without noise, and by how much the
-    latter scatters from pixel to pixel (L,). pixels: how many."""
+    """Of one class, over the pixels that stand for it: means (L,) as measured and without noise, and by how much the latter
+    scatters from pixel to pixel (L,). pixels: how many. flagged: how many of these are."""
 
     pixels: int
+    flagged: int
     measured: np.ndarray | None
     denoised: np.ndarray | None
     spread: np.ndarray | None
+
+    @property
+    def counted(self) -> str:
+        """For a caption."""
+        pixels = f"{self.pixels:,} pixel{'s' * (self.pixels != 1)}"
+        return pixels + (f", {self.flagged:,} of them flagged" if self.flagged else "")
+
+
+def standing(answer: ImageAnswer) -> np.ndarray:
+    """(T, H, W) bool: pixels that stand for their class, which are those that are not flagged; where most of a class are
+    flagged all of them, since the few others are as a rule noise."""
+    marked = flagged(answer)
+    own = (answer.phase >= 0) & ~marked
+    for i in range(len(answer.classes)):
+        members = answer.phase == i
+        if 2 * marked[members].sum() > members.sum():
+            own |= members
+    return own
 
 
 def class_spectra(answer: ImageAnswer) -> list[ClassSpectra]:
@@ -130,7 +149,8 @@ def class_spectra(answer: ImageAnswer) -> list[ClassSpectra]:
     count, channels = len(answer.classes), len(answer.energy)
     pixels = np.zeros(count, int)
     sums = {name: np.zeros((count, channels)) for name in ("signal", "denoised", "squares")}
-    own = np.where(flagged(answer), -1, answer.phase)
+    own = np.where(standing(answer), answer.phase, -1)
+    marks = [int((flagged(answer) & (own == i)).sum()) for i in range(count)]
     rows = max(1, PIECE // (own.shape[2] * channels))
     for time in range(len(own)):
         for start in range(0, own.shape[1], rows):
@@ -153,7 +173,7 @@ def class_spectra(answer: ImageAnswer) -> list[ClassSpectra]:
     for i in range(count):
         denoised = mean("denoised", i)
         spread = None if denoised is None else np.sqrt(np.maximum(sums["squares"][i] / pixels[i] - denoised**2, 0))
-        found.append(ClassSpectra(int(pixels[i]), mean("signal", i), denoised, spread))
+        found.append(ClassSpectra(int(pixels[i]), marks[i], mean("signal", i), denoised, spread))
     return found
 
 
@@ -216,9 +236,9 @@ def _energies(axes: Axes) -> None:
 
 def example_pixels(answer: ImageAnswer) -> Iterator[tuple[int, int, int]]:
     """Of each class the pixel that is as certain as half of its others, and the one that is most unlike all."""
-    sure, marked = certainty(answer), flagged(answer)
+    sure, marked, standing_for = certainty(answer), flagged(answer), standing(answer)
     for i in range(len(answer.classes)):
-        own = np.argwhere((answer.phase == i) & ~marked)
+        own = np.argwhere((answer.phase == i) & standing_for)
         if len(own):
             order = np.argsort(sure[tuple(own.T)], kind="stable")
             yield tuple(int(each) for each in own[order[len(own) // 2]])
@@ -229,9 +249,9 @@ def example_pixels(answer: ImageAnswer) -> Iterator[tuple[int, int, int]]:
 
 def principal(answer: ImageAnswer) -> tuple[np.ndarray, np.ndarray] | None:
     """(T, H, W, 2) latent coordinates along their two directions of most variance, and the part (2,) of it; None where fewer
-    than three pixels or one coordinate leave no plane. Flagged pixels do not choose the directions."""
+    than three pixels or one coordinate leave no plane. Those that stand for their class choose the directions."""
     good = (answer.phase >= 0) & np.isfinite(answer.latent).all(axis=-1)
-    chosen = good & ~flagged(answer)
+    chosen = good & standing(answer)
     chosen = chosen if chosen.sum() > 2 else good
     if chosen.sum() < 3 or answer.latent.shape[-1] < 2:
         return None

@@ -93,8 +93,8 @@ def as_html(answer: ImageAnswer, name: str, series: PhaseSeries | None = None) -
         sections.append(("Abundances", note, _abundances(answer)))
         if answer.signal is not None or answer.denoised is not None:
             note = (
-                "Means over the pixels of a class that are not flagged: as measured (black), without noise (in colour), "
-                "and by how much the latter scatters from pixel to pixel (one standard deviation)."
+                "Means over the pixels of a class that are not flagged, over all where most are: as measured (black), without "
+                "noise (in colour), and by how much the latter scatters from pixel to pixel (one standard deviation)."
             )
             sections.append(("Spectra", note, _spectra(answer, colours)))
     if answer.signal is not None or answer.denoised is not None:
@@ -255,7 +255,7 @@ def _spectra(answer: ImageAnswer, colours: list[str]) -> str:
     pictures = [
         html.panel(
             figures.spectrum_picture(answer, each, colour),
-            f'<b style="color: {colour}">■</b> <b>{i + 1} {escape(name)}</b> <span>{each.pixels:,} pixels</span>',
+            f'<b style="color: {colour}">■</b> <b>{i + 1} {escape(name)}</b> <span>{each.counted}</span>',
         )
         for i, (each, name, colour) in enumerate(zip(means, answer.classes, colours, strict=True))
         if each.pixels
@@ -263,7 +263,7 @@ def _spectra(answer: ImageAnswer, colours: list[str]) -> str:
     if len(pictures) > 1:
         caption = f"<b>against each other</b>, each over its mean {html.legend(_named(answer, colours))}"
         pictures.append(html.panel(figures.compared_picture(answer, means, colours), caption))
-    return html.panels(pictures) if pictures else "<p>No class has a pixel that is not flagged.</p>"
+    return html.panels(pictures)
 
 
 def _pixels(answer: ImageAnswer, colours: list[str]) -> str:

@@ -13,6 +13,8 @@ from spt_jax.eels.align import zero_loss
 
 # eV behind the zero loss that are used: several plasmons.
 FURTHEST = 250.0
+# A zero loss is so many times as high as what is usual in the image.
+STANDS_OUT = 3.0
 # Of the peak that the log of a normal distribution is fitted to.
 LEAST_HALF, MOST_HALF = 2, 40
 
@@ -60,7 +62,8 @@ class LowLoss(NamedTuple):
         top = int(np.argmax(mean))
         width = int(np.sum(mean[max(top - 200, 0) : top + 200] > mean[top] / 2))
         half = int(np.clip(round(0.6 * width), LEAST_HALF, MOST_HALF))
-        if not 2 * half < top < len(mean) - 2 * half or not mean[top] > 0:
+        stands_out = mean[top] > STANDS_OUT * np.median(mean)
+        if not 2 * half < top < len(mean) - 2 * half or not mean[top] > 0 or not stands_out:
             raise UserError(
                 f"the low-loss image has its highest counts at {self.energy[top]:.1f} eV: no zero loss is seen in it"
             )

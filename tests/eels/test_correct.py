@@ -111,6 +111,9 @@ def test_low_loss_of_another_image(tmp_path, image, made):
         correct(image, ImageConfig(edge="O K"), saved(tmp_path, "l", made.low_loss[:5], made.low_energy[0]))
     with pytest.raises(UserError, match="no zero loss in it"):
         correct(image, ImageConfig(edge="O K"), image)
+    noise = np.random.default_rng(0).poisson(100.0, made.low_loss.shape).astype(np.float32)
+    with pytest.raises(UserError, match="no zero loss is seen in it"):
+        correct(image, ImageConfig(edge="O K"), saved(tmp_path, "n", noise, made.low_energy[0]))
     with pytest.raises(UserError, match="no pixel of the image holds counts"):
         correct(saved(tmp_path, "z", np.zeros((2, 3, 64), np.float32), 500))
 

@@ -10,6 +10,7 @@ import numpy as np
 from data_pipelines.readers.images.image import ImageCalibration
 from data_pipelines.spectra.planted import Planting, planted
 from spt_jax.commands.image import Image
+from spt_jax.commands.image_data import PrepareImages
 from spt_jax.eels.settings import ImageConfig
 
 GUIDE = Path(__file__).parents[2] / "docs" / "eels.md"
@@ -20,16 +21,19 @@ def test_the_python_of_the_guide_runs(tmp_path, monkeypatch):
     np.save(tmp_path / "map.npy", planted(how, np.random.default_rng(0)).counts)
     (tmp_path / "map.json").write_text(json.dumps({"offset": how.offset, "step": how.step}))
     monkeypatch.chdir(tmp_path)
-    [block] = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    # The other one asks for a trained model.
+    block, _ = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     exec(block, namespace := {})
     assert namespace["found"].signal.shape == (1, 6, 8, 256)
 
 
 def test_the_options_of_the_guide_exist():
-    named = set(re.findall(r"--([a-z][a-z-]*)", GUIDE.read_text(encoding="utf-8"))) - {"edges"}
+    named = set(re.findall(r"--([a-z][a-z-]*)", GUIDE.read_text(encoding="utf-8")))
+    # Of the benchmarks, and of training.
+    named -= {"edges", "spectra", "data", "train"}
     known = {
         field.name.replace("_", "-")
-        for of in (Image, ImageConfig, ImageCalibration)
+        for of in (Image, PrepareImages, ImageConfig, ImageCalibration)
         for field in dataclasses.fields(of)
     }
     assert named <= known

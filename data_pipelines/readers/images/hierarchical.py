@@ -1,6 +1,7 @@
-"""Spectrum images in HDF5: HyperSpy's .hspy, EMD of Berkeley (0.2), and NeXus (NXdata). The counts stay on disk.
+"""Spectrum images in HDF5: HyperSpy's .hspy, EMD of Berkeley (0.2 and 1.0), Velox's .emd, and NeXus (NXdata). The counts stay
+on disk.
 
-Not read: Velox's .emd, whose spectra are streams of single events, and ragged signals.
+Not read: ragged signals, and X-rays.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import numpy as np
 from data_pipelines.errors import SpectrumError, UserError
 from data_pipelines.readers.hdf5 import damaged, hdf5, is_dataset, members, text_of
 from data_pipelines.readers.images.image import StoredAxis, StoredImage, is_energy
+from data_pipelines.readers.images.velox import velox, x_rays
 
 # A longer axis is none of an image.
 _LONGEST_AXIS = 1_000_000
 _MOST_AXES = 8
+# What groups of EMD 0.2 and 1.0 call themselves, and the number of their first axis.
+_FIRST_AXIS = {"1": 1, "array": 0}
 # Of HyperSpy's metadata: where, name here, unit.
 _FACTS = (("beam_energy", "beam energy", "keV"), ("convergence_angle", "convergence semi-angle", "mrad"))
 _FACTS += (("collection_angle", "collection semi-angle", "mrad"),)
@@ -40,26 +44,59 @@ class _Dataset:
             raise damaged(Path(self._file.filename), error) from None
 
 
-def read_hierarchical(path: Path) -> StoredImage:
-    """The one image of spectra, or the largest. Raises SpectrumError for a damaged file and one that holds none."""
+def read_hierarchical(path: Path, part: int | None = None, low_loss: bool = False) -> StoredImage:
+    """The one image of spectra, or the largest. part: which of several, from 1; where not given, of equally large ones the
+    first whose energies go over the zero loss, or do not, as `low_loss` says.
+
+    Raises SpectrumError for a damaged file and one that holds none.
+    """
     file = hdf5(path, "spectrum images in HDF5")
     try:
-        found = [*_hyperspy(file), *_berkeley(file), *_nexus(file)]
+        found = [*_hyperspy(file), *_berkeley(file), *velox(file), *_nexus(file)]
     except UserError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise damaged(path, error) from None
-    if not found and any("SpectrumStream" in place for place, _ in members(file)):
-        raise SpectrumError("no image", f"{path}: Velox's streams of events are not read; export it as .hspy or .dm4")
+    if not found and x_rays(file):
+        raise SpectrumError("no image", f"{path}: holds X-ray spectra, and none of energy losses")
     if not found:
         raise SpectrumError(
             "no image", f"{path}: neither a signal of HyperSpy nor a group of EMD or NXdata with its axes"
         )
     spectra = [one for one in found if any(is_energy(axis) for axis in one.axes)] or found
-    largest = max(spectra, key=lambda one: np.prod(one.stored.shape, dtype=object))
-    if len(found) > 1:
-        return replace(largest, notes=(f"took {largest.title!r} of {len(found)} signals in the file",))
-    return largest
+    if part is not None and part > len(spectra):
+        raise UserError(f"{path} holds {len(spectra)} signals, --part is {part}")
+    if part is not None:
+        number = part - 1
+    else:
+        sizes = [int(np.prod(one.stored.shape, dtype=object)) for one in spectra]
+        largest = [i for i, size in enumerate(sizes) if size == max(sizes)]
+        number = next((i for i in largest if _has_zero(spectra[i]) == low_loss), largest[0])
+    if len(spectra) > 1:
+        listed = ", ".join(f"{i} {_told(one)}" for i, one in enumerate(spectra, start=1))
+        note = f"took signal {number + 1} of {len(spectra)}; --part chooses: {listed}"
+        return replace(spectra[number], notes=(note,))
+    return spectra[number]
+
+
+def _energies(found: StoredImage) -> tuple[float, float, str] | None:
+    """First and last, and their unit."""
+    axis = next((axis for axis in found.axes if is_energy(axis)), None)
+    if axis is None:
+        return None
+    if axis.energies is not None:
+        return float(axis.energies[0]), float(axis.energies[-1]), axis.unit
+    return axis.offset, axis.offset + axis.scale * (axis.size - 1), axis.unit
+
+
+def _has_zero(found: StoredImage) -> bool:
+    energies = _energies(found)
+    return energies is not None and min(energies[:2]) < 0 < max(energies[:2])
+
+
+def _told(found: StoredImage) -> str:
+    energies = _energies(found)
+    return found.title + (f" {energies[0]:.1f} to {energies[1]:.1f} {energies[2]}" if energies else "")
 
 
 def _hyperspy(file: Any) -> Iterator[StoredImage]:
@@ -89,11 +126,12 @@ def _hyperspy(file: Any) -> Iterator[StoredImage]:
 def _berkeley(file: Any) -> Iterator[StoredImage]:
     """Groups that say they are EMD's: `data`, and a vector dimN for each of its axes, the slowest first."""
     for place, group in members(file):
-        if is_dataset(group) or str(group.attrs.get("emd_group_type", "")) != "1" or not _usable(group.get("data")):
+        kind = "" if is_dataset(group) else _word(group.attrs.get("emd_group_type"))
+        if kind not in _FIRST_AXIS or not _usable(group.get("data")):
             continue
         data = group["data"]
         axes = []
-        for number, size in enumerate(data.shape, start=1):
+        for number, size in enumerate(data.shape, start=_FIRST_AXIS[kind]):
             dim = group.get(f"dim{number}")
             said = dict(dim.attrs) if dim is not None else {}
             # [n_m] is EMD's way to write nm.

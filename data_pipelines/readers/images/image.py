@@ -84,6 +84,8 @@ class ImageCalibration:
     """Unit of the size of a pixel."""
     seconds: Annotated[float | None, Range(above=0)] = None
     """Time of one pixel, s."""
+    part: Annotated[int | None, Range(least=1)] = None
+    """Which of several images of an HDF5 file, from 1, as a note lists them."""
 
     def __post_init__(self) -> None:
         check(self)

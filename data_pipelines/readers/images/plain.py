@@ -99,7 +99,7 @@ def _unpacked(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _stated(path: Path, given: ImageCalibration) -> ImageCalibration:
     """The file's fields where nothing else is given."""
-    known = {each.name: each.default for each in fields(ImageCalibration)}
+    known = {each.name: each.default for each in fields(ImageCalibration) if each.name != "part"}
     try:
         said = json.loads(path.read_bytes())
     except ValueError as error:
