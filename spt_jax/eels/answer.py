@@ -214,7 +214,7 @@ def load_image_model(path: Path) -> ImageModel:
     """The model of a run folder, or of a file of `spt-jax export`. Raises CheckpointError where there is none, and for one
     that does not answer images."""
     if path.is_file():
-        exported = load_exported(path)
+        exported = load_exported(path, images=True)
         _check_images(exported.blueprint, path)
         return ImageModel(path.stem, exported.blueprint, lambda _, *rows: exported.network(*rows))
     document, read_variables = load_model(path)

@@ -17,15 +17,15 @@ def without_noise(
     """
     if good.sum() < 2:
         return fit
-    found, least = fit, np.inf
+    tried = []
     for base, own in ((fit, freedom), (np.zeros_like(fit), 0.0)):
         left = (signal - base) / noise
-        drawn, level, dof = shrunk(left, good)
-        missed = ((left - drawn)[good] ** 2).sum(axis=1).mean() / level
-        error = missed + 2 * (own + dof)
-        if error < least:
-            found, least = base + drawn * noise, error
-    return found
+        drawn, level, kept = shrunk(left, good)
+        missed = ((left - drawn)[good] ** 2).sum(axis=1).mean()
+        tried.append((base + drawn * noise, missed, level, own + kept))
+    # What scatters least is the noise: a fit that lacks something only seems to have more.
+    level = min(each[2] for each in tried)
+    return min(tried, key=lambda each: each[1] + 2 * level * each[3])[0]
 
 
 def shrunk(left: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -22,6 +22,7 @@ from jax import export as jax_export
 
 from data_pipelines.errors import CheckpointError, line_of
 from data_pipelines.files import write_atomic
+from data_pipelines.loss_grid import LossGrid
 from data_pipelines.places import Place
 from spt_jax.runs.ahead import Ahead, Machine, Programs
 from spt_jax.runs.blueprint import Blueprint, Network
@@ -91,12 +92,18 @@ def exported(
     return content.getvalue()
 
 
-def load_exported(path: Place, compiled: bool = False) -> Exported:
-    """What `export` wrote; of programs compiled ahead nothing is read but with `compiled`.
+def load_exported(path: Place, compiled: bool = False, images: bool = False) -> Exported:
+    """What `export` wrote; of programs compiled ahead nothing is read but with `compiled`. images: is a model
+    of spectrum images wanted, or one of spectra?
 
     Raises CheckpointError where `path` is not such a file, is damaged, of another version or for other devices.
     """
-    return read_exported(path.read_bytes(), str(path), compiled)
+    found = read_exported(path.read_bytes(), str(path), compiled)
+    if isinstance(found.blueprint.grid, LossGrid) and not images:
+        raise CheckpointError(
+            f"{path}: answers spectrum images, not spectra of one absorber: spt-jax image {path} FILE"
+        )
+    return found
 
 
 def read_exported(content: bytes, path: str, compiled: bool = False) -> Exported:

@@ -79,7 +79,7 @@ def test_what_is_said_is_what_the_network_says(model, counts):
     """Without spectra: no pixel knows of another."""
     found = model.answer(image(counts), spectra=False, gain=1.0)
     rows = rebinning(ENERGY, model.grid)(counts.reshape(-1, 512)).astype(np.float32)
-    said = jax.jit(model.network.encode)(rows, np.full(len(rows), 8, np.int32))
+    said = jax.jit(model.network)(rows, np.full(len(rows), 8, np.int32))
     decisions = model.blueprint.phases
     want = decisions.probability(np.float64(said["phase"]))
     np.testing.assert_allclose(found.probability.reshape(-1, 3), want, atol=2e-3)
@@ -170,7 +170,6 @@ def test_an_image_of_something_else_is_flagged(model):
         ["predict", "{run}", "{file}"],
         ["predict", "{run}", "--data", "{library}", "--out", "{tmp}/p.parquet"],
         ["evaluate", "{run}", "--data", "{library}"],
-        ["export", "{run}", "--out", "{tmp}/m.spt"],
         ["explain", "{run}", "--data", "{library}"],
         ["compare", "a={run}", "b={run}", "--data", "{library}"],
         ["finetune", "{run}", "--data", "{library}", "--out", "{tmp}/f"],
@@ -238,10 +237,22 @@ def test_what_cannot_be_trained_claims_no_folder(phase_run, tmp_path, capsys, ar
     assert not (tmp_path / "run").exists()
 
 
+def test_an_exported_file_answers_alike(phase_run, model, counts, tmp_path, capsys):
+    file = tmp_path / "m.spt"
+    main(["export", str(phase_run.run), "--out", str(file)])
+    assert f"spt-jax image {file}" in capsys.readouterr().out
+    for spectra in (False, True):
+        one, other = (each.answer(image(counts), spectra=spectra) for each in (model, load_image_model(file)))
+        np.testing.assert_allclose(one.probability, other.probability, atol=2e-2)
+        np.testing.assert_allclose(one.unlike, other.unlike, rtol=1e-2)
+    assert "spectrum images" in fails(capsys, "export", str(phase_run.run), "--out", str(file), "--compiled-batch", "1")
+    assert f"{file}" in fails(capsys, "predict", str(file), str(EXAMPLE))
+
+
 def test_a_model_of_spectra_answers_no_image(phase_run, tmp_path, capsys):
     with pytest.raises(CheckpointError):
         load_image_model(phase_run.data)
-    assert "not a run folder" in fails(capsys, "image", "spt-k", str(phase_run.file))
+    assert "not an exported model" in fails(capsys, "image", "spt-k", str(phase_run.file))
     assert "no such file, nor a model" in fails(capsys, "image", str(tmp_path / "nowhere"), str(phase_run.file))
     assert "a folder" in fails(capsys, "image", str(phase_run.run), str(phase_run.theory))
     config = json.loads((phase_run.run / "config.json").read_text())

@@ -18,7 +18,7 @@ WIDTHS = np.concatenate([np.diff(BORDERS), np.full(POINTS, 0.3)])
 
 
 def front() -> EdgeFront:
-    return EdgeFront(MIDDLES, WIDTHS, GROUPS)
+    return EdgeFront(np.log(MIDDLES) - np.log(MIDDLES[:GROUPS]).mean(), WIDTHS, GROUPS)
 
 
 def laws(rng, count: int, least: float, most: float) -> tuple[np.ndarray, np.ndarray]:

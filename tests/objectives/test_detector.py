@@ -57,12 +57,12 @@ def test_exposures_are_what_the_front_takes_apart(rng):
     )
     seen, target, ratio, nuisance = jax.jit(exposed, static_argnums=(2, 3))(edges, keys(rng, 300), config, GRID)
     assert (np.asarray(ratio) == 1).all() and not np.asarray(nuisance).any()
-    front = jax.jit(EdgeFront(GRID.middles(), GRID.widths(), GRID.groups))
+    front = jax.jit(EdgeFront(GRID.logs(), GRID.widths(), GRID.groups))
     one, other = front(seen), front(target)
     r = np.asarray(one.exponent)
     assert config.exponent[0] - 0.3 < r.min() and r.max() < config.exponent[1] + 0.3 and r.std() > 0.5
     np.testing.assert_allclose(one.scale, other.scale, rtol=0.15)
-    jump = np.asarray(one.scale) / np.asarray(one.under)[:, GRID.points // 5]
+    jump = np.asarray(one.scale) / np.asarray(one.base)[:, GRID.groups + GRID.points // 5]
     assert 0.4 < jump.min() < 0.7 and 1.1 < jump.max() < 1.7
     np.testing.assert_allclose(np.mean(one.signal, axis=0), edge / edge.mean(), atol=0.05)
     # Two exposures of one row differ.

@@ -38,7 +38,7 @@ def batch_of(rng, calculated: int, measured: int) -> Batch:
 @pytest.fixture(scope="module")
 def model():
     config = LatentConfig(trunk=None, hidden=16, latent=4, directions=8, hidden_layers=1)
-    sums = {"middles": GRID.middles(), "widths": GRID.widths(), "classes": 3}
+    sums = {"logs": GRID.logs(), "widths": GRID.widths(), "classes": 3}
     spread = edges() - edges().mean(axis=0)
     covariance = spread.T @ spread + 1e-3 * np.eye(GRID.points)
     return EdgeVAE(config, GRID.relative(), edges().mean(axis=0), covariance, **sums, rngs=nnx.Rngs(params=0))
@@ -118,7 +118,7 @@ def test_the_best_model_is_that_of_the_truth(rng):
     rows, _ = views(own, batch)
     from spt_jax.model.front import EdgeFront
 
-    front = EdgeFront(GRID.middles(), GRID.widths(), GRID.groups)
+    front = EdgeFront(GRID.logs(), GRID.widths(), GRID.groups)
     said = front(rows.seen)._asdict()
     told = type("Told", (), {"front": front})
     kind = batch.labels[:, 0].astype(int)

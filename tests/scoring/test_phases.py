@@ -10,14 +10,15 @@ from spt_jax.scoring.phases import LEAST, WITHIN, PhaseDecisions
 
 
 def rows(rng, count: int = 900, classes: int = 3, size: int = 5) -> tuple[np.ndarray, ...]:
-    """logits, latent, misfit, kind, share: half of the rows of one class, the others of two."""
+    """logits, latent, misfit, edge, kind, share: half of the rows of one class, the others of two."""
     kind = rng.integers(0, classes, count)
     share = np.eye(classes)[kind]
     mixed = rng.random(count) < 0.5
     share[mixed] = 0.7 * share[mixed] + 0.3 * np.eye(classes)[(kind[mixed] + 1) % classes]
     latent = share @ rng.normal(0, 4, (classes, size)) + rng.normal(0, 0.5, (count, size))
     logits = 4 * (share + rng.normal(0, 0.5, share.shape))
-    return logits, latent, rng.gamma(8, 1 / 8, count), kind, share
+    edge = share @ rng.uniform(0, 2, (classes, 12))
+    return logits, latent, rng.gamma(8, 1 / 8, count), edge, kind, share
 
 
 @pytest.fixture
@@ -39,10 +40,12 @@ def test_probabilities_sum_to_one_and_keep_the_order(fitted):
 
 
 def test_distance_is_mahalanobis_from_the_nearest_centre(rng, fitted):
-    decisions, (_, latent, misfit, kind, share) = fitted
+    decisions, (_, latent, misfit, edge, kind, share) = fitted
     pure = share.max(axis=1) > 0.999
     centres = np.stack([latent[pure & (kind == i)].mean(axis=0) for i in range(3)])
     np.testing.assert_allclose(decisions.centres, centres)
+    edges = np.stack([edge[pure & (kind == i)].mean(axis=0) for i in range(3)])
+    np.testing.assert_allclose(decisions.edges, edges)
     away = np.concatenate([latent[pure & (kind == i)] - centres[i] for i in range(3)])
     precision = np.linalg.inv(np.cov(away.T) + LEAST * np.eye(5))
     want = [min(np.sqrt((row - centre) @ precision @ (row - centre)) for centre in centres) for row in latent]
@@ -66,9 +69,9 @@ def test_they_come_back_from_json(fitted):
 
 @pytest.mark.parametrize("present", [(0,), (0, 1)])
 def test_a_class_that_no_row_has_gives_finite_numbers(rng, present):
-    logits, latent, misfit, kind, share = rows(rng, 300)
+    logits, latent, misfit, edge, kind, share = rows(rng, 300)
     own = np.isin(kind, present)
-    found = PhaseDecisions.fit(logits[own], latent[own], misfit[own], kind[own], share[own])
+    found = PhaseDecisions.fit(logits[own], latent[own], misfit[own], edge[own], kind[own], share[own])
     assert np.isfinite(found.distance(latent)).all() and np.isfinite(found.farthest) and found.farthest > 0
-    flat = PhaseDecisions.fit(logits, np.zeros_like(latent), misfit, kind, share)
+    flat = PhaseDecisions.fit(logits, np.zeros_like(latent), misfit, edge, kind, share)
     assert np.isfinite(flat.unlike(latent)).all()
