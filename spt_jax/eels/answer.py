@@ -233,7 +233,7 @@ def load_image_model(path: Path) -> ImageModel:
 
 def answers_images(path: Path) -> bool:
     """Is it the folder of a run that learnt spectrum images?"""
-    return (path / MODEL).is_dir() and "edge" in load_model(path)[0].get("grid", {})
+    return any((path / MODEL).glob("*")) and "edge" in load_model(path)[0].get("grid", {})
 
 
 def _check_images(blueprint: Blueprint, path: Path) -> None:
