@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# Of the estimated errors, in numbers of a pixel: a smaller difference may be chance.
+MARGIN = 1.0
+
 
 def without_noise(
     signal: np.ndarray, fit: np.ndarray, noise: np.ndarray, good: np.ndarray, freedom: float
@@ -25,7 +28,8 @@ def without_noise(
         tried.append((base + drawn * noise, missed, level, own + kept))
     # What scatters least is the noise: a fit that lacks something only seems to have more.
     level = min(each[2] for each in tried)
-    return min(tried, key=lambda each: each[1] + 2 * level * each[3])[0]
+    fitted, shrank = (missed + 2 * level * numbers for _, missed, _, numbers in tried)
+    return tried[int(shrank + MARGIN * level < fitted)][0]
 
 
 def shrunk(left: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, float, float]:
