@@ -23,6 +23,7 @@ EVERYWHERE = (
     ("latency",),
     ("ensemble",),
     ("scaling",),
+    ("image_speed",),
 )
 # On sets of a million spectra and more.
 LARGE = (("input_pipeline",), ("build",), ("streaming_memory",))

@@ -136,6 +136,24 @@ def read_json(path: Place) -> dict:
     return found
 
 
+def files_in(folder: Path) -> dict[str, tuple[int, int]]:
+    """By name, bytes and time of the last change, ns, of the files of a watched folder: without those with a dot in front, and
+    without links that lead out of it. Raises OSError where it cannot be read."""
+    found, inside = {}, os.path.join(os.path.realpath(folder), "")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                if entry.name[0] == "." or not entry.is_file():
+                    continue
+                if entry.is_symlink() and not os.path.realpath(entry.path).startswith(inside):
+                    continue
+                state = entry.stat()
+            except OSError:  # it went meanwhile
+                continue
+            found[entry.name] = (state.st_size, state.st_mtime_ns)
+    return found
+
+
 def file_sha256(path: Place) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()

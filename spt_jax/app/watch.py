@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from data_pipelines.errors import UserError, line_of
+from data_pipelines.files import files_in
 from spt_jax.app.boards import Boards
 from spt_jax.app.desk import Busy, Desk, pieces
 from spt_jax.app.given import MOST_BYTES, Told, read_file
@@ -52,25 +52,10 @@ class Watch:
 
     def _changed(self) -> list[str]:
         """Files that came or grew since the last look, oldest first."""
-        found: list[tuple[int, str]] = []
-        inside = os.path.join(os.path.realpath(self.folder), "")
-        count = 0
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                try:
-                    if entry.name[0] == "." or not entry.is_file():
-                        continue
-                    if entry.is_symlink() and not os.path.realpath(entry.path).startswith(inside):
-                        continue
-                    state = entry.stat()
-                except OSError:  # it went meanwhile
-                    continue
-                count += 1
-                now = (state.st_size, state.st_mtime_ns)
-                if state.st_size and self._seen.get(entry.name) != now:
-                    self._seen[entry.name] = now
-                    found.append((state.st_mtime_ns, entry.name))
-        self.files = count
+        files = files_in(self.folder)
+        self.files = len(files)
+        found = [(now[1], name) for name, now in files.items() if now[0] and self._seen.get(name) != now]
+        self._seen |= {name: files[name] for _, name in found}
         return [name for _, name in sorted(found)]
 
     def _read(self, name: str) -> None:

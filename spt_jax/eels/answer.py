@@ -14,6 +14,7 @@ from data_pipelines.errors import CheckpointError, UserError
 from data_pipelines.loss_grid import LossGrid
 from data_pipelines.readers.images.image import SpectrumImage
 from data_pipelines.spectra.rebin import Rebinning, detector_of, rebinning
+from spt_jax.eels.correct import REASONS
 from spt_jax.eels.denoise import without_noise
 from spt_jax.eels.program import PixelPrograms, Said
 from spt_jax.eels.refine import MOST_CLASSES, refined
@@ -31,8 +32,6 @@ USUAL_GAIN = (0.5, 2.0)
 # Pixels that end members are taken from, at least.
 FEWEST_PIXELS = 32
 MAPS = ("exponent", "jump", "noise", "misfit")
-REASONS = ("good", "not finite", "no counts", "few counts in the window")
-"""Why a pixel is left out, by the number in `ImageAnswer.reason`."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,6 @@ class ImageModel:
         if (spikes := int(found.pop("spikes")[good].sum())) > 0:
             notes.append(f"{spikes:,} sums stood out as spikes do and were replaced by their neighbours")
         signal = denoised = None
-        found["network share"] = found["share"]
         if spectra:
             signal, denoised = self._together(found, good, gain, notes)
 

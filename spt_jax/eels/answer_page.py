@@ -12,8 +12,9 @@ from data_pipelines.pages import html
 from data_pipelines.pages.style import INK
 from spt_jax.eels import answer_figures as figures
 from spt_jax.eels import series_page
-from spt_jax.eels.answer import REASONS, ImageAnswer
+from spt_jax.eels.answer import ImageAnswer
 from spt_jax.eels.answer_figures import certainty, class_colours, flagged
+from spt_jax.eels.correct import REASONS
 from spt_jax.eels.maps import frames_shown, said, varies
 from spt_jax.eels.series import PhaseSeries
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.errors import UserError
+from data_pipelines.files import files_in
 
 SUFFIXES = (".dm3", ".dm4", ".hspy", ".hdf5", ".emd", ".nxs", ".h5", ".npy", ".npz", ".msa", ".csv", ".txt")
 # Beside an array lies its calibration.
@@ -44,19 +44,7 @@ class Arrivals:
 
     def look(self, now: float) -> list[Arrival]:
         """Files to read now, oldest first; whoever reads one says `done` or `failed`."""
-        found: dict[str, tuple[int, int]] = {}
-        inside = os.path.join(os.path.realpath(self.folder), "")
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                try:
-                    if entry.name[0] == "." or not entry.is_file():
-                        continue
-                    if entry.is_symlink() and not os.path.realpath(entry.path).startswith(inside):
-                        continue
-                    state = entry.stat()
-                except OSError:  # it went meanwhile
-                    continue
-                found[entry.name] = (state.st_size, state.st_mtime_ns)
+        found = files_in(self.folder)
         for name in [name for name in self._files if name not in found]:
             del self._files[name]
         ready = []

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spt_jax.model.front import weighted_line
 from spt_jax.shapes import Array, Float
 
 STEPS = 6
@@ -53,14 +54,14 @@ def fit_power_law(
     x = jnp.log(energy[start:stop] - off[:, None]) - jnp.log(energy[start:stop]).mean()
     scale = jnp.maximum(jnp.abs(n).mean(axis=1, keepdims=True), 1e-20)
     n = n / scale
-    a, r = _solve(jnp.maximum(n, 0), jnp.log(jnp.where(n > 0, n, 1)), x)
+    a, r = weighted_line(jnp.maximum(n, 0), jnp.log(jnp.where(n > 0, n, 1)), x)
     # At one count in ten channels the logarithms know no slope.
     a, r = jnp.clip(a, -5, 5), jnp.clip(r, -STEEPEST, STEEPEST)
 
     def step(_: int, law: tuple[Array, Array]) -> tuple[Array, Array]:
         a, r = law
         mu = jnp.exp(jnp.clip(a[:, None] - r[:, None] * x, -30, 30))
-        da, dr = _solve(mu, n / mu - 1, x)
+        da, dr = weighted_line(mu, n / mu - 1, x)
         r = r + jnp.clip(dr, -LONGEST_STEP, LONGEST_STEP)
         return a + jnp.clip(da, -1, 1), jnp.clip(r, -STEEPEST, STEEPEST)
 
@@ -79,12 +80,3 @@ def power_law(fit: PowerLaw, energy: Float[Array, "E"], reference: float) -> Flo
     x = jnp.log(jnp.maximum(energy, jnp.where(energy > 0, energy, jnp.inf).min()) / reference)
     # A law that rises to the left without end must not overflow where it is of no use.
     return fit.amplitude[:, None] * jnp.exp(jnp.clip(-fit.exponent[:, None] * x, -60, 60))
-
-
-def _solve(weights: Float[Array, "P N"], y: Float[Array, "P N"], x: Float[Array, "P N"]) -> tuple[Array, Array]:
-    """a and r of the weighted least squares of y over a - r x."""
-    total = jnp.maximum(weights.sum(axis=1), 1e-20)
-    x0, y0 = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
-    away = x - x0[:, None]
-    slope = (weights * away * y).sum(axis=1) / jnp.maximum((weights * away**2).sum(axis=1), 1e-20)
-    return y0 - slope * x0, -slope

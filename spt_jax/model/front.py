@@ -46,11 +46,11 @@ class EdgeFront(nnx.Module):
         x, widths = self.x[: self.groups], self.widths[: self.groups]
         mean = jnp.maximum(sums.mean(axis=1, keepdims=True), 1e-6)
         n = sums / mean / (widths / widths.mean())
-        a, r = _solve(jnp.maximum(n, 0), jnp.log(jnp.maximum(n, 1e-3)), x)
+        a, r = weighted_line(jnp.maximum(n, 0), jnp.log(jnp.maximum(n, 1e-3)), x)
         r = jnp.clip(r, -STEEPEST, STEEPEST)
         for _ in range(STEPS):
             mu = jnp.exp(jnp.clip(a[:, None] - r[:, None] * x, -20, 20))
-            da, dr = _solve(mu, n / mu - 1, x)
+            da, dr = weighted_line(mu, n / mu - 1, x)
             a = a + jnp.clip(da, -1, 1)
             r = jnp.clip(r + jnp.clip(dr, -LONGEST_STEP, LONGEST_STEP), -STEEPEST, STEEPEST)
         return a + jnp.log(mean[:, 0] / widths.mean()), r
@@ -104,8 +104,10 @@ class EdgeFilter(nnx.Module):
         return self.mean[...] + along @ self.vectors[...].T
 
 
-def _solve(weights: Float[Array, "B F"], y: Float[Array, "B F"], x: Float[Array, "F"]) -> tuple[Array, Array]:
-    """a and r of the weighted least squares of y over a - r x."""
+def weighted_line(
+    weights: Float[Array, "B F"], y: Float[Array, "B F"], x: Float[Array, "*rows F"]
+) -> tuple[Array, Array]:
+    """a and r of the weighted least squares of y over a - r x, which is one for all or (B, F)."""
     total = jnp.maximum(weights.sum(axis=1), 1e-20)
     x0, y0 = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
     away = x - x0[:, None]

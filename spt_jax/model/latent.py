@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from spt_jax.config import ExecutionConfig, LatentConfig
-from spt_jax.model.front import Edge, EdgeFilter, EdgeFront
+from spt_jax.model.front import EdgeFilter, EdgeFront
 from spt_jax.model.linear import Linear
 from spt_jax.model.spt import SPT
 from spt_jax.model.transfer import NUISANCES, seen_through
@@ -149,5 +149,3 @@ def reversed_gradient(x: Array) -> Array:
 
 
 reversed_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (-gradient,))
-
-__all__ = ["Edge", "EdgeVAE", "reversed_gradient"]

@@ -16,7 +16,9 @@ FIELDS = (
 ).split()
 
 
-@pytest.mark.parametrize("name", ["ops", "train_step", "ensemble", "scaling", "descriptors", "fusion_speed"])
+@pytest.mark.parametrize(
+    "name", ["ops", "train_step", "ensemble", "scaling", "descriptors", "fusion_speed", "image_speed"]
+)
 def test_each_runs_and_records(name, tmp_path, capsys):
     path = tmp_path / "results.jsonl"
     importlib.import_module(f"benchmarks.{name}").main(["--small", "--json", str(path)])

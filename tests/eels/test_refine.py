@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import nnls
 
 from spt_jax.eels import refine
-from spt_jax.eels.refine import SHIFT, _largest, _moved, _purest, _solve, _solve_small, refined
+from spt_jax.eels.refine import DRAWS, SHIFT, _largest, _moved, _purest, _solve, _solve_small, refined
 
 FRONT, POINTS, STEP = 12, 60, 0.5
 
@@ -102,8 +102,11 @@ def test_in_pieces_as_at_once(rng, monkeypatch):
     rows, base, share, scale, x, members = given
     whole = refined(rows, base, x, members, share, scale, STEP)
     monkeypatch.setattr(refine, "PIECE", 32)
-    for one, other in zip(whole, refined(rows, base, x, members, share, scale, STEP), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * np.abs(one).max())
+    parts = refined(rows, base, x, members, share, scale, STEP)
+    for name, one, other in zip(whole._fields, whole, parts, strict=True):
+        # Of probabilities a draw more or less may win by rounding.
+        atol = 3 / DRAWS if name == "probability" else 1e-3 * np.abs(one).max()
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=atol)
 
 
 def test_pixels_without_an_edge_give_finite_numbers(rng):
