@@ -26,6 +26,7 @@ from data_pipelines.dataset.theory import LEAST_REACH, Theory, drawn_edges, on_g
 from data_pipelines.errors import DatasetError, UserError
 from data_pipelines.files import read_json, replacing, write_atomic
 from data_pipelines.loss_grid import CLASS_COLUMN, DOMAIN_COLUMN, LossGrid, grid_of
+from data_pipelines.places import Place, RemotePath
 from data_pipelines.readers.images.image import SpectrumImage
 from data_pipelines.schema import LABELS, Batch, EnergyGrid, number_of
 from data_pipelines.spectra.losses import ABOVE, onset_of, windows_of
@@ -206,7 +207,9 @@ def _pixels(
 class ImageData(Data):
     """What `prepare_images` wrote. Half of each batch are calculated edges, half are pixels where there are any."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Place):
+        if isinstance(folder, RemotePath):
+            raise DatasetError(f"{folder}: sets of spectrum images are read on this machine; fetch the folder first")
         self.folder, self.name = folder, str(folder)
         card = read_json(folder / CARD)
         try:

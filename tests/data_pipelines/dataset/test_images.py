@@ -11,6 +11,7 @@ from data_pipelines.dataset.images import CARD, EVERY, ImageData, is_own, loss_g
 from data_pipelines.dataset.opening import open_data, open_spectra
 from data_pipelines.dataset.theory import drawn_edges, on_grid, read_theory
 from data_pipelines.errors import DatasetError, UserError
+from data_pipelines.places import place
 from data_pipelines.readers.images.open import open_image
 from tests.eels.planted_phases import CALCULATED, LINES, calculated, planted, write_image, write_theory
 
@@ -319,3 +320,11 @@ def test_who_asks_of_spectra_is_told_of_images(whole):
             ask(whole)
     with pytest.raises(DatasetError, match=r"held in memory; train with --train.input resident"):
         open_data(whole).stream("train", 8, 0)
+
+
+def test_a_set_in_an_object_store_is_refused_in_one_line(whole):
+    there = place("memory://images/set")
+    (there / CARD).write_bytes((whole / CARD).read_bytes())
+    with pytest.raises(DatasetError, match="fetch the folder first"):
+        open_data("memory://images/set")
+    (there / CARD).unlink()
