@@ -230,7 +230,9 @@ def test_ctrl_c_ends_the_command_cleanly(tmp_path):
     (run / "config.json").write_text("{}")
     np.save(folder / "a.npy", frame())
     code = (
-        "import sys; from spt_jax.eels import answer; from tests.eels.planted_answer import PlantedModel; "
+        # Whoever starts the tests in the background has it ignored, which is inherited.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from spt_jax.eels import answer; from tests.eels.planted_answer import PlantedModel; "
         "answer.load_image_model = lambda path: PlantedModel(); from spt_jax.cli import main; main(sys.argv[1:])"
     )
     arguments = ["image", str(run), str(folder), "--live", "--offset", "520", "--step", "0.5", "--interval", "0.05"]

@@ -34,11 +34,12 @@ from tests.training.test_train import flags
 
 # The command in a process of its own, with parts so small that there are some, and time between them to stop it.
 COMMAND = """
-import sys, time
+import signal, sys, time
 from spt_jax.cli import main
 from spt_jax.inference import bulk
 from spt_jax.inference.answer_file import AnswerFile
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
 bulk.PART_ROWS, write = 64, AnswerFile.write
 
 def slow(*given):

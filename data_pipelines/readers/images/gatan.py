@@ -84,7 +84,10 @@ class _Tags:
         self._whole = stated + (24 if self._long else 20)
 
     def tree(self) -> dict[str, Any]:
-        return self._group(0)
+        try:
+            return self._group(0)
+        except IndexError:
+            raise self._strange("a type of fewer words than it needs") from None
 
     def image(self, data: dict[str, Any], image: dict[str, Any]) -> StoredImage:
         name, dtype = self._name, np.dtype(_IMAGES[data["DataType"]]).newbyteorder(self._order)

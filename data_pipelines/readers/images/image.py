@@ -140,7 +140,9 @@ class SpectrumImage:
         piece = piece.transpose(present).reshape(1 if h is None else piece.shape[h], -1, len(self.energy))
         counts = np.ascontiguousarray(piece[..., ::-1] if self.descending else piece, np.float32)
         if (self.scale, self.origin) != (1.0, 0.0):
-            counts = (counts - np.float32(self.origin)) * np.float32(self.scale)
+            # A damaged scale makes counts that are no numbers, which are left out as any.
+            with np.errstate(over="ignore", invalid="ignore"):
+                counts = (counts - np.float32(self.origin)) * np.float32(self.scale)
         return counts
 
     def sample(self) -> np.ndarray:
