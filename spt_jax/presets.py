@@ -108,7 +108,7 @@ def image() -> Config:
 
 
 def live() -> Config:
-    """image without the trunk, for frames as a detector sends them: ten times as fast."""
+    """image without the trunk, for frames as a detector sends them: ten to thirty times as fast."""
     return replace(image(), model=LatentConfig(trunk=None))
 
 

@@ -79,7 +79,7 @@ class ImageModel:
         spectra: bool = True,
         gain: float | None = None,
     ) -> ImageAnswer:
-        """Of every pixel. spectra: also those without noise, and end members and misfits by them, some thousand pixels a second. gain: counts
+        """Of every pixel. spectra: also those without noise, and end members and misfits by them, in ten times as long or more. gain: counts
         that an electron makes; where not given, as they scatter.
 
         Raises UserError where the image's energies do not cover the edge, and where no pixel can be used.
