@@ -104,9 +104,10 @@ def test_in_pieces_as_at_once(rng, monkeypatch):
     monkeypatch.setattr(refine, "PIECE", 32)
     parts = refined(rows, base, x, members, share, scale, STEP)
     for name, one, other in zip(whole._fields, whole, parts, strict=True):
-        # Of probabilities a draw more or less may win by rounding.
-        atol = 3 / DRAWS if name == "probability" else 1e-3 * np.abs(one).max()
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=atol)
+        # Rounding decides where a share leaves zero; and of probabilities a draw more or less may win.
+        atol = 3 / DRAWS if name == "probability" else 1e-2 * np.abs(one).max()
+        np.testing.assert_allclose(one, other, rtol=1e-2, atol=atol)
+        assert np.median(np.abs(np.subtract(one, other))) <= 1e-4 * np.abs(one).max()
 
 
 def test_pixels_without_an_edge_give_finite_numbers(rng):
