@@ -1,10 +1,11 @@
 """The one file that knows Orbax: training checkpoints that survive a kill, and the model that inference loads.
 
-RUN/checkpoints/<step>  state, progress and position in the data stream, the last two kept
+RUN/checkpoints/<step>  state, progress and position in the data stream, the last few kept
 RUN/model/<step>        averaged parameters, input map and everything `predict` needs, of the best validation and the
                         one before
-Orbax writes under a temporary name and renames, so a folder that exists was whole once. One that is damaged since is
-named, and the one before serves. In an object store steps are put by staged.py.
+Orbax writes under a temporary name and renames, so a folder that exists was whole once. A training checkpoint is read
+back when it is written, in the background, and holds a digest of its arrays: one that is not what was saved, or is
+damaged since, is named and put aside, and the one before serves. In an object store steps are put by staged.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -24,34 +27,72 @@ from jax.experimental import multihost_utils
 from data_pipelines.errors import CheckpointError, PlaceError, RunError, line_of
 from data_pipelines.files import scratch
 from data_pipelines.places import Place, RemotePath
+from spt_jax.runs.digest import digest, digest_on_device
 from spt_jax.runs.formats import CHECKPOINT, checkpoint_of_today
 from spt_jax.runs.staged import StagedSteps
 
-TRAINING, MODEL = "checkpoints", "model"
+TRAINING, MODEL, DAMAGED = "checkpoints", "model", "damaged"
 KEPT = 2
 log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """Training checkpoints and best model of one run folder."""
+    """Training checkpoints and best model of one run folder.
 
-    def __init__(self, run: Place):
+    kept: of the newest training checkpoints. kept_period: those whose step it divides are kept for good; 0: none.
+    """
+
+    def __init__(self, run: Place, kept: int = KEPT, kept_period: int = 0):
         self._run = run
         self._remote: dict[str, StagedSteps] = {}
-        here = run
+        self._behind, self._pending = ThreadPoolExecutor(1), Future[None]()
+        self._pending.set_result(None)
+        self._here = run
         if isinstance(run, RemotePath):
-            here = Path(mkdtemp(dir=scratch()))
-            self._remote = {name: StagedSteps(run / name, here / name, KEPT) for name in (TRAINING, MODEL)}
-        self._training = _manager(here, TRAINING, bool(self._remote))
-        self._model = _manager(here, MODEL, bool(self._remote))
+            self._here = here = Path(mkdtemp(dir=scratch()))
+            self._remote = {
+                TRAINING: StagedSteps(run / TRAINING, here / TRAINING, kept, kept_period),
+                MODEL: StagedSteps(run / MODEL, here / MODEL, KEPT),
+            }
+        self._training = _manager(self._here, TRAINING, bool(self._remote), kept, kept_period)
+        self._model = _manager(self._here, MODEL, bool(self._remote))
 
     def save(self, step: int, state: Any, vector: int, progress: dict) -> None:
-        """`progress` is JSON: epoch, early stopping, and the position of the data stream. vector: as of `restore`."""
-        described = ocp.args.JsonSave({**progress, "vector": vector})
+        """`progress` is JSON: epoch, early stopping, and the position of the data stream. vector: as of `restore`.
+
+        Returns when the state may be used up; it is written, and read back, in the background. What went wrong with the
+        one before is raised here.
+        """
+        expected = [int(_whole(each)) for each in digest_on_device(state)]
+        described = ocp.args.JsonSave({**progress, "vector": vector, "digest": expected})
         if self._remote:
             state = jax.tree.map(_whole, state)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=described)
-        _save(self._training, step, args, self._remote.get(TRAINING))
+        like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state) if jax.process_index() == 0 else None
+        written = partial(self._written, step, like, expected)
+        self._pending.result()
+        if _save(self._training, step, args, self._remote.get(TRAINING), written) and not self._remote:
+            self._pending = self._behind.submit(written)
+
+    def _written(self, step: int, like: Any, expected: list[int]) -> None:
+        """Returns when a step is on the disk, as it was saved; the first process reads it for all."""
+        self._training.wait_until_finished()
+        if like is None:
+            return
+        own = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="read")
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=own)
+        arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
+        args = ocp.args.PyTreeRestore(item=like, restore_args=arrays)
+        folder = self._here.absolute() / TRAINING / str(step)
+        try:
+            with ocp.Checkpointer(handler, multiprocessing_options=own) as reader:
+                found = digest(reader.restore(folder / "state", args=args))
+            wrong = "" if found == expected else "other values than were saved"
+        except Exception as error:  # whatever a damaged file makes Orbax raise
+            wrong = line_of(error)
+        if wrong:
+            aside = _aside(self._run if not self._remote else self._here, step)
+            raise CheckpointError(f"{folder}: read back, it holds {wrong}; moved to {aside}: check the disk") from None
 
     def save_model(self, step: int, variables: Any, blueprint: dict) -> None:
         """The best model so far: pytrees of arrays, and the blueprint as JSON."""
@@ -92,13 +133,11 @@ class Checkpoints:
                     if jax.process_index() == 0:
                         remote.disown(step)
                     continue
-                damaged = self._run / TRAINING / str(step)
-                aside = self._run / "damaged" / f"{TRAINING}-{step}"
-                log.warning("%s: damaged checkpoint (%s), moved to %s", damaged, type(error).__name__, aside.parent)
+                damaged, why = self._run / TRAINING / str(step), type(error).__name__
+                why = str(error) if isinstance(error, CheckpointError) else why
+                log.warning("%s: damaged checkpoint (%s), moved to %s", damaged, why, self._run / DAMAGED)
                 if jax.process_index() == 0:
-                    aside.parent.mkdir(exist_ok=True)
-                    shutil.rmtree(aside, ignore_errors=True)
-                    damaged.rename(aside)
+                    _aside(self._run, step)
                 if jax.process_count() > 1:
                     multihost_utils.sync_global_devices(f"aside {step}")
                 self._training.reload()
@@ -106,7 +145,7 @@ class Checkpoints:
 
     def _read(self, step: int, state: Any, vector: int) -> tuple[Any, dict]:
         progress = self._training.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
-        saved = progress.pop("vector")
+        saved, expected = progress.pop("vector"), progress.pop("digest", None)
 
         def like(x: jax.Array) -> jax.ShapeDtypeStruct:
             if self._remote:
@@ -129,10 +168,15 @@ class Checkpoints:
             return jax.device_put(values, x.sharding)
 
         args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(like, state)))
-        return jax.tree.map(fitted, self._training.restore(step, args=args)["state"], state), progress
+        found = self._training.restore(step, args=args)["state"]
+        if expected and [int(_whole(each)) for each in digest_on_device(found)] != expected:
+            raise CheckpointError("other values than were saved")
+        return jax.tree.map(fitted, found, state), progress
 
     def close(self) -> None:
         """Returns when all that was saved is on the disk."""
+        self._behind.shutdown()
+        self._pending.result()
         self._training.close()
         self._model.close()
         for remote in self._remote.values():
@@ -196,33 +240,52 @@ def _variables(manager: ocp.CheckpointManager, step: int, like: Any, folder: Pat
         raise CheckpointError(f"{folder / str(step)}: holds another network than it says ({error})") from None
 
 
-def _manager(run: Path, name: str, alone: bool) -> ocp.CheckpointManager:
+def _aside(run: Path, step: int) -> Path:
+    """Put a training checkpoint where no restart finds it, and those who look for the cause do."""
+    aside = run / DAMAGED / f"{TRAINING}-{step}"
+    aside.parent.mkdir(exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    (run / TRAINING / str(step)).rename(aside)
+    return aside
+
+
+def _manager(run: Path, name: str, alone: bool, kept: int = KEPT, kept_period: int = 0) -> ocp.CheckpointManager:
     """alone: of this process, whatever others there are."""
+    keep = {"max_to_keep": kept, "keep_period": kept_period or None}
     # Both save the same step in the background: without a name of their own their barriers between processes collide.
     folder = run.absolute() / name
     if not (alone and jax.process_count() > 1):
         apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, multiprocessing_options=apart)
+        options = ocp.CheckpointManagerOptions(**keep, multiprocessing_options=apart)
         return ocp.CheckpointManager(folder, options=options)
     own = jax.process_index()
     apart = ocp.options.MultiprocessingOptions(
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{name}{own}"
     )
     folder.mkdir(parents=True, exist_ok=True)
-    options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, multiprocessing_options=apart, create=False)
+    options = ocp.CheckpointManagerOptions(**keep, multiprocessing_options=apart, create=False)
     return ocp.CheckpointManager(folder, options=options)
 
 
-def _save(manager: ocp.CheckpointManager, step: int, args: ocp.args.Composite, remote: StagedSteps | None) -> None:
-    """A step that a killed process already saved is not saved again: the run that repeats it is the same."""
+def _save(
+    manager: ocp.CheckpointManager,
+    step: int,
+    args: ocp.args.Composite,
+    remote: StagedSteps | None,
+    written: Callable[[], None] | None = None,
+) -> bool:
+    """Whether it begins to save: a step that a killed process already saved is not saved again, as the run that repeats
+    it is the same. written: returns when it is."""
     if remote:
         remote.wait()
         if jax.process_index() > 0:
-            return
-    if step not in manager.all_steps():
-        manager.save(step, args=args, force=True)
-        if remote:
-            remote.put_behind(step, manager.wait_until_finished)
+            return False
+    if step in manager.all_steps():
+        return False
+    manager.save(step, args=args, force=True)
+    if remote:
+        remote.put_behind(step, written or manager.wait_until_finished)
+    return True
 
 
 def _whole(x: jax.Array) -> np.ndarray:

@@ -25,10 +25,11 @@ AT_A_TIME = 8
 
 
 class StagedSteps:
-    """The steps in a folder of an object store. here: the folder of this machine that Orbax works in."""
+    """The steps in a folder of an object store. here: the folder of this machine that Orbax works in. kept: of the newest;
+    kept_period: those that it divides are kept for good, with 0 none."""
 
-    def __init__(self, there: RemotePath, here: Path, kept: int):
-        self._there, self._here, self._kept = there, here, kept
+    def __init__(self, there: RemotePath, here: Path, kept: int, kept_period: int = 0):
+        self._there, self._here, self._kept, self._period = there, here, kept, kept_period
         self._pool, self._pending = ThreadPoolExecutor(1), Future[None]()
         self._pending.set_result(None)
 
@@ -88,7 +89,8 @@ class StagedSteps:
             list(pool.map(lambda pair: pair[1].upload(pair[0]), put))
         sums = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
         write_atomic(self._mark(step), json.dumps(sums, indent=1) + "\n")
-        kept = {str(own) for own in self.steps()[: self._kept]}
+        steps = self.steps()
+        kept = {str(own) for own in steps if own in steps[: self._kept] or (self._period and own % self._period == 0)}
         rest = [path for path in self._there.rglob("*") if self._step_of(path) not in kept]
         # A step that loses its mark first is never taken for whole.
         for path in sorted(rest, key=lambda path: path.parent != self._there):

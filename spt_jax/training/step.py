@@ -1,7 +1,8 @@
 """One training step, pure: views, loss, gradient, update, average. And an epoch of them in one dispatch.
 
 Every random number belongs to a row of the batch, and losses are sums over rows: so a batch cut over devices, or
-into pieces whose gradients are added, trains as the whole one does.
+into pieces whose gradients are added, trains as the whole one does. A batch whose loss or gradient is not finite
+changes nothing but the number of the step.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from spt_jax.training.flat import Flat
 from spt_jax.training.sharding import Layout
 
 StepFunction = Callable[..., tuple["TrainState", dict[str, jax.Array]]]
+SKIPPED = "skipped"
 
 
 class TrainState(NamedTuple):
@@ -50,7 +52,8 @@ def make_step(
     layout: Layout,
     pieces: int = 1,
 ) -> StepFunction:
-    """The step as a function of (state, batch, emphasis).
+    """The step as a function of (state, batch, emphasis), which gives the next state and numbers to add up over steps;
+    of a batch that was skipped, `skipped` is 1 and all others are 0.
 
     model_of: (parameters, constants) -> the network. emphasis: (T,) weight of each loss; 1 / T each where not given.
     layout: how batch and parameters lie on several devices. pieces: that each device computes its rows in. Random
@@ -83,7 +86,11 @@ def make_step(
         average = state.average + (1 - decay) * (params - state.average)
         metrics = {"loss": (emphasis * losses).sum(), **dict(zip(objective.names, losses, strict=True))}
         metrics |= {"learning_rate": schedule(state.step), "gradient_norm": jnp.linalg.norm(gradient)}
-        return TrainState(state.step + 1, state.seed, params, average, optimiser_state), metrics
+        finite = jnp.isfinite(metrics["loss"] + metrics["gradient_norm"])
+        new = TrainState(state.step + 1, state.seed, params, average, optimiser_state)
+        new = jax.tree.map(lambda x, was: jnp.where(finite, x, was), new, state._replace(step=state.step + 1))
+        metrics = {name: jnp.where(finite, x, 0) for name, x in metrics.items()}
+        return new, metrics | {SKIPPED: 1 - finite.astype(jnp.float32)}
 
     return step
 
@@ -96,13 +103,11 @@ class Quota(NamedTuple):
     drawn: int
 
 
-def make_epoch(
-    step: StepFunction, steps: int, quotas: tuple[Quota, ...], seed: int, place: Callable[[Batch], Batch]
-) -> Callable:
-    """(state, whole resident set) -> (state, mean metrics): one shuffled epoch as a scan, batches gathered on the device.
+def make_order(steps: int, quotas: tuple[Quota, ...], seed: int) -> Callable[[jax.Array], jax.Array]:
+    """The number of an epoch -> (steps, B) rows of its batches.
 
-    The order is the seed folded with the epoch number, so a restart needs only the step. A set that is drawn of more
-    often than it has rows is shuffled anew each time it is through. `place` cuts a batch over the devices.
+    The order is the seed folded with the number, so a restart needs only the step. A set that is drawn of more often
+    than it has rows is shuffled anew each time it is through.
     """
 
     def order_of(key: jax.Array, quota: Quota) -> jax.Array:
@@ -117,16 +122,27 @@ def make_epoch(
             ).ravel()
         return quota.start + order[:wanted].reshape(steps, quota.drawn)
 
-    def epoch(state: TrainState, data: Batch, emphasis: jax.Array | None = None):
-        number = state.step // steps
+    def order(number: jax.Array) -> jax.Array:
         key = jax.random.fold_in(jax.random.key(seed + 2**20), number)
         keys = [key] if len(quotas) == 1 else jax.random.split(key, len(quotas))
-        order = jnp.concatenate([order_of(*each) for each in zip(keys, quotas, strict=True)], axis=1)
+        return jnp.concatenate([order_of(*each) for each in zip(keys, quotas, strict=True)], axis=1)
 
+    return order
+
+
+def make_epoch(
+    step: StepFunction, steps: int, quotas: tuple[Quota, ...], seed: int, place: Callable[[Batch], Batch]
+) -> Callable:
+    """(state, whole resident set) -> (state, sums of metrics, with `skipped` of each step): one shuffled epoch as a scan,
+    batches gathered on the device. `place` cuts a batch over the devices.
+    """
+    order = make_order(steps, quotas, seed)
+
+    def epoch(state: TrainState, data: Batch, emphasis: jax.Array | None = None):
         def body(state: TrainState, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
             return step(state, place(jax.tree.map(lambda x: x[index], data)), emphasis)
 
-        state, metrics = jax.lax.scan(body, state, order)
-        return state, jax.tree.map(lambda x: x.mean(axis=0), metrics)
+        state, metrics = jax.lax.scan(body, state, order(state.step // steps))
+        return state, {name: x if name == SKIPPED else x.sum(axis=0) for name, x in metrics.items()}
 
     return epoch

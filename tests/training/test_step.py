@@ -36,7 +36,7 @@ def draws(quotas, steps: int, epochs: int, rows: int) -> list[np.ndarray]:
         return state._replace(step=state.step + 1), {"rows": batch.atomic_number}
 
     def counted(state, data):
-        # The mean over steps of one-hot rows tells how often each was drawn.
+        # The sum over steps of one-hot rows tells how often each was drawn.
         return make_epoch(
             lambda s, b, e=None: (step(s, b)[0], {"drawn": jax.nn.one_hot(b.atomic_number, rows).sum(0)}),
             steps,
@@ -50,7 +50,7 @@ def draws(quotas, steps: int, epochs: int, rows: int) -> list[np.ndarray]:
     state, found = made.state(), []
     for _ in range(epochs):
         state, metrics = counted(state, data)
-        found.append(np.asarray(metrics["drawn"] * steps).round().astype(int))
+        found.append(np.asarray(metrics["drawn"]).round().astype(int))
     return found
 
 
