@@ -217,6 +217,16 @@ class ExecutionConfig:
     """How SPT folds: tap by tap, by DFT, or whichever `model/plan.py` counts as cheaper."""
     kernels: Literal["auto", "off", "tpu", "gpu"] = "auto"
     """Blocks as kernels of this accelerator: `auto` where the process has one, `off` as XLA programs everywhere."""
+    save_minutes: Annotated[float, Range(above=0)] = 10.0
+    """Longest time between checkpoints, of streamed data also within an epoch; one follows every validation."""
+    keep: Count = 2
+    """Checkpoints that are kept, the newest."""
+    keep_epochs: Annotated[int, Range(least=0)] = 0
+    """Also keep those at the end of every so manieth epoch; 0 keeps none for good."""
+    skip_batches: Annotated[int, Range(least=0)] = 10
+    """Batches of an epoch that may be left out because their loss or gradient is not finite; one more stops the run."""
+    silence_seconds: Annotated[float, Range(above=0)] = 120.0
+    """Of several processes: after so long without a sign of life one is lost, and the others stop."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -31,8 +31,9 @@ from spt_jax.runs.packed import PackedMember, read_packed
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.tasks import Task
 from spt_jax.training.assemble import MULTIPLE, Assembly
-from spt_jax.training.epochs import Member, run_epochs
+from spt_jax.training.epochs import run_epochs
 from spt_jax.training.flat import Flat
+from spt_jax.training.judge import Member
 from spt_jax.training.loop import Resident, steps_per_epoch
 from spt_jax.training.optimiser import make_optimiser, make_schedule
 from spt_jax.training.sharding import Layout

@@ -20,7 +20,8 @@ from spt_jax.config import Config, LabelsConfig
 from spt_jax.objectives.objective import Objective, make_objective
 from spt_jax.runs.folder import claim
 from spt_jax.training.assemble import assemble
-from spt_jax.training.epochs import Member, run_epochs
+from spt_jax.training.epochs import run_epochs
+from spt_jax.training.judge import Member
 from spt_jax.training.loop import JUDGED, Resident, steps_per_epoch
 from spt_jax.training.teacher import teacher_of, told_of
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -14,19 +14,22 @@ import numpy as np
 
 from data_pipelines import faults
 from data_pipelines.dataset.data import Split
-from data_pipelines.errors import RunError
+from data_pipelines.errors import RunError, line_of
 from data_pipelines.places import Place
-from spt_jax.batching import in_pieces
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.folder import append_log, rewind_log
-from spt_jax.scoring.phases import PhaseDecisions
+from spt_jax.training.account import Account
 from spt_jax.training.assemble import Assembly
+from spt_jax.training.heartbeat import REMEDY, Heartbeat, stop
+from spt_jax.training.judge import Member, judge, mean_score
 from spt_jax.training.memory import fits
-from spt_jax.training.sharding import any_process
-from spt_jax.training.step import TrainState
+from spt_jax.training.skipped import Skipped
+from spt_jax.training.step import SKIPPED, TrainState
+from spt_jax.training.together import Slow, Word, gathered, probe
 
-# Spectra that are judged at once.
-PIECE_ROWS = 1024
+# Steps after which processes hear each other: of about so many seconds, since devices run empty meanwhile.
+SPAN_SECONDS, FIRST_SPAN, LONGEST_SPAN = 2.0, 16, 4096
+log = logging.getLogger(__name__)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,31 +37,35 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int):
         super().__init__()
-        self.signal = number
-
-
-@dataclass(frozen=True)
-class Member:
-    """One model of a run. folder: that it is saved in. tasks: names of what it learns and is judged by."""
-
-    folder: Place
-    seed: int
-    tasks: tuple[str, ...]
+        self.signal, self.name = number, signal.Signals(number).name
 
 
 class Epochs(Protocol):
-    """Runs one epoch: (state) -> (state, mean metrics); the state that was given is used up."""
+    """Runs the steps of an epoch."""
 
+    whole: bool
+    """Whether an epoch can only be run at once."""
     waited: float
-    """Seconds of the last epoch in which the devices had no data."""
+    """Seconds of the last call in which the devices had no data."""
 
-    def __call__(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]: ...
-
-    def position(self) -> dict:
-        """Where the data stream is, as JSON."""
+    def __call__(
+        self, state: TrainState, steps: int, sums: dict[str, Any], doing: Callable[[str], None]
+    ) -> tuple[TrainState, dict[str, jax.Array], Any]:
+        """So many steps: (state, sums of metrics of the epoch so far) -> (state, sums, (..., steps) 1 where a batch was
+        skipped); the state that was given is used up. doing: is told what this process is at."""
         ...
 
-    def seek(self, position: dict) -> None: ...
+    def position(self) -> dict:
+        """Where the next call begins, as JSON."""
+        ...
+
+    def seek(self, position: dict) -> None:
+        """Begin the next call there."""
+        ...
+
+    def ids(self, step: int) -> Sequence[str]:
+        """Of the rows of the batch of a step."""
+        ...
 
 
 def run_epochs(
@@ -72,100 +79,129 @@ def run_epochs(
     report: Callable[[dict], None],
 ) -> dict:
     """Train to the end, or go on where a stopped run left off; returns the last log line. See `loop.train`."""
-    settings = made.config.train
+    settings, execution = made.config.train, made.config.execution
     # In an ensemble the losses by name are of other members each: only their weighted sum is of all.
     alone = len(members) == 1 and members[0].folder == out
-    checkpoints = Checkpoints(out)
-    progress: dict[str, Any] = {"epoch": 0, "best": [None] * len(members), "since_best": [0] * len(members)}
+    checkpoints = Checkpoints(out, execution.keep, execution.keep_epochs * steps)
+    fresh = {"epoch": 0, "done": 0, "sums": {}, "seconds": 0.0, "waited": 0.0}
+    progress: dict[str, Any] = {**fresh, "best": [None] * len(members), "since_best": [0] * len(members)}
     if restored := checkpoints.restore(state, made.flat.size):
-        state, progress = restored
+        state, progress = restored[0], {**fresh, **restored[1]}
+        progress["sums"] = {name: np.array(each, np.float32) for name, each in progress["sums"].items()}
         epoch.seek(progress.pop("stream"))
-    line = rewind_log(out, progress["epoch"])
-    with stop_flag() as asked:
+    line, span, saved = rewind_log(out, progress["epoch"]), FIRST_SPAN, time.monotonic()
+    account = Account(out, progress["epoch"], progress["epoch"] * steps + progress["done"])
+    slow, skipped = Slow(account.hosts), Skipped(out, execution.skip_batches, epoch.ids)
+
+    def lost(told: str) -> None:
+        account.told(told)
+        stop(told)
+
+    def save(state: TrainState, step: int) -> None:
+        heart.doing("checkpoint", step)
+        with account.at("checkpoint"):
+            sums = {name: each.tolist() for name, each in progress["sums"].items()}
+            position = {"sums": sums, "stream": epoch.position()}
+            checkpoints.save(step, state, made.flat.size, {**progress, **position})
+        heart.doing("devices", step)
+
+    with (
+        stop_flag() as asked,
+        account,
+        Heartbeat(out, execution.silence_seconds, lost) as heart,
+        _others(heart),
+        fits(settings.batch_size, execution),
+    ):
         while progress["epoch"] < settings.epochs and not _exhausted(progress, settings.patience):
-            began, asked_again = time.perf_counter(), faults.count()
-            with fits(settings.batch_size, made.config.execution):
-                state, metrics = epoch(state)
-                jax.block_until_ready(metrics)
-            seconds = time.perf_counter() - began
-            metrics = {name: np.atleast_1d(np.asarray(each)) for name, each in jax.device_get(metrics).items()}
-            number = progress["epoch"] + 1
-            _check(metrics["loss"], members, number)
-            line = {"epoch": number, "epochs": settings.epochs, "step": number * steps}
-            told = ("loss", *(made.objective.names if alone else ()), "learning_rate", "gradient_norm")
-            line |= {name: round(float(metrics[name].mean()), 6) for name in told}
-            speed = steps * settings.batch_size * len(members) / seconds
-            line |= {"seconds": round(seconds, 3), "spectra_per_s": round(speed, 1)}
-            line |= {"input_wait": round(epoch.waited, 3)} | ({} if alone else {"members": len(members)})
-            progress["epoch"] = number
+            number, asked_again, stopping, due = progress["epoch"] + 1, faults.count(), 0, 0
+            while progress["done"] < steps:
+                part = steps if epoch.whole else min(span, steps - progress["done"])
+                first, began = progress["epoch"] * steps + progress["done"], time.perf_counter()
+                with account.at("compute"):
+                    state, sums, left_out = epoch(state, part, progress["sums"], heart.doing)
+                    sums, left_out = jax.device_get((sums, left_out))
+                account.waited(epoch.waited)
+                seconds = time.perf_counter() - began
+                before = float(np.max(progress["sums"].get(SKIPPED, 0)))
+                skipped.add(number, first, np.asarray(left_out), before)
+                progress["sums"] = {name: np.asarray(each) for name, each in sums.items()}
+                progress["done"] += part
+                progress["seconds"] += seconds
+                progress["waited"] += epoch.waited
+                due = time.monotonic() - saved > 60 * execution.save_minutes
+                words = gathered(
+                    Word(asked(), due, seconds / part, epoch.waited, probe() if len(account.hosts) > 1 else 0)
+                )
+                for told in slow.found(words, seconds):
+                    log.warning("%s", told)
+                    account.told(told)
+                stopping, due = max(word.signal for word in words), max(word.due for word in words)
+                pace = max(word.step_seconds for word in words)
+                span = int(np.clip(SPAN_SECONDS / pace, FIRST_SPAN, LONGEST_SPAN))
+                if progress["done"] < steps and (stopping or due):
+                    save(state, first + part)
+                    saved = time.monotonic()
+                if progress["done"] < steps:
+                    account.reached(number, first + part)
+                    if stopping:
+                        checkpoints.close()
+                        raise Interrupted(stopping)
+            line = _line(made, progress, steps, len(members), alone)
+            progress |= {**fresh, "epoch": number}
             last = number == settings.epochs
-            stopping = 0 if last else any_process(asked())
+            stopping = 0 if last else stopping
             validating = last or number % settings.validate_every == 0
             if validating:
-                found = _judge(made, state, members, validation, progress, line["step"], checkpoints if alone else None)
+                heart.doing("validation", line["step"])
+                with account.at("validation"):
+                    found = judge(
+                        made, state, members, validation, progress, line["step"], checkpoints if alone else None
+                    )
                 line["validation"] = (
-                    found[0] if alone else {m.folder.name: _mean(f) for m, f in zip(members, found, strict=True)}
+                    found[0] if alone else {m.folder.name: mean_score(f) for m, f in zip(members, found, strict=True)}
                 )
-                line["score"] = _mean(line["validation"])
-            if validating or stopping:
-                checkpoints.save(line["step"], state, made.flat.size, {**progress, "stream": epoch.position()})
+                line["score"] = mean_score(line["validation"])
+            if validating or stopping or due:
+                save(state, line["step"])
+                saved = time.monotonic()
             if again := faults.count() - asked_again:
                 line["asked_again"] = again
             if jax.process_index() == 0:
                 append_log(out, line)
                 report(line)
+            account.reached(number, line["step"])
             if stopping:
                 checkpoints.close()
                 raise Interrupted(stopping)
-    checkpoints.close()
+        with account.at("checkpoint"):
+            checkpoints.close()
     return line
 
 
-def _judge(
-    made: Assembly,
-    state: TrainState,
-    members: tuple[Member, ...],
-    validation: Split,
-    progress: dict,
-    step: int,
-    checkpoints: Checkpoints | None,
-) -> list[dict[str, float | None]]:
-    """Scores of every member; one that is better than ever is saved, with its decisions. progress: is brought up to date."""
-    found, batch = [], validation.batch
-    for i, member in enumerate(members):
-        params = made.average(state, i)
-        rows = min(PIECE_ROWS, len(batch.spectrum))
-        outputs = in_pieces(made.network(params), rows, made.objective.shown(batch), batch.atomic_number)
-        scores = made.objective.score(outputs, batch)
-        scores = {name: scores[name] for name in member.tasks if name in scores}
-        found.append(scores)
-        score, best = _mean(scores), progress["best"][i]
-        # Where there is nothing to judge by, the newest is kept.
-        better = best is None or (score is not None and score > best)
-        progress["since_best"][i] = 0 if better else progress["since_best"][i] + 1
-        if better:
-            progress["best"][i] = score
-            decisions = made.objective.decisions(outputs, batch, validation.materials, member.tasks)
-            tasks = {task.name for task in made.blueprint.tasks}
-            learnt = () if tasks <= set(member.tasks) else member.tasks
-            kept = {"phases" if isinstance(decisions, PhaseDecisions) else "decisions": decisions}
-            own = replace(made.blueprint, validation=scores, learnt=learnt, **kept)
-            folder = checkpoints or Checkpoints(member.folder)
-            folder.save_model(step, {"params": params, "constants": made.constants}, own.to_json())
-            if not checkpoints:
-                folder.close()
-    return found
+def _line(made: Assembly, progress: dict, steps: int, members: int, alone: bool) -> dict:
+    """What the log says of an epoch that is through: means over the batches that were not skipped."""
+    sums = {name: np.atleast_1d(each) for name, each in progress["sums"].items()}
+    left_out = sums.pop(SKIPPED)
+    metrics = {name: each / np.maximum(steps - left_out, 1) for name, each in sums.items()}
+    number, seconds = progress["epoch"] + 1, progress["seconds"]
+    line = {"epoch": number, "epochs": made.config.train.epochs, "step": number * steps}
+    told = ("loss", *(made.objective.names if alone else ()), "learning_rate", "gradient_norm")
+    line |= {name: round(float(metrics[name].mean()), 6) for name in told}
+    speed = steps * made.config.train.batch_size * members / seconds
+    line |= {"seconds": round(seconds, 3), "spectra_per_s": round(speed, 1)}
+    line |= {"input_wait": round(progress["waited"], 3)} | ({} if alone else {"members": members})
+    return line | ({SKIPPED: int(left_out.max())} if left_out.any() else {})
 
 
-def _mean(scores: dict[str, float | None]) -> float | None:
-    known = [score for score in scores.values() if score is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _check(losses: np.ndarray, members: tuple[Member, ...], number: int) -> None:
-    if not np.isfinite(losses).all():
-        name = members[int(np.argmin(np.isfinite(losses)))].folder.name
-        raise RunError(f"the loss of {name} is not finite after epoch {number}: lower the learning rate")
+@contextmanager
+def _others(heart: Heartbeat) -> Iterator[None]:
+    """An exchange between processes that fails is the end of one of them, which is named."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise RunError(f"{heart.gone()} is gone ({line_of(error)}); {REMEDY}") from None
 
 
 def _exhausted(progress: dict, patience: int) -> bool:

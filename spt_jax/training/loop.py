@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from data_pipelines.dataset.data import Data
 from data_pipelines.errors import RunError
@@ -15,10 +17,11 @@ from data_pipelines.places import Place, RemotePath, place
 from spt_jax.config import Config
 from spt_jax.runs.folder import claim
 from spt_jax.training.assemble import Assembly, assemble
-from spt_jax.training.epochs import Member, run_epochs
+from spt_jax.training.epochs import run_epochs
+from spt_jax.training.judge import Member
 from spt_jax.training.profile import profile_steps
 from spt_jax.training.sharding import Layout, make_mesh
-from spt_jax.training.step import Quota, TrainState, make_epoch
+from spt_jax.training.step import SKIPPED, Quota, TrainState, make_epoch, make_order
 from spt_jax.training.teacher import teacher_of, told_of
 from spt_jax.training.warm_start import begin_with
 
@@ -58,7 +61,7 @@ def train(
     if settings.input == "resident":
         epoch = Resident(made, dataset, steps, partial(jax.jit, donate_argnums=0))
     else:
-        epoch = Streamed(made, dataset, steps)
+        epoch = Streamed(made, dataset)
     # Last: what cannot be trained claims no folder.
     claimed = claim(out, config, dataset.fingerprint, teacher=teacher.fingerprint if teacher else "")
     learnt_from = told_of(teacher, dataset.fingerprint, made.objective.names)
@@ -84,19 +87,24 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 class Resident:
     """Epochs of one dispatch each, of spectra that lie on the devices."""
 
-    waited = 0.0
+    whole, waited = True, 0.0
 
     def __init__(self, made: Assembly, dataset: Data, steps: int, compiled: Callable[[Callable], Callable]):
         """compiled: of an epoch as (state, data), a program that uses the state up."""
         settings = made.config.train
         own = zip(dataset.ranges("train"), dataset.quotas(settings.batch_size), strict=True)
         quotas = tuple(Quota(rows.start, len(rows), drawn) for rows, drawn in own)
-        epoch = make_epoch(made.step, steps, quotas, settings.seed, made.layout.cut)
-        self._data = made.layout.place_whole(dataset.split("train").batch)
-        self._run = compiled(epoch)
+        self._steps, self._order = steps, make_order(steps, quotas, settings.seed)
+        split = dataset.split("train")
+        self._data, self._ids = made.layout.place_whole(split.batch), split.ids
+        self._run = compiled(make_epoch(made.step, steps, quotas, settings.seed, made.layout.cut))
 
-    def __call__(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
-        return self._run(state, self._data)
+    def __call__(
+        self, state: TrainState, steps: int, sums: dict[str, Any], doing: Callable[[str], None]
+    ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+        state, sums = self._run(state, self._data)
+        skipped = sums[SKIPPED]
+        return state, {**sums, SKIPPED: skipped.sum(axis=-1)}, skipped
 
     def position(self) -> dict:
         return {}
@@ -104,33 +112,46 @@ class Resident:
     def seek(self, position: dict) -> None:
         """The order of an epoch follows from its number."""
 
+    def ids(self, step: int) -> list[str]:
+        return [self._ids[row] for row in np.asarray(self._order(step // self._steps)[step % self._steps])]
+
 
 class Streamed:
     """Epochs of batches from disk, each process reading its own rows of them."""
 
-    def __init__(self, made: Assembly, dataset: Data, steps: int):
+    whole = False
+
+    def __init__(self, made: Assembly, dataset: Data):
         settings, hosts = made.config.train, jax.process_count()
         rows = settings.batch_size // hosts
         self._stream = iter(dataset.stream("train", rows, settings.seed, jax.process_index(), hosts))
         self._step = jax.jit(made.step, donate_argnums=0)
         self._add = jax.jit(partial(jax.tree.map, jnp.add))
-        self._place, self._steps, self.waited = made.layout.place_rows, steps, 0.0
+        self._place, self.waited = made.layout.place_rows, 0.0
+        self._dataset, self._settings = dataset, settings
 
-    def __call__(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
-        self.waited, total, behind = 0.0, None, []
-        for _ in range(self._steps):
+    def __call__(
+        self, state: TrainState, steps: int, sums: dict[str, Any], doing: Callable[[str], None]
+    ) -> tuple[TrainState, dict[str, jax.Array], list[jax.Array]]:
+        self.waited, total, skipped = 0.0, sums, []
+        for _ in range(steps):
             began = time.perf_counter()
+            doing("input")
             batch = next(self._stream)
+            doing("devices")
             self.waited += time.perf_counter() - began
             state, metrics = self._step(state, self._place(batch))
-            total = metrics if total is None else self._add(total, metrics)
-            behind.append(metrics["loss"])
-            if len(behind) > AHEAD:
-                behind.pop(0).block_until_ready()
-        return state, jax.tree.map(lambda x: x / self._steps, total)
+            total = self._add(total, metrics) if total else metrics
+            skipped.append(metrics[SKIPPED])
+            if len(skipped) > AHEAD:
+                skipped[-AHEAD - 1].block_until_ready()
+        return state, total, skipped
 
     def position(self) -> dict:
         return self._stream.get_state()
 
     def seek(self, position: dict) -> None:
         self._stream.set_state(position)
+
+    def ids(self, step: int) -> tuple[str, ...]:
+        return self._dataset.ids_of("train", self._settings.batch_size, self._settings.seed, step)

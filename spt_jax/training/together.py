@@ -1,0 +1,87 @@
+"""What the processes of one training tell each other between steps: a signal to stop, how fast each is, who is slow."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+# A process is slow that takes so many times what half of the others take, and loses so much of the time by it.
+SLOWER, SHARE, IN_A_ROW = 1.5, 0.1, 3
+# Side of the matrices whose product tells how fast a device is, and how often it is taken.
+PROBE, PROBES = 256, 3
+
+
+class Word(NamedTuple):
+    """Of one process, over the last steps. signal: to stop, 0 none. due: whether it is time for a checkpoint."""
+
+    signal: int
+    due: int
+    step_seconds: float
+    input_seconds: float
+    probe_seconds: float
+
+
+def gathered(word: Word) -> list[Word]:
+    """The words of all processes, the same in each."""
+    if jax.process_count() == 1:
+        return [word]
+    rows = multihost_utils.process_allgather(np.array(word, np.float32))
+    return [Word(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
+
+
+def hosts() -> list[str]:
+    """Names of the machines of all processes."""
+    own = socket.gethostname()
+    if jax.process_count() == 1:
+        return [own]
+    room = np.zeros(64, np.uint8)
+    room[: len(own.encode()[:64])] = np.frombuffer(own.encode()[:64], np.uint8)
+    return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in multihost_utils.process_allgather(room)]
+
+
+def probe() -> float:
+    """Seconds that this process's first device takes for a product of matrices, now that it has nothing else to do."""
+    matrix = jax.device_put(np.eye(PROBE, dtype=np.float32), jax.local_devices()[0])
+    _product(matrix).block_until_ready()
+    began = time.perf_counter()
+    for _ in range(PROBES):
+        _product(matrix).block_until_ready()
+    return (time.perf_counter() - began) / PROBES
+
+
+@jax.jit
+def _product(x: jax.Array) -> jax.Array:
+    return x @ x
+
+
+class Slow:
+    """Finds processes that hold the others up: those that were slow so many spans of steps in a row, each told once."""
+
+    def __init__(self, names: list[str]):
+        self._names, self._rows, self._told = names, dict[tuple[int, str], int](), set[tuple[int, str]]()
+
+    def found(self, words: list[Word], seconds: float) -> list[str]:
+        """What to tell, after steps that took so many seconds."""
+        new = []
+        for kind in ("input", "probe") if len(words) > 1 else ():
+            each = np.array([getattr(word, f"{kind}_seconds") for word in words])
+            for i, own in enumerate(each):
+                usual, key = float(np.median(np.delete(each, i))), (i, kind)
+                lost = own - usual if kind == "input" else seconds * (1 - usual / max(own, 1e-9))
+                slow = own > SLOWER * usual and lost > SHARE * seconds
+                self._rows[key] = self._rows.get(key, 0) + 1 if slow else 0
+                if self._rows[key] < IN_A_ROW or key in self._told:
+                    continue
+                self._told.add(key)
+                name = f"process {i} ({self._names[i]})"
+                if kind == "input":
+                    new.append(f"{name} waited {own:.2f} s of {seconds:.2f} s for its input, the others {usual:.2f} s")
+                else:
+                    times = f"{1e3 * own:.1f} ms for a product that takes the others {1e3 * usual:.1f} ms"
+                    new.append(f"{name} is slow: its device takes {times}")
+        return new
