@@ -11,7 +11,9 @@ def printable(text: str) -> str:
 
 
 class UserError(ValueError):
-    """Base of all of them; the command line prints the message and exits with 1."""
+    """Base of all of them; the command line prints the message and exits with `status`."""
+
+    status = 1
 
     def __init__(self, message: str = ""):
         super().__init__(printable(message))
@@ -39,6 +41,12 @@ class RunError(UserError):
 
 class CheckpointError(UserError):
     """A run without a usable model."""
+
+
+class LostError(UserError):
+    """Another process of the same training is gone: the same command may be run again at once."""
+
+    status = 75  # of sysexits.h: try again
 
 
 class MissingExtra(UserError):

@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         errors.print(f"spt-jax: warning: {doubt}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         sys.exit(3)
     except UserError as error:
-        _fail(str(error), 1)
+        _fail(str(error), error.status)
     except KeyboardInterrupt as stop:
         # Training knows which signal it was: a scheduler's is told apart from the user's.
         _fail(STOPPED, 128 + getattr(stop, "signal", signal.SIGINT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 
 from data_pipelines import faults
 from data_pipelines.dataset.data import Split
-from data_pipelines.errors import RunError, line_of
+from data_pipelines.errors import LostError
 from data_pipelines.places import Place
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.folder import append_log, rewind_log
@@ -117,6 +118,7 @@ def run_epochs(
             while progress["done"] < steps:
                 part = steps if epoch.whole else min(span, steps - progress["done"])
                 first, began = progress["epoch"] * steps + progress["done"], time.perf_counter()
+                heart.doing("devices", first)
                 with account.at("compute"):
                     state, sums, left_out = epoch(state, part, progress["sums"], heart.doing)
                     sums, left_out = jax.device_get((sums, left_out))
@@ -198,10 +200,11 @@ def _others(heart: Heartbeat) -> Iterator[None]:
     """An exchange between processes that fails is the end of one of them, which is named."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # gloo's come as ValueError, with the name of a status
+        if jax.process_count() == 1 or not re.match("[A-Z_]{4,}: ", str(error)):
             raise
-        raise RunError(f"{heart.gone()} is gone ({line_of(error)}); {REMEDY}") from None
+        log.info("%s", error)
+        raise LostError(f"{heart.gone()}; {REMEDY}") from None
 
 
 def _exhausted(progress: dict, patience: int) -> bool:

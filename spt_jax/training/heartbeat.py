@@ -17,20 +17,20 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import TracebackType
 from typing import Self
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import LostError, UserError, line_of
 from data_pipelines.files import read_json, write_atomic
 from data_pipelines.places import Place
 
 FOLDER = "beats"
-# Exit status of a process that stopped since another did, as sysexits.h has it: try again.
-AGAIN = 75
 REMEDY = "run the same command again in all processes; the run goes on at its last checkpoint"
+DONE = "done"
 # What a process can be stuck in by itself; all else is waiting for others, or work of the devices.
 OWN = ("input", "checkpoint")
 
@@ -39,7 +39,7 @@ def stop(told: str) -> None:
     """End this process at once, whatever its other threads wait for."""
     print(f"spt-jax: error: {told}; {REMEDY}", file=sys.stderr, flush=True)
     sys.stdout.flush()
-    os._exit(AGAIN)
+    os._exit(LostError.status)
 
 
 class Heartbeat:
@@ -53,9 +53,10 @@ class Heartbeat:
         self.every = min(max(silence / 8, 0.25), 5.0)
         self._own, self._count = jax.process_index(), jax.process_count()
         self._step, self._doing, self._since = 0, "start", time.monotonic()
+        self._watched = list(range(1, self._count)) if self._own == 0 else [0]
         self._seen: dict[int, tuple[int, float, dict]] = {}
         self._over, self._thread = threading.Event(), threading.Thread(target=self._run, daemon=True)
-        self._beat = 0
+        self._beat, self._verdict = 0, ""
 
     def __enter__(self) -> Self:
         if self._count > 1:
@@ -67,12 +68,18 @@ class Heartbeat:
             self._thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-            with suppress(OSError, UserError):
-                self._write("" if sys.exc_info()[0] else "done")
+        if not self._thread.is_alive():
+            return
+        self._thread.join()
+        told = DONE
+        if error and not isinstance(error, KeyboardInterrupt):
+            told = self._verdict or f"{_named(self._identity())} stopped: {line_of(error)}"
+        with suppress(OSError, UserError):
+            self._write(told)
+        if told != DONE:
+            self._let_others_go()
 
     def doing(self, what: str, step: int | None = None) -> None:
         """input, checkpoint, or what is not this process's own to end: devices, validation. step: where it is new."""
@@ -80,10 +87,12 @@ class Heartbeat:
 
     def gone(self) -> str:
         """Which process fell silent, as far as can be told within a few beats; after an exchange has failed."""
+        self._watched = [number for number in range(self._count) if number != self._own]
         last = {number: count for number, (count, _, _) in self._look().items()}
         time.sleep(3 * self.every)
         silent = [each for number, (count, _, each) in self._look().items() if count == last.get(number)]
-        return ", ".join(_named(each) for each in silent) or "another process"
+        self._verdict = ", ".join(f"{_named(each)} is gone" for each in silent) or "another process is gone"
+        return self._verdict
 
     def _run(self) -> None:
         while not self._over.wait(self.every):
@@ -91,12 +100,21 @@ class Heartbeat:
                 told = self._stuck() or self._silent()
                 self._write(told)
                 if told and not self._over.is_set():
+                    self._let_others_go()
                     self._lost(told)
                     return
 
+    def _let_others_go(self) -> None:
+        """The first process leaves last: without it JAX ends the others before they have said a word."""
+        if self._own == 0:
+            time.sleep(3 * self.every)
+
+    def _identity(self) -> dict:
+        return {"process": self._own, "host": socket.gethostname(), "pid": os.getpid()}
+
     def _write(self, gone: str) -> None:
         self._beat += 1
-        own = {"process": self._own, "host": socket.gethostname(), "pid": os.getpid(), "attempt": self._attempt}
+        own = {**self._identity(), "attempt": self._attempt}
         own |= {"beat": self._beat, "step": self._step, "doing": self._doing, "gone": gone}
         write_atomic(self._folder / f"{self._own}.json", json.dumps(own) + "\n")
 
@@ -105,14 +123,13 @@ class Heartbeat:
         doing, since = self._doing, time.monotonic() - self._since
         if doing not in OWN or since < self._silence:
             return ""
-        whole = {"process": self._own, "host": socket.gethostname(), "pid": os.getpid()}
         what = "waits for its input" if doing == "input" else "writes a checkpoint"
-        return f"{_named(whole)} {what} since {since:.0f} s, at step {self._step}"
+        return f"{_named(self._identity())} {what} since {since:.0f} s, at step {self._step}"
 
     def _look(self) -> dict[int, tuple[int, float, dict]]:
         """The signs of life of others: their number, when it was first seen, and what they say."""
         now = time.monotonic()
-        for number in range(1, self._count) if self._own == 0 else (0,):
+        for number in self._watched:
             with suppress(UserError, OSError, ValueError):
                 found = read_json(self._folder / f"{number}.json")
                 known = self._seen.get(number)
@@ -121,23 +138,20 @@ class Heartbeat:
         return dict(self._seen)
 
     def _silent(self) -> str:
-        """Another process that is lost, or says that one is."""
+        """Another process that says that one is lost, or the one that is silent for longest, if for too long."""
         now, seen = time.monotonic(), self._look()
-        for number in range(1, self._count) if self._own == 0 else (0,):
-            if number not in seen:
-                if now - self._began > self._silence:
-                    return f"process {number} never gave a sign of life in {self._folder}: it is gone, or another folder there"
-                continue
-            _, at, found = seen[number]
-            if found["gone"] == "done":
-                continue
-            if found["gone"]:
-                return found["gone"]
-            if now - at > self._silence:
-                return (
-                    f"{_named(found)} is silent since {now - at:.0f} s, after step {found['step']} ({found['doing']})"
-                )
-        return ""
+        said = [found["gone"] for _, _, found in seen.values() if found["gone"] not in ("", DONE)]
+        if said:
+            return said[0]
+        since = {number: now - at for number, (_, at, found) in seen.items() if found["gone"] != DONE}
+        since |= {number: now - self._began for number in self._watched if number not in seen}
+        longest = max(since, key=lambda number: since[number], default=None)
+        if longest is None or since[longest] < self._silence:
+            return ""
+        if longest not in seen:
+            return f"process {longest} never gave a sign of life in {self._folder}: it is gone, or has another folder there"
+        found = seen[longest][2]
+        return f"{_named(found)} is silent since {since[longest]:.0f} s, after step {found['step']} ({found['doing']})"
 
 
 def _named(found: dict) -> str:
