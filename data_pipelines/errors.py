@@ -35,6 +35,14 @@ class DatasetError(UserError):
     """A dataset folder that is missing, damaged or of another format."""
 
 
+class DamagedBlock(DatasetError):
+    """A block of a dataset that cannot be read, though the file is there: others can do without it. what: says which."""
+
+    def __init__(self, what: str, remedy: str = ""):
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = printable(what)
+
+
 class RunError(UserError):
     """A run folder, configuration or dataset that do not fit each other."""
 

@@ -1,7 +1,8 @@
-"""What a store of objects answers when it fails: for a moment, which is waited out and counted, or for good.
+"""What a store of objects or a disk of the network answers when it fails: for a moment, which is waited out and counted,
+or for good. And reads that take long, which are told while they do.
 
-`count()` is how often something was asked again since the start of the process: a number of its own in a log, since
-it costs time and says that a store is overloaded.
+`counts()` is what went wrong since the start of the process and was got over: numbers of their own in a log, since they
+cost time and say that a store is overloaded.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
-from threading import Lock
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock, Thread
 from typing import TypeVar
 
 from data_pipelines.errors import PlaceError, UserError, line_of
@@ -21,11 +23,14 @@ T = TypeVar("T")
 TRIES = 7
 # Seconds before the second try; each later one waits twice as long, up to a limit: half a minute together.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0
+# Seconds after which a read is slow.
+SLOW = 10.0
 PASSING = {
     errno.EAGAIN,
     errno.EBUSY,
     errno.EIO,
     errno.ETIMEDOUT,
+    errno.ESTALE,
     errno.ECONNRESET,
     errno.ECONNREFUSED,
     errno.ECONNABORTED,
@@ -44,11 +49,62 @@ REMEDY = {
 log = logging.getLogger(__name__)
 _counted: Counter[str] = Counter()
 _lock = Lock()
+# Reads that are under way: of which file, since when. And files that were told to be slow.
+_reading: dict[object, tuple[str, float]] = {}
+_slow: set[str] = set()
+_watcher: list[Thread] = []
+
+
+def add(name: str, number: int = 1) -> None:
+    with _lock:
+        _counted[name] += number
+
+
+def counts() -> dict[str, int]:
+    """asked_again: how often anything was in this process. slow_reads: that took longer than SLOW seconds. replaced_rows:
+    that were shown in the place of those of a damaged block. What did not happen is not in it."""
+    return dict(_counted)
+
+
+def since(before: dict[str, int]) -> dict[str, int]:
+    """What has been added to `counts()` as it was before."""
+    return {name: number - before.get(name, 0) for name, number in counts().items() if number > before.get(name, 0)}
 
 
 def count() -> int:
     """How often anything has been asked again in this process."""
-    return _counted.total()
+    return _counted["asked_again"]
+
+
+@contextmanager
+def watched(path: str) -> Iterator[None]:
+    """A read of `path`: where it takes longer than SLOW seconds it is counted, and the first of a file is told, while it
+    still goes on."""
+    with _lock:
+        if not _watcher:
+            _watcher.append(Thread(target=_watch, daemon=True, name="slow reads"))
+            _watcher[0].start()
+    read = object()
+    _reading[read] = path, time.monotonic()
+    try:
+        yield
+    finally:
+        _reading.pop(read, None)
+
+
+def _watch() -> None:
+    seen: set[object] = set()
+    while True:
+        time.sleep(SLOW / 10)
+        now, under_way = time.monotonic(), dict(_reading)
+        seen &= under_way.keys()
+        for read, (path, began) in under_way.items():
+            if now - began > SLOW and read not in seen:
+                seen.add(read)
+                add("slow_reads")
+                if path not in _slow:
+                    _slow.add(path)
+                    log.warning("%s: a read of it has taken %.0f s so far; is its disk or its store busy?", path, SLOW)
 
 
 def retried(path: str, what: str, call: Callable[[], T]) -> T:
@@ -59,7 +115,10 @@ def retried(path: str, what: str, call: Callable[[], T]) -> T:
     """
     for tried in range(1, TRIES + 1):
         try:
-            return call()
+            if what != "read":
+                return call()
+            with watched(path):
+                return call()
         except UserError:
             raise
         except ANSWERS as error:
@@ -77,8 +136,7 @@ def retried(path: str, what: str, call: Callable[[], T]) -> T:
 
 
 def _wait(path: str, what: str, error: Exception, tried: int) -> None:
-    with _lock:
-        _counted[type(error).__name__] += 1
+    add("asked_again")
     seconds = min(FIRST_WAIT * 2 ** (tried - 1), LONGEST_WAIT) * random.uniform(
         0.75, 1.25
     )  # hosts must not ask in step

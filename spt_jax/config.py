@@ -228,6 +228,9 @@ class ExecutionConfig:
     silence_seconds: Annotated[float, Range(above=0)] = 120.0
     """Of several processes: after so long without a sign of life one is lost, and the others stop."""
 
+    skip_damaged: bool = False
+    """Of streamed data, show other rows in the place of those of a damaged block, and count them, instead of stopping."""
+
     def __post_init__(self) -> None:
         check(self)
 

@@ -8,21 +8,23 @@ shrink by a sixth at most and then read at half the speed.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from data_pipelines import faults
+from data_pipelines.dataset.packing import Rows, join, pack, unpack
 from data_pipelines.dataset.ranged import SparseCopy
-from data_pipelines.errors import DatasetError
+from data_pipelines.errors import DamagedBlock, DatasetError, UserError
 from data_pipelines.places import Place, RemotePath
 
 FOLDER = "blocks"
@@ -33,42 +35,9 @@ OPEN_SHARDS = 256
 # Blocks of a remote set that are asked for at a time: an answer takes 20 to 100 ms, most of which is waiting.
 AT_A_TIME = 16
 GOLDEN = (5**0.5 - 1) / 2
-MAGIC = b"SPTB"
-VERSION = 1
-HEADER = struct.Struct("<4sIIII")  # magic, version, rows, energies, labels
 REMEDY = "prepare the dataset again, with --overwrite"
-
-
-class Rows(NamedTuple):
-    """Examples as stored. spectrum: (N, L) float32. atomic_number: (N,) int32. labels: (N, D) float32, NaN: no label."""
-
-    spectrum: np.ndarray
-    atomic_number: np.ndarray
-    labels: np.ndarray
-
-
-def pack(rows: Rows) -> bytes:
-    """Header, then the three arrays one after the other, little-endian."""
-    header = HEADER.pack(MAGIC, VERSION, *rows.spectrum.shape, rows.labels.shape[1])
-    arrays = (rows.spectrum.astype("<f4"), rows.atomic_number.astype("<i4"), rows.labels.astype("<f4"))
-    return b"".join([header, *(array.tobytes() for array in arrays)])
-
-
-def unpack(data: bytes) -> Rows:
-    """Views of `data`, nothing copied. Raises ValueError for anything that `pack` does not write."""
-    if len(data) < HEADER.size:
-        raise ValueError(f"{len(data)} bytes are no block")
-    magic, version, rows, energies, labels = HEADER.unpack_from(data)
-    if (magic, version) != (MAGIC, VERSION):
-        raise ValueError(f"block of format {magic!r} {version}, this version reads {MAGIC!r} {VERSION}")
-    if len(data) != HEADER.size + 4 * rows * (energies + 1 + labels):
-        raise ValueError(f"block of {len(data)} bytes cannot hold {rows} x ({energies} + 1 + {labels}) values")
-    spectrum, rest = HEADER.size, HEADER.size + 4 * rows * energies
-    return Rows(
-        np.frombuffer(data, "<f4", rows * energies, spectrum).reshape(rows, energies),
-        np.frombuffer(data, "<i4", rows, rest),
-        np.frombuffer(data, "<f4", rows * labels, rest + 4 * rows).reshape(rows, labels),
-    )
+# What array_record says of faults that pass, since it raises one kind of error for all.
+PASSING = {os.strerror(number): number for number in faults.PASSING}
 
 
 def write(
@@ -126,10 +95,6 @@ def _regroup(portions: Iterable[Rows], size: int) -> Iterator[Rows]:
         yield join(held)
 
 
-def join(parts: list[Rows]) -> Rows:
-    return Rows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-
 def cuts(sizes: np.ndarray, start: int, stop: int) -> Iterator[tuple[int, slice]]:
     """Where the rows from `start` to `stop` of a source lie: numbers of blocks of (blocks,) sizes, and which rows of each.
 
@@ -185,22 +150,30 @@ def spaced(source: BlockSource, most: int | None = None) -> np.ndarray:
 class Blocks:
     """Random access to the blocks of one split in `folders`, one after the other; any number of threads may read.
 
-    sizes: (blocks,) rows of each block. Raises DatasetError that names the file which is missing or damaged.
+    sizes: (blocks,) rows of each block. remote: whether any lies in a store. Raises DatasetError that names the file which is
+    missing or damaged, and DamagedBlock for a block that others can do without.
     """
 
-    def __init__(self, folders: Sequence[Place], split: str):
+    def __init__(self, folders: Sequence[Place], split: str, expected: Sequence[int | None] | None = None):
+        """expected: rows of each folder, by which the last block is known even where it is damaged."""
         shards = [_shards(folder, split) for folder in folders]
-        self._paths = [path for own in shards for path in own]
+        self._paths, self._split = [path for own in shards for path in own], split
+        self.remote = any(isinstance(folder, RemotePath) for folder in folders)
         # A bounded cache rather than one reader per shard for good: shards may outnumber the files a process may open.
         self._open = lru_cache(OPEN_SHARDS)(self._reader)
         self._first: list[int] = []
         sizes: list[int] = []
         shard = 0
-        for own in shards:
+        for own, told in zip(shards, expected or [None] * len(shards), strict=True):
             last = shard + len(own) - 1
             counts = [self._records(shard)] * (last - shard) + [self._records(last)]
-            rows = [len(self._read(shard, 0).spectrum)] * sum(counts)
-            rows[-1] = len(self._read(last, counts[-1] - 1).spectrum)
+            rows = [self._rows(shard, counts[0])] * sum(counts)
+            try:
+                rows[-1] = len(self._read(last, counts[-1] - 1).spectrum)
+            except DamagedBlock:
+                rows[-1] = (told or 0) - sum(rows[:-1])
+                if not 0 < rows[-1] <= rows[0]:
+                    raise
             self._first += (len(sizes) + np.cumsum([0, *counts[:-1]])).tolist()
             sizes += rows
             shard = last + 1
@@ -220,11 +193,16 @@ class Blocks:
         shard = bisect_right(self._first, block) - 1
         place = block - self._first[shard]
         # A damaged footer is no error to array_record: it reports fewer records.
-        if self._records(shard) != self._counts[shard]:
-            raise self._damaged(shard, f"{self._records(shard)} blocks, expected {self._counts[shard]}")
-        found = self._read(shard, place)
-        if len(found.spectrum) != self.sizes[block]:
-            raise self._damaged(shard, f"{len(found.spectrum)} rows in block {place}, expected {self.sizes[block]}")
+        try:
+            if self._records(shard) != self._counts[shard]:
+                raise self._damaged(shard, f"{self._records(shard)} blocks, expected {self._counts[shard]}")
+            found = self._read(shard, place)
+            if len(found.spectrum) != self.sizes[block]:
+                raise self._damaged(shard, f"{len(found.spectrum)} rows, expected {self.sizes[block]}")
+        except DamagedBlock as error:
+            first = int(self.sizes[:block].sum())
+            rows = f"block {place}, rows {first} to {first + self.sizes[block] - 1} of {self._split}"
+            raise DamagedBlock(f"{error.what}: {rows}", REMEDY) from None
         return found
 
     def fetch(self, chosen: Iterable[int]) -> None:
@@ -245,12 +223,33 @@ class Blocks:
     def _records(self, shard: int) -> int:
         return self._open(shard).num_records()
 
+    def _rows(self, shard: int, records: int) -> int:
+        """Of the blocks of a shard but the last: of the first that can be read."""
+        for place in range(records):
+            try:
+                return len(self._read(shard, place).spectrum)
+            except DamagedBlock:
+                if place == records - 1:
+                    raise
+        raise AssertionError  # a shard has blocks
+
     def _read(self, shard: int, place: int) -> Rows:
-        reader = self._open(shard)
+        def read() -> bytes:
+            try:
+                return self._open(shard).read([place])[0]
+            except RuntimeError as error:
+                number = next((number for words, number in PASSING.items() if words in str(error)), None)
+                if number is None:
+                    raise
+                self._open.cache_clear()  # a file that was replaced on its server is opened anew
+                raise OSError(number, os.strerror(number)) from None
+
         try:
-            return unpack(reader.read([place])[0])
+            return unpack(faults.retried(str(self._paths[shard]), "read", read))
         except FileNotFoundError:  # a remote one that was there
             raise DatasetError(f"{self._paths[shard]}: missing; {REMEDY}") from None
+        except UserError:
+            raise
         except (RuntimeError, ValueError, IndexError) as error:  # array_record raises bare RuntimeError
             raise self._damaged(shard, str(error)) from None
 
@@ -269,8 +268,8 @@ class Blocks:
             raise self._damaged(shard, "no blocks")
         return reader
 
-    def _damaged(self, shard: int, detail: str) -> DatasetError:
-        return DatasetError(f"{self._paths[shard]}: damaged ({' '.join(detail.split())}); {REMEDY}")
+    def _damaged(self, shard: int, detail: str) -> DamagedBlock:
+        return DamagedBlock(f"{self._paths[shard]}: damaged ({' '.join(detail.split())})", REMEDY)
 
 
 class RemoteReader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -62,8 +62,18 @@ class Data(ABC):
         """Of a whole split, which is not held in memory for it."""
 
     @abstractmethod
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> Stream:
-        """Endless shuffled batches of this host's share. Its iterator's state restores the exact position."""
+    def stream(
+        self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1, skip_damaged: bool = False
+    ) -> Stream:
+        """This host's cut of endless shuffled batches, of `batch_size` rows on all hosts together.
+
+        The batches are the same on any number of hosts, and the state of its iterator restores the exact position on any.
+        skip_damaged: in the place of the rows of a damaged block others are shown, and counted.
+        """
+
+    def ids_of(self, split: str, batch_size: int, seed: int, number: int, skip_damaged: bool = False) -> list[str]:
+        """Of the rows of batch `number` of such a stream, in their order. Raises DatasetError for a set without streams."""
+        raise DatasetError(f"{self.name}: is held in memory, so it has no stream")
 
     @abstractmethod
     def quotas(self, batch_size: int) -> tuple[int, ...]:
@@ -95,15 +105,26 @@ class BlockData(Data):
         However large the set, in memory are these rows and the texts of some more.
         """
 
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> Stream:
-        """Endless shuffled batches of this host's share. Its iterator's state restores the exact position.
+    @abstractmethod
+    def ids(self, split: str, rows: np.ndarray) -> list[str]:
+        """Of some rows of a split, by their (n,) ascending numbers as stored."""
 
-        An epoch is `examples // shards // batch_size` batches, the same on every host, and shows a row at most once;
-        what is left out, less than a batch of each host and less than a row for each, is drawn anew every epoch.
+    def stream(
+        self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1, skip_damaged: bool = False
+    ) -> Stream:
+        """As of all data. An epoch is `examples // batch_size` batches and shows a row at most once; what is left out, less
+        than a batch, is drawn anew every epoch.
         """
-        from data_pipelines.dataset.stream import Batches, endless
+        from data_pipelines.dataset.stream import Batches, Stream, alone
 
-        return endless(Batches(self.blocks(split), batch_size, seed, shard, shards), batch_size)
+        batches = Batches(alone(self.blocks(split), batch_size, seed), shard, shards, skip_damaged)
+        return Stream(batches, {"seed": seed, "data": [[self.fingerprint, batch_size]]})
+
+    def ids_of(self, split: str, batch_size: int, seed: int, number: int, skip_damaged: bool = False) -> list[str]:
+        from data_pipelines.dataset.stream import Batches, alone
+
+        batches = Batches(alone(self.blocks(split), batch_size, seed), skip_damaged=skip_damaged)
+        return identified([self], split, batches.rows_of(number))
 
     def quotas(self, batch_size: int) -> tuple[int, ...]:
         return (batch_size,)
@@ -118,6 +139,16 @@ def join(splits: list[Split]) -> Split:
     texts = (tuple(chain.from_iterable(getattr(split, name) for split in splits)) for name in names)
     arrays = zip(*(split.batch for split in splits), strict=True)
     return Split(*texts, Batch(*(np.concatenate(parts) for parts in arrays)))
+
+
+def identified(sets: Sequence[BlockData], split: str, rows: Sequence[tuple[int, int]]) -> list[str]:
+    """The ids of rows, each as the number of its set and its number in that."""
+    found: dict[tuple[int, int], str] = {}
+    for number, one in enumerate(sets):
+        own = np.unique([row for of, row in rows if of == number])
+        if len(own):
+            found |= {(number, row): id for row, id in zip(own.tolist(), one.ids(split, own), strict=True)}
+    return [found[row] for row in rows]
 
 
 def take(split: Split, rows: np.ndarray) -> Split:

@@ -21,7 +21,7 @@ from data_pipelines.dataset import blocks, card, statistics, tfds
 from data_pipelines.dataset.blocks import BLOCK_ROWS, OPEN_SHARDS, Rows
 from data_pipelines.dataset.data import BlockData, Identified, Split, join
 from data_pipelines.dataset.statistics import Statistics
-from data_pipelines.errors import DatasetError, PlaceError
+from data_pipelines.errors import DamagedBlock, DatasetError, PlaceError
 from data_pipelines.files import file_sha256, write_atomic
 from data_pipelines.places import Place, place
 from data_pipelines.schema import (
@@ -106,6 +106,15 @@ class TfdsFolder(BlockData):
         self.count(split)
         return RecordBlocks(self._files[split], self.grid)
 
+    def ids(self, split: str, rows: np.ndarray) -> list[str]:
+        source, found = self.blocks(split), []
+        ends = np.cumsum(source.sizes)
+        own = np.searchsorted(ends, rows, "right")
+        for block in np.unique(own).tolist():
+            texts = source.read(block)[1]
+            found += [texts.ids[row] for row in (rows[own == block] - ends[block] + source.sizes[block]).tolist()]
+        return found
+
     def reader(self, split: str) -> Callable[[int, int], Identified]:
         """A function that reads the rows from one number to another; a record holds its own texts."""
         source = self.blocks(split)
@@ -183,12 +192,9 @@ class RecordBlocks:
         reader = self._open(path)
         try:
             records = reader.read(range(start, stop))
-        except (RuntimeError, ValueError, IndexError) as error:  # array_record raises bare RuntimeError
-            raise _damaged(path, str(error)) from None
-        try:
             found = [tfds.decode(record) for record in records]
-        except ValueError as error:
-            raise _damaged(path, str(error)) from None
+        except (RuntimeError, ValueError, IndexError) as error:  # array_record raises bare RuntimeError
+            raise DamagedBlock(f"{_damaged(path, str(error))}: records {start} to {stop - 1}") from None
         for number, why in _wrong(found, self._grid):
             raise DatasetError(f"{path}: record {start + number} ({found[number]['id']!r}): {why}")
         numbers = [number_of(example["element"]) for example in found]

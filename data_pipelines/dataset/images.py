@@ -258,7 +258,9 @@ class ImageData(Data):
         absorber = self.grid.edge if len(self.grid.edge.split()) == 2 else f"{self.grid.edge} eV"
         return replace(Statistics.of(rows, {absorber: len(seen)}), count=max(self.examples[name], EPOCH))
 
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> NoReturn:
+    def stream(
+        self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1, skip_damaged: bool = False
+    ) -> NoReturn:
         raise DatasetError(f"{self.name}: spectrum images are held in memory; train with --train.input resident")
 
     def quotas(self, batch_size: int) -> tuple[int, ...]:

@@ -66,9 +66,14 @@ class Dataset(BlockData):
     def blocks(self, split: str) -> Blocks:
         """The blocks of one split, part after part."""
         self.count(split)
-        found = Blocks([parts.paths(self.path, part)[blocks.FOLDER] for part in self._parts(split)], split)
+        own = self._parts(split)
+        folders = [parts.paths(self.path, part)[blocks.FOLDER] for part in own]
+        found = Blocks(folders, split, list(own.values()))
         self._check(found.rows, split, "in blocks")
         return found
+
+    def ids(self, split: str, rows: np.ndarray) -> list[str]:
+        return self._ledger(split, ("id",), rows)["id"]
 
     def reader(self, split: str) -> Callable[[int, int], Identified]:
         """A function that reads the rows from one number to another, with what the ledger says of them."""

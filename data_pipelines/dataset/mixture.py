@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipelines.dataset.data import BlockData, Data, Split, join
+from data_pipelines.dataset.data import BlockData, Data, Split, identified, join
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
 
 if TYPE_CHECKING:
-    from data_pipelines.dataset.stream import Stream
+    from data_pipelines.dataset.stream import Share, Stream
 
 
 class Mixture(Data):
@@ -60,16 +60,30 @@ class Mixture(Data):
             self.count(name)
         return Statistics.merge(own)
 
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1) -> Stream:
+    def stream(
+        self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1, skip_damaged: bool = False
+    ) -> Stream:
         """As of a dataset, with `quotas(batch_size)` rows of each set in every batch.
 
-        A set goes through all rows of this host's share in an order of its own before any comes again. Which batch
-        comes next is the whole state, as the batches depend on its number and the seed alone.
+        A set goes through all its rows in an order of its own before any comes again. Which batch comes next is the whole
+        state, as the batches depend on its number and the seed alone.
         """
-        from data_pipelines.dataset.stream import MixedBatches, endless
+        from data_pipelines.dataset.stream import Batches, Stream
 
-        sources = [one.blocks(split) for one in self.sets]
-        return endless(MixedBatches(sources, self.quotas(batch_size), seed, shard, shards), batch_size)
+        quotas = self.quotas(batch_size)
+        told = [[one.fingerprint, quota] for one, quota in zip(self.sets, quotas, strict=True)]
+        return Stream(Batches(self._shares(split, quotas, seed), shard, shards, skip_damaged), {"seed": seed, "data": told})
+
+    def ids_of(self, split: str, batch_size: int, seed: int, number: int, skip_damaged: bool = False) -> list[str]:
+        from data_pipelines.dataset.stream import Batches
+
+        batches = Batches(self._shares(split, self.quotas(batch_size), seed), skip_damaged=skip_damaged)
+        return identified(self.sets, split, batches.rows_of(number))
+
+    def _shares(self, split: str, quotas: tuple[int, ...], seed: int) -> list[Share]:
+        from data_pipelines.dataset.stream import mixed
+
+        return mixed([one.blocks(split) for one in self.sets], quotas, seed)
 
     def quotas(self, batch_size: int) -> tuple[int, ...]:
         """Rows of a batch that come from each set, in their order. Raises DatasetError where one gets none."""

@@ -90,7 +90,9 @@ class Shots(Data):
     def statistics(self, name: str) -> Statistics:
         return Statistics.of(self._splits[name].batch, self._splits[name].absorbers)
 
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1):
+    def stream(
+        self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1, skip_damaged: bool = False
+    ):
         raise DatasetError(f"{self.name}: drawn in memory, so not to be streamed")
 
     def quotas(self, batch_size: int) -> tuple[int, ...]:

@@ -1,50 +1,43 @@
-"""The order of a stream: which rows of which blocks one host reads in one epoch. Pure functions of the seed.
+"""The order of a stream: which row of which block stands at which place of an epoch. Pure functions of the seed.
 
-Two levels: the blocks are shuffled over the whole split, then rows within a window of consecutive blocks. Reading
-stays in whole blocks, and rows that are neighbours on disk part as far as the window reaches.
+The blocks in an order of their own make one sequence of rows, those of every block shuffled. It is cut into LANES
+equal runs, of which places take turns: place p of an epoch is a row of run p modulo LANES. So rows that stand together
+come from as many blocks as there are lanes, and a block is read in one go. Neither the number of hosts nor the size of
+a batch is in it: a host shows what its places say.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-
-class Share(NamedTuple):
-    """What one host reads in one epoch, before rows are shuffled: rows start to stop of each block, one after the other.
-
-    All (pieces,) integers.
-    """
-
-    block: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
+LANES = 64
 
 
-def share(sizes: np.ndarray, seed: int, epoch: int, shard: int, shards: int) -> Share:
-    """Host `shard`'s part of the epoch, for blocks of `sizes` (blocks,) rows.
-
-    The blocks in the order of this epoch make one sequence of rows, cut into `shards` equal runs. So every host
-    has the same number of rows, hosts never share a row, and fewer than `shards` rows are left out; only a block
-    at a cut is read by two hosts.
-    """
-    order = np.random.default_rng((seed, 0, epoch)).permutation(len(sizes))
-    sizes = sizes[order]
-    rows = sizes.sum() // shards
-    begin = np.cumsum(sizes) - sizes
-    start = np.clip(shard * rows - begin, 0, sizes)
-    stop = np.clip((shard + 1) * rows - begin, 0, sizes)
-    read = start < stop
-    return Share(order[read], start[read], stop[read])
+def lane_of(places: np.ndarray) -> np.ndarray:
+    """(...,) uint8 the runs that places of an epoch belong to."""
+    return (places % LANES).astype(np.uint8)
 
 
-def window_edges(own: Share, pieces: int) -> np.ndarray:
-    """(windows + 1,) places in the host's sequence of rows where a window of so many pieces begins; last, its end."""
-    ends = np.concatenate([[0], np.cumsum(own.stop - own.start)])
-    return np.append(ends[:-1:pieces], ends[-1])
+class Order:
+    """Of one epoch. blocks: (n,) the numbers of the blocks, of `sizes` (n,) rows, in the order in which they are read."""
 
+    def __init__(self, sizes: np.ndarray, seed: int, epoch: int):
+        self.blocks = np.random.default_rng((seed, 0, epoch)).permutation(len(sizes))
+        self._ends = np.cumsum(sizes[self.blocks])
+        self._begins = self._ends - sizes[self.blocks]
+        self._key = (seed, 1, epoch)
+        length, longer = divmod(int(self._ends[-1]), LANES)
+        # The first lanes are longer by one row where rows do not divide.
+        self._lanes = np.arange(LANES) * length + np.minimum(np.arange(LANES), longer)
 
-def row_order(rows: int, seed: int, epoch: int, shard: int, window: int) -> np.ndarray:
-    """(rows,) the permutation of a window's rows."""
-    return np.random.default_rng((seed, 1, epoch, shard, window)).permutation(rows)
+    def find(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(p,) places of the epoch -> (p,) numbers in `blocks`, and which row it is of the block's own order."""
+        row = self._lanes[places % LANES] + places // LANES
+        rank = np.searchsorted(self._ends, row, "right")
+        return rank, row - self._begins[rank]
+
+    def rows(self, rank: int) -> np.ndarray:
+        """(rows,) the order of the rows of the block `blocks[rank]`."""
+        block = int(self.blocks[rank])
+        size = int(self._ends[rank] - self._begins[rank])
+        return np.random.default_rng((*self._key, block)).permutation(size)

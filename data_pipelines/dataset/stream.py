@@ -1,7 +1,8 @@
 """The endless sequence of one host's batches, read from blocks on disk.
 
-However large the set: in memory are some windows, the order of the blocks of two epochs and their sizes, less than a
-tenth of a byte for a spectrum.
+The order of an epoch, and so each global batch, is the same whatever the number of hosts: a host takes its cut of
+the rows of a batch, which are sorted by lane (`shuffle.py`) so that it reads few lanes. However large the set: in memory
+are a block for each lane and some more, three chunks of batches, and the order of the blocks of two epochs.
 """
 
 from __future__ import annotations
@@ -10,136 +11,209 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from threading import Lock
+from typing import NamedTuple
 
 import grain
 import numpy as np
 
-from data_pipelines.dataset import shuffle
-from data_pipelines.dataset.blocks import BLOCK_ROWS, Blocks, BlockSource, Rows, join
+from data_pipelines import faults
+from data_pipelines.dataset.blocks import BlockSource
+from data_pipelines.dataset.reading import Ahead, BlockCache, Gathered
+from data_pipelines.dataset.shuffle import Order, lane_of
 from data_pipelines.errors import DatasetError
-from data_pipelines.schema import Batch, encode_labels
+from data_pipelines.schema import Batch
 
-Stream = grain.IterDataset
-# Rows that are shuffled together: 10 MB of spectra, read in some 20 ms.
-WINDOW_ROWS = 16 * BLOCK_ROWS
-WINDOWS_KEPT = 4
+# Rows that are put together at once, and batches at most: 10 MB of spectra, in some 10 ms.
+CHUNK_ROWS, CHUNK_STEPS = 16_384, 512
+CHUNKS_KEPT = 2
+# Of the form of a position: raised whenever the order of rows changes.
+ORDER = 2
 
 
-class Shuffled:
-    """A host's share of a set in an order of its own for each epoch, of `rows` rows. Any number of threads may read."""
+class Share(NamedTuple):
+    """One set in a stream. quota: rows of a global batch that are of it. rows: that an epoch of it shows."""
 
-    def __init__(self, source: BlockSource, seed: int, shard: int = 0, shards: int = 1, window_rows: int = WINDOW_ROWS):
-        self.source, self.seed, self.shard, self.shards = source, seed, shard, shards
-        self.rows = int(source.sizes.sum()) // shards
-        self._pieces = max(window_rows // int(source.sizes.max()), 1)
-        self._share = lru_cache(2)(self._new_share)
-        self._window = lru_cache(WINDOWS_KEPT)(self._read_window)
-        self._lock = Lock()
+    source: BlockSource
+    quota: int
+    seed: int
+    rows: int
 
-    def read(self, epoch: int, place: int, stop: int) -> Iterator[Batch]:
-        """The rows from `place` to `stop` of an epoch, in as many pieces as windows are cut."""
-        while place < stop:
-            with self._lock:  # threads come for the same window at the same time: one reads it, the others wait
-                edges = self._share(epoch)[1]
-                window = int(np.searchsorted(edges, place, "right")) - 1
-                rows, order = self._window(epoch, window)
-            begin, end = edges[window], min(stop, edges[window + 1])
-            yield Batch(*(np.take(array, order[place - begin : end - begin], axis=0) for array in rows))
-            place = end
 
-    def _new_share(self, epoch: int) -> tuple[shuffle.Share, np.ndarray]:
-        own = shuffle.share(self.source.sizes, self.seed, epoch, self.shard, self.shards)
-        return own, shuffle.window_edges(own, self._pieces)
+def alone(source: BlockSource, batch_size: int, seed: int) -> list[Share]:
+    """One set whose epoch is as many whole batches as it fills; the rest is left out, and drawn anew in the next."""
+    rows = int(source.sizes.sum())
+    if rows < batch_size:
+        raise DatasetError(f"batch_size {batch_size} exceeds the {rows} examples")
+    return [Share(source, batch_size, seed, rows // batch_size * batch_size)]
 
-    def _read_window(self, epoch: int, window: int) -> tuple[Batch, np.ndarray]:
-        """The rows of a window as they lie on disk, and their order."""
-        pieces = slice(window * self._pieces, (window + 1) * self._pieces)
-        own = zip(*(column[pieces] for column in self._share(epoch)[0]), strict=True)
-        own = list(own)
-        if isinstance(self.source, Blocks):
-            self.source.fetch({block for block, _, _ in own})
-        rows = join([Rows(*(array[start:stop] for array in self.source[block])) for block, start, stop in own])
-        order = shuffle.row_order(len(rows.spectrum), self.seed, epoch, self.shard, window)
-        return Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels)), order
+
+def mixed(sources: Sequence[BlockSource], quotas: Sequence[int], seed: int) -> list[Share]:
+    """Several sets, each with an order of its own, which goes through all its rows before any comes again."""
+    # Or copies of one set would always meet.
+    seeds = [int(np.random.SeedSequence((seed, i)).generate_state(1)[0]) for i in range(len(sources))]
+    own = zip(sources, quotas, seeds, strict=True)
+    return [Share(source, quota, its, int(source.sizes.sum())) for source, quota, its in own]
+
+
+class Shown(NamedTuple):
+    """A batch, and how many of its rows stand in for those of damaged blocks."""
+
+    batch: Batch
+    replaced: int
 
 
 class Batches:
-    """A random-access source for Grain, whose element i is the host's batch i and depends on i and the seed alone.
+    """A random-access source for Grain, whose element i is the host's cut of global batch i: it depends on i, the seed and
+    the sizes of the blocks alone. Any number of threads may read.
 
-    So the number of a batch is the whole state of a stream, and any number of threads may read. An epoch is as many
-    whole batches as its rows make; the rest is left out, and drawn anew in the next.
+    shard, shards: this host and how many there are. skip_damaged: rows of a damaged block are replaced, see `reading.py`.
+    Raises DatasetError, when it is made, for a batch that does not divide over the hosts.
     """
 
-    def __init__(
-        self,
-        source: BlockSource,
-        batch_size: int,
-        seed: int,
-        shard: int = 0,
-        shards: int = 1,
-        window_rows: int = WINDOW_ROWS,
-    ):
-        self.batch_size = batch_size
-        self._rows = Shuffled(source, seed, shard, shards, window_rows)
-        self.steps = self._rows.rows // batch_size
-        if not self.steps:
-            raise DatasetError(f"batch_size {batch_size} exceeds the {self._rows.rows} examples of a host")
+    def __init__(self, shares: Sequence[Share], shard: int = 0, shards: int = 1, skip_damaged: bool = False):
+        self.batch_size = sum(share.quota for share in shares)
+        if self.batch_size % shards:
+            nearest = max(round(self.batch_size / shards), 1) * shards
+            raise DatasetError(
+                f"batch_size {self.batch_size} does not divide over {shards} hosts; use a multiple, such as {nearest}"
+            )
+        own = self.batch_size // shards
+        self._shares, self._cut = tuple(shares), slice(shard * own, (shard + 1) * own)
+        self._edges = np.cumsum([0, *(share.quota for share in shares)])
+        self._at_once = min(max(CHUNK_ROWS // own, 1), CHUNK_STEPS)
+        self._caches = [BlockCache(share.source, shards, skip_damaged) for share in shares]
+        self._order = lru_cache(4 * len(shares))(self._new_order)
+        self._chunk = lru_cache(CHUNKS_KEPT)(self._read_chunk)
+        self._lock = Lock()
+        self._ahead = Ahead([share.source for share in shares], self._blocks_of)
+
+    @property
+    def ahead(self) -> int:
+        """Batches to read ahead: a chunk, which hides the reading of the next."""
+        return min(max(self._at_once, 4), 128)
 
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, index: int) -> Batch:
-        epoch, step = divmod(index, self.steps)
-        return _join(self._rows.read(epoch, step * self.batch_size, (step + 1) * self.batch_size))
+    def __getitem__(self, index: int) -> Shown:
+        chunk, place = divmod(index, self._at_once)
+        with self._lock:  # threads come for the same chunk at the same time: one reads it, the others wait
+            found = self._chunk(chunk)
+        rows = self._cut.stop - self._cut.start
+        begin = place * rows
+        replaced = int(found.replaced[begin : begin + rows].sum()) if found.replaced is not None else 0
+        return Shown(Batch(*(array[begin : begin + rows] for array in found.batch)), replaced)
+
+    def rows_of(self, index: int) -> list[tuple[int, int]]:
+        """Of each row of the host's cut of a batch, the number of its set and its place in the split as stored."""
+        found: list[tuple[int, int]] = [(0, 0)] * (self._cut.stop - self._cut.start)
+        firsts = [np.cumsum(share.source.sizes) - share.source.sizes for share in self._shares]
+        for number, epoch, place, rows in self._places(np.array([index])):
+            order = self._order(number, epoch)
+            for rank, inside in _groups(order.find(rows)[0]):
+                block, own = self._caches[number].stored(order, rank, order.find(rows[inside])[1])
+                for at, row in zip(place[inside].tolist(), own.tolist(), strict=True):
+                    found[at] = number, int(firsts[number][block]) + row
+        return found
+
+    def _places(self, numbers: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+        """Of the host's cut of these batches, by set and epoch: (set, epoch, (n,) where a row stands in the cuts one
+        after the other, (n,) its place in the epoch)."""
+        lanes = []
+        for share in self._shares:
+            shown = numbers[:, None] * share.quota + np.arange(share.quota)
+            lanes.append(lane_of(shown % share.rows))
+        # By lane and then by set: hosts have the same share of each set, and of few lanes.
+        own = np.argsort(np.concatenate(lanes, axis=1), axis=1, kind="stable")[:, self._cut]
+        for number, share in enumerate(self._shares):
+            at = np.flatnonzero((own >= self._edges[number]) & (own < self._edges[number + 1]))
+            shown = numbers[at // own.shape[1]] * share.quota + (own.ravel()[at] - self._edges[number])
+            epochs = shown // share.rows
+            for epoch in np.unique(epochs).tolist():
+                inside = epochs == epoch
+                yield number, epoch, at[inside], shown[inside] % share.rows
+
+    def _new_order(self, number: int, epoch: int) -> Order:
+        share = self._shares[number]
+        return Order(share.source.sizes, share.seed, epoch)
+
+    def _numbers(self, chunk: int) -> np.ndarray:
+        return np.arange(chunk * self._at_once, (chunk + 1) * self._at_once)
+
+    def _blocks_of(self, chunk: int) -> list[set[int]]:
+        """Blocks of each set that a chunk has rows of."""
+        found: list[set[int]] = [set() for _ in self._shares]
+        for number, epoch, _, rows in self._places(self._numbers(chunk)):
+            order = self._order(number, epoch)
+            found[number].update(order.blocks[np.unique(order.find(rows)[0])].tolist())
+        return found
+
+    def _read_chunk(self, chunk: int) -> Gathered:
+        self._ahead.wait(chunk)
+        numbers = self._numbers(chunk)
+        found = Gathered(len(numbers) * (self._cut.stop - self._cut.start))
+        for number, epoch, place, rows in self._places(numbers):
+            order, cache = self._order(number, epoch), self._caches[number]
+            ranks, offsets = order.find(rows)
+            for rank, inside in _groups(ranks):
+                cache.put(order, rank, offsets[inside], found, place[inside])
+        return found
 
 
-class MixedBatches:
-    """As Batches, of several sets: in every batch `quotas` rows of each, one set after the other.
-
-    Each goes through all rows of its share before any comes again, whatever the others do.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[BlockSource],
-        quotas: Sequence[int],
-        seed: int,
-        shard: int = 0,
-        shards: int = 1,
-        window_rows: int = WINDOW_ROWS,
-    ):
-        # Each an order of its own, or copies of one set would always meet.
-        seeds = [int(np.random.SeedSequence((seed, i)).generate_state(1)[0]) for i in range(len(sources))]
-        own = zip(sources, seeds, strict=True)
-        self._sets = [Shuffled(source, its, shard, shards, window_rows) for source, its in own]
-        self.quotas = tuple(quotas)
-        if not all(one.rows for one in self._sets):
-            raise DatasetError(f"a set of fewer examples than the {shards} hosts cannot be dealt to them")
-
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def __getitem__(self, index: int) -> Batch:
-        own = zip(self._sets, self.quotas, strict=True)
-        return _join(piece for one, quota in own for piece in _endless(one, index * quota, (index + 1) * quota))
+def _groups(ranks: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Every number that occurs, and where."""
+    order = np.argsort(ranks, kind="stable")
+    numbers, begins = np.unique(ranks[order], return_index=True)
+    yield from zip(numbers.tolist(), np.split(order, begins[1:]), strict=True)
 
 
-def endless(batches: Batches | MixedBatches, batch_size: int) -> Stream:
-    """Read ahead by half a window, which hides the reading of the next one."""
-    ahead = min(max(WINDOW_ROWS // 2 // batch_size, 4), 128)
-    source = grain.MapDataset.source(batches)
-    return source.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=ahead))
+class Stream:
+    """Endless batches of one host. Each iterator has a position of its own."""
+
+    def __init__(self, batches: Batches, about: dict):
+        """about: what the order of the batches follows from, as JSON; a position is good where it is the same."""
+        self._batches, self._about = batches, {"order": ORDER, "batch_size": batches.batch_size, **about}
+
+    def __iter__(self) -> Streaming:
+        return Streaming(self._batches, self._about)
 
 
-def _endless(rows: Shuffled, place: int, stop: int) -> Iterator[Batch]:
-    """Epoch after epoch without a gap."""
-    while place < stop:
-        epoch, begin = divmod(place, rows.rows)
-        end = min(begin + stop - place, rows.rows)
-        yield from rows.read(epoch, begin, end)
-        place += end - begin
+class Streaming:
+    """The position is the number of the next batch: a stream goes on there with any number of hosts."""
+
+    def __init__(self, batches: Batches, about: dict):
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=batches.ahead)
+        self._batches = iter(grain.MapDataset.source(batches).to_iter_dataset(options))
+        self._about, self._next = about, 0
+
+    def __iter__(self) -> Streaming:
+        return self
+
+    def __next__(self) -> Batch:
+        batch, replaced = next(self._batches)
+        self._next += 1
+        if replaced:
+            faults.add("replaced_rows", replaced)
+        return batch
+
+    def get_state(self) -> dict:
+        return {"batch": self._next, **self._about}
+
+    def set_state(self, state: dict) -> None:
+        """Raises DatasetError, in one line that says what differs, for the position of a stream of another order."""
+        if "next_index" in state:  # from before there were lanes: kept at the ends of epochs alone, where any order may begin
+            state = {"batch": state["next_index"], **self._about}
+        for name, own in self._about.items():
+            if state.get(name) != own:
+                raise DatasetError(
+                    f"the run was stopped in a stream of {_said(name, state.get(name))}, this one has {_said(name, own)}; "
+                    "go on with the same data and settings, or train into another --out"
+                )
+        self._next = int(state["batch"])
+        self._batches.set_state({"next_index": self._next})
 
 
-def _join(pieces: Iterator[Batch]) -> Batch:
-    found = list(pieces)
-    return found[0] if len(found) == 1 else Batch(*map(np.concatenate, zip(*found, strict=True)))
+def _said(name: str, value) -> str:
+    if name == "data" and isinstance(value, list):
+        return "data " + " and ".join(f"{fingerprint} ({quota} rows of a batch)" for fingerprint, quota in value)
+    return f"{name} {value}"

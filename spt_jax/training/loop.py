@@ -123,8 +123,10 @@ class Streamed:
 
     def __init__(self, made: Assembly, dataset: Data):
         settings, hosts = made.config.train, jax.process_count()
-        rows = settings.batch_size // hosts
-        self._stream = iter(dataset.stream("train", rows, settings.seed, jax.process_index(), hosts))
+        skip = made.config.execution.skip_damaged
+        self._stream = iter(
+            dataset.stream("train", settings.batch_size, settings.seed, jax.process_index(), hosts, skip)
+        )
         self._step = jax.jit(made.step, donate_argnums=0)
         self._add = jax.jit(partial(jax.tree.map, jnp.add))
         self._place, self.waited = made.layout.place_rows, 0.0

@@ -16,8 +16,7 @@ FOLDER = "profile"
 def profile_steps(made: Assembly, state: TrainState, dataset: Data, steps: int, out: Path) -> Path:
     """Trace `steps` steps on one batch into `out`/profile, after one that compiles; `state` stays as it is."""
     settings, hosts = made.config.train, jax.process_count()
-    rows = settings.batch_size // hosts
-    batch = next(iter(dataset.stream("train", rows, settings.seed, jax.process_index(), hosts)))
+    batch = next(iter(dataset.stream("train", settings.batch_size, settings.seed, jax.process_index(), hosts)))
     batch, step = made.layout.place_rows(batch), jax.jit(made.step)
     state, metrics = step(state, batch)
     jax.block_until_ready(metrics)

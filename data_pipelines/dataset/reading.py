@@ -1,0 +1,120 @@
+"""What a stream reads blocks by: kept while they are in use, fetched ahead where they are remote, replaced if damaged.
+
+Where it is asked for, rows of a damaged block are replaced by rows of the next one in the order of the epoch that is
+whole: the same on any number of hosts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+
+from data_pipelines.dataset.blocks import Blocks, BlockSource, DamagedBlock
+from data_pipelines.dataset.shuffle import LANES, Order
+from data_pipelines.errors import DatasetError
+from data_pipelines.schema import Batch, encode_labels
+
+# Blocks that are kept beside one for each lane, since lanes come to their next ones at different times.
+SPARE = 24
+# Chunks that are fetched before they are put together: of 16 blocks each, as many as a store is asked for at a time.
+CHUNKS_AHEAD = 4
+log = logging.getLogger(__name__)
+
+
+class Gathered:
+    """Rows that are put together from many blocks; of whose arrays batches are views.
+
+    replaced: (rows,) whether a row stands in for one of a damaged block; None where none does.
+    """
+
+    def __init__(self, rows: int):
+        self._rows = rows
+        self.batch: tuple[np.ndarray, ...] = ()
+        self.replaced: np.ndarray | None = None
+
+    def put(self, place: np.ndarray, block: Batch, rows: np.ndarray, replaced: bool) -> None:
+        """Rows (n,) of a block to (n,) places."""
+        if not self.batch:
+            self.batch = tuple(np.empty((self._rows, *array.shape[1:]), array.dtype) for array in block)
+        for own, array in zip(self.batch, block, strict=True):
+            own[place] = np.take(array, rows, axis=0)
+        if replaced:
+            if self.replaced is None:
+                self.replaced = np.zeros(self._rows, bool)
+            self.replaced[place] = True
+
+
+class BlockCache:
+    """The blocks of one set that a host's lanes are at: each is read and decoded once while it is in use."""
+
+    def __init__(self, source: BlockSource, shards: int, skip_damaged: bool):
+        self._source, self._skip = source, skip_damaged
+        self._read = lru_cache(-(-LANES // shards) + SPARE)(self._decoded)
+        self._damaged: set[int] = set()
+
+    def put(self, order: Order, rank: int, offsets: np.ndarray, into: Gathered, place: np.ndarray) -> None:
+        """The rows at `offsets` (n,) of the order of block `rank` of the epoch, to (n,) places."""
+        held, found = self._sound(order, rank)
+        rows = order.rows(rank)[offsets]
+        if found != rank:
+            rows %= len(held.spectrum)
+        into.put(place, held, rows, found != rank)
+
+    def stored(self, order: Order, rank: int, offsets: np.ndarray) -> tuple[int, np.ndarray]:
+        """The same rows as they are stored: the number of a block, and (n,) rows of it."""
+        rows = order.rows(rank)[offsets]
+        if self._skip:
+            held, rank = self._sound(order, rank)
+            rows %= len(held.spectrum)
+        return int(order.blocks[rank]), rows
+
+    def _sound(self, order: Order, rank: int) -> tuple[Batch, int]:
+        """A block that can be read: this one, or the next that is whole."""
+        for step in range(len(order.blocks)):
+            at = (rank + step) % len(order.blocks)
+            block = int(order.blocks[at])
+            if block in self._damaged:
+                continue
+            try:
+                return self._read(block), at
+            except DamagedBlock as error:
+                if not self._skip:
+                    raise DatasetError(
+                        f"{error}, or leave its rows out with --train.input stream --execution.skip-damaged"
+                    ) from None
+                self._damaged.add(block)
+                log.warning("%s; other rows are shown in its place", error.what)
+        raise DatasetError("all blocks of the set are damaged; prepare it again, with --overwrite")
+
+    def _decoded(self, block: int) -> Batch:
+        rows = self._source[block]
+        return Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels))
+
+
+class Ahead:
+    """Fetches the blocks of coming chunks from a store in the background, while earlier ones are trained on."""
+
+    def __init__(self, sources: Sequence[BlockSource], blocks_of: Callable[[int], list[set[int]]]):
+        """blocks_of: a chunk -> the blocks of each source that it needs."""
+        self._remote = {i: own for i, own in enumerate(sources) if isinstance(own, Blocks) and own.remote}
+        self._blocks_of, self._coming = blocks_of, dict[int, Future]()
+        self._pool = ThreadPoolExecutor(2, "ahead") if self._remote else None
+
+    def wait(self, chunk: int) -> None:
+        """Until the blocks of a chunk are here; those of the next are asked for."""
+        if self._pool is None:
+            return
+        self._coming = {number: own for number, own in self._coming.items() if number >= chunk}
+        for number in range(chunk, chunk + CHUNKS_AHEAD + 1):
+            if number not in self._coming:
+                self._coming[number] = self._pool.submit(self._fetch, number)
+        self._coming[chunk].result()
+
+    def _fetch(self, chunk: int) -> None:
+        for own, chosen in enumerate(self._blocks_of(chunk)):
+            if own in self._remote:
+                self._remote[own].fetch(chosen)
