@@ -25,18 +25,19 @@ import random
 import resource
 import signal
 import socket
-import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
 from data_pipelines.dataset.opening import open_data
+from data_pipelines.files import cache_folder
 from data_pipelines.library import LIBRARY
 from spt_jax.runs.attempts import read_attempts
 from spt_jax.runs.folder import read_log
 
-FAULTS = ("kill one", "kill all", "terminate", "stop one", "disk")
+FAULTS = ("kill one", "stop one", "terminate", "kill all", "disk")
 NETWORK = "--model.width 4 --model.blocks 1 --model.bands 1 --model.kernel 1 --model.attention none --model.hidden 8"
 BATCH = 64
 GRACE, SILENCE, LIMIT = 30.0, 6.0, 240.0
@@ -56,17 +57,16 @@ def train(arguments: list[str], environment: dict[str, str], log: Path) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     from spt_jax.cli import main as run
 
+    code = 1
     try:
         run(arguments)
+        code = 0
     except SystemExit as stop:
-        sys.stdout.flush()
-        os._exit(stop.code or 0)
+        code = stop.code or 0
     except BaseException:
-        import traceback
-
         traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
+    finally:  # as the command does: nothing that is left behind keeps the process
+        os._exit(code)
 
 
 class Attempt:
@@ -141,8 +141,8 @@ def started(out: Path, known: int) -> dict | None:
     return starts[known] if len(starts) > known else None
 
 
-def hit(attempt: Attempt, kind: str, chance: random.Random) -> str:
-    """Do it; what was wrong with how the processes took it, or nothing."""
+def hit(attempt: Attempt, kind: str, chance: random.Random, together: bool) -> str:
+    """Do it; what was wrong with how the processes took it, or nothing. together: they have begun to train."""
     everyone = list(range(len(attempt.processes)))
     one = chance.randrange(len(everyone))
     began = time.monotonic()
@@ -166,7 +166,7 @@ def hit(attempt: Attempt, kind: str, chance: random.Random) -> str:
     if left:
         return f"{kind}: processes {sorted(left)} still ran after {limit:.0f} s"
     # Where the first process is gone the others have lost the one that they meet at: JAX itself ends them.
-    silent = [i for i in others if not said[i]] if kind in ("kill one", "stop one") and one > 0 else []
+    silent = [i for i in others if not said[i]] if together and one > 0 and kind in ("kill one", "stop one") else []
     return f"{kind}: processes {silent} stopped without a word" if silent else ""
 
 
@@ -185,7 +185,7 @@ def rehearse(context, options: argparse.Namespace, folder: Path) -> dict:
             time.sleep(chance.uniform(0, LATEST))
         elif not attempt.alive():
             wrong.append(f"an attempt did not begin: {attempt.said()}")
-        if found := hit(attempt, kind, chance):
+        if found := hit(attempt, kind, chance, start is not None):
             wrong.append(found)
         hits[kind] += 1
         reached = (checkpoints(out) or [0])[-1]
@@ -230,8 +230,11 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--folder", type=Path, default=None, help="for the runs; a temporary one if not given")
     options = parser.parse_args(arguments)
     if options.small:
-        options.faults = 2
+        options.faults, options.processes = 2, [2]
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    # Before JAX is imported, in the process that all are forked from.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder() / "compiled")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["spt_jax.cli", "spt_jax.training.loop", "data_pipelines.dataset.stream"])
     with tempfile.TemporaryDirectory() as temporary:

@@ -85,7 +85,7 @@ class Train:
         if self.tensorboard and isinstance(self.out, RemotePath):
             raise UserError(f"{self.out}: --tensorboard writes into a folder of this machine; leave it out")
         if self.distributed:
-            join_processes()
+            join_processes(self.execution.silence_seconds)
         dataset = open_data(self.data)
         config = Config(self.model, self.objective, self.train, self.execution)
         with TrainingLine(console) as line, Board(self.out) if self.tensorboard else nullcontext() as board:

@@ -130,7 +130,7 @@ class Streamed:
         self._step = jax.jit(made.step, donate_argnums=0)
         self._add = jax.jit(partial(jax.tree.map, jnp.add))
         self._place, self.waited = made.layout.place_rows, 0.0
-        self._dataset, self._settings = dataset, settings
+        self._ids = partial(dataset.ids_of, "train", settings.batch_size, settings.seed, skip_damaged=skip)
 
     def __call__(
         self, state: TrainState, steps: int, sums: dict[str, Any], doing: Callable[[str], None]
@@ -155,5 +155,5 @@ class Streamed:
     def seek(self, position: dict) -> None:
         self._stream.set_state(position)
 
-    def ids(self, step: int) -> tuple[str, ...]:
-        return self._dataset.ids_of("train", self._settings.batch_size, self._settings.seed, step)
+    def ids(self, step: int) -> list[str]:
+        return self._ids(step)

@@ -22,8 +22,9 @@ from data_pipelines.errors import RunError
 CUT, WHOLE = PartitionSpec("data"), PartitionSpec()
 
 
-def join_processes() -> None:
-    """Make this process one of several that train together: before anything else of JAX.
+def join_processes(silence: float = 100.0) -> None:
+    """Make this process one of several that train together: before anything else of JAX. silence: seconds after which JAX
+    itself ends all where one does not answer, as before training begins.
 
     Where the launcher does not tell JAX by itself (TPU pods and SLURM do), JAX_COORDINATOR_ADDRESS (host:port),
     JAX_NUM_PROCESSES and JAX_PROCESS_ID say so.
@@ -32,7 +33,9 @@ def join_processes() -> None:
     place = {name: os.environ.get(f"JAX_{name.upper()}") for name in ("num_processes", "process_id")}
     try:
         jax.distributed.initialize(
-            os.environ.get("JAX_COORDINATOR_ADDRESS"), **{k: v if v is None else int(v) for k, v in place.items()}
+            os.environ.get("JAX_COORDINATOR_ADDRESS"),
+            heartbeat_timeout_seconds=max(int(silence), 10),
+            **{k: v if v is None else int(v) for k, v in place.items()},
         )
     except (ValueError, RuntimeError) as error:
         raise RunError(f"cannot join the other processes: {' '.join(str(error).split())}") from None
