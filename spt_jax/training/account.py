@@ -43,7 +43,7 @@ class Account:
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: TracebackType | None) -> None:
         jax.monitoring.unregister_event_duration_listener(self._listen)
-        why = "done" if error is None else getattr(error, "name", "") or line_of(error) or kind.__name__
+        why = "done" if error is None else getattr(error, "name", "") or line_of(error).rstrip(": ")
         self._write("stop", step=self._step, why=why)
 
     def _listen(self, event: str, seconds: float, **_) -> None:

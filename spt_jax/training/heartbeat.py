@@ -62,8 +62,7 @@ class Heartbeat:
         if self._count > 1:
             # Signs of life of an earlier attempt say nothing: all of this one have its number.
             self._attempt = int(multihost_utils.broadcast_one_to_all(np.int32(time.time() % 2**31)))
-            if self._own == 0:
-                self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._began = time.monotonic()
             self._thread.start()
         return self
@@ -96,13 +95,13 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._over.wait(self.every):
+            told = self._stuck() or self._silent()
             with suppress(OSError, UserError):  # a store that does not answer for a moment
-                told = self._stuck() or self._silent()
                 self._write(told)
-                if told and not self._over.is_set():
-                    self._let_others_go()
-                    self._lost(told)
-                    return
+            if told and not self._over.is_set():
+                self._let_others_go()
+                self._lost(told)
+                return
 
     def _let_others_go(self) -> None:
         """The first process leaves last: without it JAX ends the others before they have said a word."""
