@@ -146,7 +146,7 @@ def _measure(options: argparse.Namespace) -> dict:
     result: dict[str, Any] = {"device": measure.stamp()["device"]}
     for kind in ("whole", "shared"):
         config = workload.config_of(options.preset, options.dtype, options.small)
-        layout = Layout(make_mesh(), kind == "shared")
+        layout = Layout(make_mesh(0 if kind == "shared" else 1))
         work = workload.make(config, options.batch * layout.devices, options.length, layout=layout)
         running, flat = Running(work.made.step, work.made.state(), layout.place_rows(work.batch)), work.made.flat
         found = collectives(running.program.as_text())

@@ -209,8 +209,11 @@ class ExecutionConfig:
     """Pieces that a batch is computed in, one after the other: less memory, the same training."""
     remat: bool = False
     """Compute the blocks again in the backward pass instead of keeping what they computed: less memory, more time."""
-    share_parameters: bool = False
-    """Keep on each device only its share of parameters and optimiser state, instead of all."""
+    fsdp: Annotated[int, Range(least=0)] = 1
+    """Devices of a slice that share parameters and optimiser state out among them, instead of having all; 0: the whole slice."""
+    slices: Annotated[int, Range(least=0)] = 0
+    """Groups of devices with a fast network inside and a slower one between them, as pods: gradients are added inside first.
+    0: as many as the devices say, of TPUs; else 1."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of SPT; parameters and losses stay float32, and so do the networks it is compared with."""
     folding: Folding = "auto"

@@ -21,11 +21,16 @@ from benchmarks.compile.targets import Target
 from benchmarks.compile.traffic import count
 from data_pipelines.errors import UserError
 from spt_jax.runs.targets import ptxas
+from spt_jax.training import sharding
 
 
 def place(target: Target, chips: int) -> Mesh:
-    """A mesh of devices that are not there, with the trainer's axis."""
-    return Mesh(np.array(targets.devices(target, chips)), ("data",), axis_types=(AxisType.Auto,))
+    """A mesh of devices that are not there, with the trainer's axes."""
+    there = targets.devices(target, chips)
+    if hasattr(sharding, "AXES"):
+        return sharding.make_mesh(devices=there)
+    # A commit before there were several may be compared with.
+    return Mesh(np.array(there), ("data",), axis_types=(AxisType.Auto,))
 
 
 def examine(

@@ -52,7 +52,7 @@ def prepare(request: Request, mesh: Mesh) -> Prepared:
     if hasattr(config.execution, "kernels"):  # a commit before them may be compared with
         config = replace(config, execution=replace(config.execution, kernels=kernels))
     rows = request.batch * request.chips
-    layout = Layout(mesh, config.execution.share_parameters) if request.chips > 1 else Layout()
+    layout = Layout(mesh) if request.chips > 1 else Layout()
     # The statistics of a few hundred spectra: their number changes no shape.
     work = workload.make(config, 256, request.length)
     made = replace(work.made, layout=layout)
@@ -101,5 +101,4 @@ class _Placed:
         return jax.ShapeDtypeStruct(shape, np.dtype(dtype), sharding=sharding)
 
     def state(self, x: Any) -> jax.ShapeDtypeStruct:
-        shared = self._layout.share_parameters and x.shape == (self._vector_size,)
-        return self.shape(x.shape, x.dtype, CUT if shared else WHOLE)
+        return self.shape(x.shape, x.dtype, self._layout.vector if x.shape == (self._vector_size,) else WHOLE)

@@ -17,6 +17,7 @@ from data_pipelines.loss_grid import LossGrid, grid_of
 from data_pipelines.schema import SOURCE, STRUCTURE, EnergyGrid, descriptor, number_of
 from data_pipelines.signals import TECHNIQUES, parse_signal
 from spt_jax.config import ExecutionConfig, FusionConfig, LatentConfig, ModelConfig, NetworkConfig, PeerConfig
+from spt_jax.runs.formats import execution_of_today
 from spt_jax.scoring.decisions import Decisions
 from spt_jax.scoring.phases import PhaseDecisions
 from spt_jax.tasks import Task
@@ -182,7 +183,7 @@ class Blueprint:
             "grid": grid_of(found["grid"]),
             "tasks": tuple(map(_task, found["tasks"])),
             "classes": classes,
-            "execution": ExecutionConfig(**found["execution"]),
+            "execution": ExecutionConfig(**execution_of_today(found["execution"])),
             "decisions": found["decisions"] and Decisions.from_json(found["decisions"]),
             "phases": found["phases"] and PhaseDecisions.from_json(found["phases"]),
         }

@@ -18,6 +18,7 @@ from data_pipelines.errors import RunError
 from data_pipelines.files import write_atomic
 from data_pipelines.places import Place, RemotePath
 from spt_jax.config import Config
+from spt_jax.runs.formats import execution_of_today
 from spt_jax.scoring.names import MAIN_SCORE
 
 CONFIG = "config.json"
@@ -63,7 +64,8 @@ def claim(out: Place, config: Config, dataset: str, members: tuple[str, ...] = (
     found = read_config(out)
     history = found.pop(CHANGES, [])
     # A setting that came after the folder was made had its default then.
-    for part, own in (("objective", config.objective), ("model", config.model)):
+    found["execution"] = execution_of_today(found.get("execution", {}))
+    for part, own in (("objective", config.objective), ("model", config.model), ("execution", config.execution)):
         found[part] = _completed(found.get(part, {}), json.loads(json.dumps(defaults_of(type(own)))))
     if found.get("main_score") != wanted["main_score"]:
         raise RunError(

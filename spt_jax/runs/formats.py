@@ -40,6 +40,12 @@ _EXPORTS: dict[int, Callable[[dict], dict]] = {
 _PACKED: dict[int, Callable[[dict], dict]] = {1: lambda document: {"domain": None, **document, "format": 2}}
 
 
+def execution_of_today(execution: dict) -> dict:
+    """How a run is executed, in the words of today: parameters were shared out among all devices, or none."""
+    rest = {name: value for name, value in execution.items() if name != "share_parameters"}
+    return {"fsdp": 0 if execution["share_parameters"] else 1, **rest} if "share_parameters" in execution else rest
+
+
 def checkpoint_of_today(document: dict) -> dict:
     """Raises ValueError for a format that is not known."""
     return _migrated(document, _CHECKPOINTS, CHECKPOINT)

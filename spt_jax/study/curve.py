@@ -288,7 +288,7 @@ def configured(named: str, start: PackedMember, settings: FineTuning, batch: int
         init=named,
         freeze=settings.freeze,
     )
-    return Config(own.model, objective, train, replace(own.execution, accumulate=1, share_parameters=False))
+    return Config(own.model, objective, train, replace(own.execution, accumulate=1, fsdp=1, slices=1))
 
 
 def scores_of(metrics: dict) -> dict[str, dict[str, dict[str, float | None]]]:

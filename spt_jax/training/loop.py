@@ -51,7 +51,7 @@ def train(
         raise RunError(
             f"{out}: a trace is written into a folder of this machine; leave --profile, or give another --out"
         )
-    layout = Layout(make_mesh(), config.execution.share_parameters)
+    layout = Layout(make_mesh(config.execution.fsdp, config.execution.slices))
     layout.check_batch(settings.batch_size, config.execution.accumulate, config.model.whole_batch)
     steps = steps_per_epoch(statistics.count, settings.batch_size)
     teacher = teacher_of(config)

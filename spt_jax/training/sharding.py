@@ -1,25 +1,28 @@
-"""The one file that knows of devices: a mesh with one axis, batches cut over it by rows, parameters whole or shared out.
+"""The one file that knows of devices: a mesh, batches cut over it by rows, parameters whole or shared out.
 
-The rule: axis 0 of whatever is cut lies over the axis "data". Parameters are one vector, so sharing them out is
-the same rule. The gradient of a batch is the sum of the gradients of its cuts: one all-reduce of one array in each
-step, or, with parameters shared out, one reduce-scatter and one all-gather.
+The rule for any mesh, of axes "slice", "data" and "fsdp": rows lie over all three; the vectors of parameters and optimiser
+over "fsdp" alone, and are the same elsewhere. Between slices (pods, machines) the network is slow, inside it is fast. The
+gradient of a batch is the sum of the gradients of its cuts, one vector: with one slice one all-reduce, or a reduce-scatter
+and an all-gather where parameters are shared out; with several it is reduced inside the slices first, so that of n
+devices of a slice each sends one n-th of it to the other slices.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import RunError
 
-CUT, WHOLE = PartitionSpec("data"), PartitionSpec()
+SLICE, DATA, FSDP = AXES = "slice", "data", "fsdp"
+CUT, SHARED, WHOLE = PartitionSpec(AXES), PartitionSpec(FSDP), PartitionSpec()
 
 
 def join_processes(silence: float = 100.0) -> None:
@@ -41,9 +44,29 @@ def join_processes(silence: float = 100.0) -> None:
         raise RunError(f"cannot join the other processes: {' '.join(str(error).split())}") from None
 
 
-def make_mesh() -> Mesh:
-    """All devices of all processes along one axis, "data"."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def make_mesh(fsdp: int = 1, slices: int = 0, devices: Sequence[Any] = ()) -> Mesh:
+    """All devices of all processes, or those given. fsdp: devices of a slice that share the parameters out, 0: all of it.
+    slices: 0 as found. Raises RunError for numbers that do not fit each other."""
+    devices = list(devices or jax.devices())
+    found = len({getattr(each, "slice_index", 0) for each in devices})
+    if found > 1 and slices not in (0, found):
+        raise RunError(f"there are {found} slices, not {slices}; leave --execution.slices")
+    slices = slices or found
+    if len(devices) % slices:
+        raise RunError(f"{len(devices)} devices do not make {slices} slices of one size; give other --execution.slices")
+    inside = len(devices) // slices
+    if inside % (fsdp or inside):
+        raise RunError(
+            f"parameters cannot be shared out among {fsdp} of the {inside} devices of a slice: no divisor of it"
+        )
+    shape = (slices, inside // (fsdp or inside), fsdp or inside)
+    if found > 1:
+        placed = mesh_utils.create_hybrid_device_mesh((1, *shape[1:]), (slices, 1, 1), devices)
+    elif slices > 1:
+        placed = np.array(devices).reshape(shape)
+    else:
+        placed = mesh_utils.create_device_mesh(shape, devices)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def any_process(flag: int) -> int:
@@ -66,11 +89,15 @@ class Layout:
     """Where arrays lie: on one device without a mesh."""
 
     mesh: Mesh | None = None
-    share_parameters: bool = False
 
     @property
     def devices(self) -> int:
         return self.mesh.size if self.mesh else 1
+
+    @property
+    def vector(self) -> PartitionSpec:
+        """Of a vector of parameters."""
+        return SHARED if self.mesh and self.mesh.shape[FSDP] > 1 else WHOLE
 
     def check_batch(self, batch_size: int, pieces: int, whole_batch: bool) -> None:
         """Raises RunError for a batch that does not divide, or whose rows may not be parted."""
@@ -87,8 +114,7 @@ class Layout:
             return state
 
         def put(x: jax.Array) -> jax.Array:
-            shared = self.share_parameters and x.shape == (vector_size,)
-            return _put(x, NamedSharding(self.mesh, CUT if shared else WHOLE))
+            return _put(x, NamedSharding(self.mesh, self.vector if x.shape == (vector_size,) else WHOLE))
 
         return jax.tree.map(put, state)
 
@@ -121,7 +147,9 @@ class Layout:
 
     def like_parameters(self, vector: jax.Array) -> jax.Array:
         """Inside jit: laid out as the parameters are."""
-        return self.cut(vector) if self.share_parameters else self.whole(vector)
+        if self.mesh is None:
+            return vector
+        return jax.lax.with_sharding_constraint(vector, NamedSharding(self.mesh, self.vector))
 
     def sum_over_rows(self, function: Callable, pieces: int, params: jax.Array, whole: tuple, rows: Any) -> jax.Array:
         """Mean over devices and pieces of function(params, *whole, part of the rows), an array laid out as parameters.
@@ -144,13 +172,19 @@ class Layout:
         if self.devices == 1:
             return on_device(params, whole, rows) / pieces
 
-        def everywhere(*parts: Any) -> jax.Array:
-            mine = on_device(*parts)
-            if self.share_parameters:
-                return jax.lax.psum_scatter(mine, "data", tiled=True)
-            return jax.lax.psum(mine, "data")
-
         # By shard_map, because no partitioner knows how to part a kernel.
-        out = CUT if self.share_parameters else WHOLE
-        run = jax.shard_map(everywhere, mesh=self.mesh, in_specs=(WHOLE, WHOLE, CUT), out_specs=out, check_vma=False)
+        specs = {"in_specs": (WHOLE, WHOLE, CUT), "out_specs": self.vector}
+        run = jax.shard_map(lambda *parts: self._added(on_device(*parts)), mesh=self.mesh, check_vma=False, **specs)
         return run(self.whole(params), whole, rows) / (self.devices * pieces)
+
+    def _added(self, mine: jax.Array) -> jax.Array:
+        """On each device: its vector -> the sum over all, or its share of that."""
+        size = self.mesh.shape
+        if size[FSDP] > 1:
+            mine = jax.lax.psum_scatter(mine, FSDP, tiled=True)
+        # What the slice has in common is cut again for the way to the other slices.
+        if size[SLICE] > 1 and size[DATA] > 1:
+            mine = jax.lax.psum_scatter(mine, DATA, tiled=True)
+            return jax.lax.all_gather(jax.lax.psum(mine, SLICE), DATA, tiled=True)
+        rest = tuple(axis for axis in (SLICE, DATA) if size[axis] > 1)
+        return jax.lax.psum(mine, rest) if rest else mine

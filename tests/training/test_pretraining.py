@@ -36,7 +36,7 @@ def test_resume_after_kill_is_bit_for_bit_the_uninterrupted_run(tmp_path):
 
 def test_eight_devices_train_as_one(tmp_path):
     assert run(tmp_path / "one", objective="joint", epochs=2) == 0
-    assert run(tmp_path / "eight", objective="joint", epochs=2, devices=8, execution={"share_parameters": True}) == 0
+    assert run(tmp_path / "eight", objective="joint", epochs=2, devices=8, execution={"fsdp": 0}) == 0
     np.testing.assert_allclose(losses(tmp_path / "eight"), losses(tmp_path / "one"), rtol=1e-4)
 
 

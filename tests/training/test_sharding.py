@@ -6,44 +6,54 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from data_pipelines.errors import RunError
 from data_pipelines.library import LIBRARY
-from spt_jax.training.sharding import Layout
+from spt_jax.training.sharding import Layout, make_mesh
 from tests.training.test_train import flags, losses
 
 COMPILE = """
 import json
-import jax
+import jax, numpy as np
 from benchmarks import workload
 from benchmarks.scaling import collectives
 from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig
 from spt_jax.training.sharding import Layout, make_mesh
 model, found = ModelConfig(width=8, blocks=1, hidden=32, highest_band=4), []
-for shared, pieces in ((False, 2), (True, 1)):
+for fsdp, slices, pieces in ((1, 1, 2), (0, 1, 1), (2, 1, 1), (1, 2, 1), (2, 2, 1), (4, 2, 1)):
     config = Config(model, LabelsConfig(mixup=0.4), execution=ExecutionConfig(accumulate=pieces))
-    layout = Layout(make_mesh(), shared)
+    layout = Layout(make_mesh(fsdp, slices))
     made, batch = workload.make(config, 32, 24, layout=layout).made, workload.make(config, 32, 24).batch
-    arguments = made.state(), layout.place_rows(batch)
-    text = jax.jit(made.step, donate_argnums=0).lower(*arguments).compile().as_text()
-    found.append([made.flat.size, collectives(text)])
+    state, batch = made.state(), layout.place_rows(batch)
+    program = jax.jit(made.step, donate_argnums=0).lower(state, batch).compile()
+    held = [shard.data.size for shard in state.params.addressable_shards]
+    for _ in range(3):
+        state, metrics = program(state, batch)
+    summary = [float(metrics["loss"]), float(np.abs(np.asarray(state.params)).sum())]
+    found.append([f"{fsdp} {slices}", made.flat.size, collectives(program.as_text()), held, summary])
 print(json.dumps(found))
 """
 
 
 @pytest.fixture(scope="module")
-def exchanges() -> dict[str, tuple[int, list]]:
-    """Parameters and exchanges of a step on eight devices: whole parameters and two pieces, and shared parameters."""
+def exchanges() -> dict[str, tuple[int, list, list, list]]:
+    """By "fsdp slices" of a step on eight devices: parameters, exchanges, parameters held by each device, and what comes out."""
     environment = {**os.environ, "XLA_FLAGS": flags(8), "NPROC": "16"}
     line = [sys.executable, "-c", COMPILE]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=600, check=True)
-    return dict(zip(("whole", "shared"), json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return {name: rest for name, *rest in json.loads(done.stdout.splitlines()[-1])}
+
+
+def large(found: list) -> list[tuple[str, int]]:
+    """Those of vectors of parameters, in an order."""
+    return sorted((kind, nbytes) for kind, nbytes in found if nbytes > 4 * 64)
 
 
 def test_one_all_reduce_of_the_gradient_and_no_gather(exchanges):
-    size, found = exchanges["whole"]
+    size, found, *_ = exchanges["1 1"]
     assert [each for each in found if each[0] == "all-reduce"] == [["all-reduce", 4 * size]]
     assert not [each for each in found if each[0] in ("all-gather", "all-to-all")]
     # Mixup's neighbour: a row crosses to the next device, nothing larger.
@@ -51,11 +61,38 @@ def test_one_all_reduce_of_the_gradient_and_no_gather(exchanges):
 
 
 def test_shared_parameters_are_gathered_once_and_their_gradient_reduced_once(exchanges):
-    size, found = exchanges["shared"]
+    size, found, *_ = exchanges["0 1"]
     assert [each for each in found if each[0] == "all-gather"] == [["all-gather", 4 * size]]
     reduced = [nbytes for kind, nbytes in found if kind in ("all-reduce", "reduce-scatter")]
     assert sorted(reduced)[-1] in (4 * size, 4 * size // 8)
     assert sum(nbytes > 4 * 64 for nbytes in reduced) == 1
+
+
+def test_between_slices_goes_one_share_of_each_device(exchanges):
+    size, found, *_ = exchanges["1 2"]
+    n = 4 * size
+    assert large(found) == [("all-gather", n), ("all-reduce", n // 4), ("reduce-scatter", n // 4)]
+    size, found, *_ = exchanges["2 2"]
+    assert ("all-reduce", n // 4) in large(found) and max(
+        b for kind, b in large(found) if kind == "all-reduce"
+    ) == n // 4
+
+
+def test_parameters_lie_over_fsdp_alone_and_any_mesh_trains_as_the_first(exchanges):
+    size, _, _, (loss, parameters) = exchanges["1 1"]
+    for name, (_, _, held, summary) in exchanges.items():
+        fsdp = int(name.split()[0]) or 8
+        assert held == [size // fsdp] * 8, name
+        np.testing.assert_allclose(summary, [loss, parameters], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "slices", "told"),
+    [(3, 1, "3 of the 1 devices of a slice"), (1, 2, "1 devices do not make 2 slices")],
+)
+def test_a_mesh_that_does_not_fit_is_refused(fsdp, slices, told):
+    with pytest.raises(RunError, match=told):
+        make_mesh(fsdp, slices, jax.devices()[:1])
 
 
 @pytest.fixture

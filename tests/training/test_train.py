@@ -102,7 +102,7 @@ def test_eight_devices_train_as_one(uninterrupted, tmp_path):
     "settings",
     [
         {"devices": 1, "execution": {"accumulate": 4}},
-        {"devices": 8, "execution": {"share_parameters": True}},
+        {"devices": 8, "execution": {"fsdp": 0}},
     ],
 )
 def test_pieces_and_shares_train_as_the_whole(uninterrupted, tmp_path, settings):
@@ -128,7 +128,7 @@ def test_a_finished_run_goes_on_for_longer_in_other_pieces_on_other_devices(unin
     """The learning rate stays, so twice two epochs are four, however they are computed."""
     stays = {"schedule": "constant", "warmup_epochs": 0.0}
     assert run(tmp_path / "whole", **stays) == 0
-    assert run(tmp_path / "run", devices=8, execution={"share_parameters": True}, **{**stays, "epochs": 2}) == 0
+    assert run(tmp_path / "run", devices=8, execution={"fsdp": 0}, **{**stays, "epochs": 2}) == 0
     assert run(tmp_path / "run", execution={"accumulate": 4, "remat": True}, **stays) == 0
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "whole"), rtol=1e-4)
 
