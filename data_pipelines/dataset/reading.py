@@ -95,7 +95,7 @@ class BlockCache:
         return Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels))
 
 
-class Ahead:
+class FetchAhead:
     """Fetches the blocks of coming chunks from a store in the background, while earlier ones are trained on."""
 
     def __init__(self, sources: Sequence[BlockSource], blocks_of: Callable[[int], list[set[int]]]):

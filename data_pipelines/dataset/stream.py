@@ -18,7 +18,7 @@ import numpy as np
 
 from data_pipelines import faults
 from data_pipelines.dataset.blocks import BlockSource
-from data_pipelines.dataset.reading import Ahead, BlockCache, Gathered
+from data_pipelines.dataset.reading import FetchAhead, BlockCache, Gathered
 from data_pipelines.dataset.shuffle import Order, lane_of
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch
@@ -87,7 +87,7 @@ class Batches:
         self._order = lru_cache(4 * len(shares))(self._new_order)
         self._chunk = lru_cache(CHUNKS_KEPT)(self._read_chunk)
         self._lock = Lock()
-        self._ahead = Ahead([share.source for share in shares], self._blocks_of)
+        self._ahead = FetchAhead([share.source for share in shares], self._blocks_of)
 
     @property
     def ahead(self) -> int:

@@ -12,7 +12,6 @@ from jax.experimental import multihost_utils
 
 from data_pipelines.dataset.data import Data
 from data_pipelines.errors import RunError
-from spt_jax import __version__
 from spt_jax.config import Config
 
 # Fields that are named of those that differ.
@@ -25,9 +24,9 @@ def agree(config: Config, dataset: Data) -> None:
         return
     fields = {**_flat(asdict(config)), **_flat({"data": {"fingerprint": dataset.fingerprint, **dataset.examples}})}
     fields |= {"objective": type(config.objective).__name__, "model": type(config.model).__name__}
-    everyone = [json.loads(text) for text in texts(json.dumps({**fields, "version of spt_jax": __version__}))]
+    everyone = [json.loads(text) for text in texts(json.dumps({**fields, "version of jax": jax.__version__}))]
     if words := differing(everyone):
-        raise RunError(f"the processes do not agree: {words}; start all with the same command, data and version")
+        raise RunError(f"the processes do not agree: {words}; start all with the same command, data and JAX")
 
 
 def differing(everyone: list[dict[str, Any]]) -> str:
