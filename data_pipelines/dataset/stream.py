@@ -18,7 +18,7 @@ import numpy as np
 
 from data_pipelines import faults
 from data_pipelines.dataset.blocks import BlockSource
-from data_pipelines.dataset.reading import FetchAhead, BlockCache, Gathered
+from data_pipelines.dataset.reading import BlockCache, FetchAhead, Gathered
 from data_pipelines.dataset.shuffle import Order, lane_of
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch
