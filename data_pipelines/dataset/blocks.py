@@ -204,9 +204,9 @@ class Blocks:
         own = [block for block in chosen if isinstance(self.path(block), RemotePath)]
         if own:
             with ThreadPoolExecutor(AT_A_TIME) as pool:
-                list(pool.map(self._fetch_one, own))
+                list(pool.map(self.fetch_one, own))
 
-    def _fetch_one(self, block: int) -> None:
+    def fetch_one(self, block: int) -> None:
         shard = bisect_right(self._first, block) - 1
         self._open(shard).fetch([block - self._first[shard]])
 

@@ -132,6 +132,19 @@ def test_some_rows_are_read_without_the_rest(in_small_blocks):
         dataset.split("train")
 
 
+def test_training_begins_without_the_ledger(in_small_blocks):
+    """It would be gone through for texts that no step needs; they are read when they are asked for."""
+    dataset, _ = in_small_blocks
+    some, count = dataset.split("train", 4), dataset.examples["train"]
+    for path in (dataset.path / "ledger").iterdir():
+        path.unlink()
+    again = dataset.split("train", 4)
+    assert_equal([again.batch], [some.batch])
+    with pytest.raises(DatasetError, match=r"ledger.*missing"):
+        len(again.ids)
+    assert dataset.statistics("train").count == count
+
+
 def take_rows(split, rows):
     return split.batch._replace(**{field: getattr(split.batch, field)[rows] for field in split.batch._fields})
 
