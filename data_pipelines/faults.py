@@ -46,6 +46,7 @@ REMEDY = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`; AWS_ENDPOINT_URL for another server",
     "gs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
 }
+COUNTED = ("asked_again", "slow_reads", "replaced_rows")
 log = logging.getLogger(__name__)
 _counted: Counter[str] = Counter()
 _lock = Lock()

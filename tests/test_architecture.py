@@ -44,7 +44,7 @@ OWNERS = {
     "pydantic": "spt_jax/app/web.py",
     "starlette": "spt_jax/app/web.py",
     "uvicorn": "spt_jax/app/listen.py",
-    "array_record": "data_pipelines/dataset/blocks.py",
+    "array_record": "data_pipelines/dataset/array_records.py",
     "fsspec": "data_pipelines/places.py",
     "h5py": "data_pipelines/readers/hdf5.py",
     "grain": "data_pipelines/dataset/stream.py",

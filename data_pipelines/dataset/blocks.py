@@ -2,13 +2,12 @@
 
 FOLDER/<split>-<NNNNN>-of-<NNNNN>.array_record. All blocks of a split hold the same number of rows and all
 its shards the same number of blocks, the last of each excepted: so a reader opens two files to know the place of
-every row. A dataset has a folder for each of its parts. ArrayRecord keeps a checksum of every block, hence none here; blocks are not compressed, as spectra
-shrink by a sixth at most and then read at half the speed.
+every row. A dataset has a folder for each of its parts. ArrayRecord keeps a checksum of every block, hence none here;
+blocks are not compressed, as spectra shrink by a sixth at most and then read at half the speed.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from bisect import bisect_right
@@ -19,11 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from data_pipelines import faults
+from data_pipelines.dataset.array_records import REMEDY, ArrayRecords, asked, block_writer, reader_of
 from data_pipelines.dataset.packing import Rows, join, pack, unpack
-from data_pipelines.dataset.ranged import SparseCopy
 from data_pipelines.errors import DamagedBlock, DatasetError, UserError
 from data_pipelines.places import Place, RemotePath
 
@@ -35,9 +32,6 @@ OPEN_SHARDS = 256
 # Blocks of a remote set that are asked for at a time: an answer takes 20 to 100 ms, most of which is waiting.
 AT_A_TIME = 16
 GOLDEN = (5**0.5 - 1) / 2
-REMEDY = "prepare the dataset again, with --overwrite"
-# What array_record says of faults that pass, since it raises one kind of error for all.
-PASSING = {os.strerror(number): number for number in faults.PASSING}
 
 
 def write(
@@ -70,7 +64,7 @@ def _write_split(folder: Path, split: str, blocks: Iterator[Rows], shard_blocks:
             if writer:
                 writer.close()
             shards.append(folder / f"{split}-{len(shards):05d}")
-            writer = ArrayRecordWriter(str(shards[-1]), "group_size:1,uncompressed")
+            writer = block_writer(shards[-1])
         writer.write(pack(block))
     if writer:
         writer.close()
@@ -210,9 +204,9 @@ class Blocks:
         own = [block for block in chosen if isinstance(self.path(block), RemotePath)]
         if own:
             with ThreadPoolExecutor(AT_A_TIME) as pool:
-                list(pool.map(self._fetch_one, own))
+                list(pool.map(self.fetch_one, own))
 
-    def _fetch_one(self, block: int) -> None:
+    def fetch_one(self, block: int) -> None:
         shard = bisect_right(self._first, block) - 1
         self._open(shard).fetch([block - self._first[shard]])
 
@@ -237,15 +231,12 @@ class Blocks:
         def read() -> bytes:
             try:
                 return self._open(shard).read([place])[0]
-            except RuntimeError as error:
-                number = next((number for words, number in PASSING.items() if words in str(error)), None)
-                if number is None:
-                    raise
+            except RuntimeError:
                 self._open.cache_clear()  # a file that was replaced on its server is opened anew
-                raise OSError(number, os.strerror(number)) from None
+                raise
 
         try:
-            return unpack(faults.retried(str(self._paths[shard]), "read", read))
+            return unpack(asked(self._paths[shard], read))
         except FileNotFoundError:  # a remote one that was there
             raise DatasetError(f"{self._paths[shard]}: missing; {REMEDY}") from None
         except UserError:
@@ -253,12 +244,12 @@ class Blocks:
         except (RuntimeError, ValueError, IndexError) as error:  # array_record raises bare RuntimeError
             raise self._damaged(shard, str(error)) from None
 
-    def _reader(self, shard: int) -> ArrayRecordReader | RemoteReader:
+    def _reader(self, shard: int) -> ArrayRecords:
         path = self._paths[shard]
         try:
             if isinstance(path, Path) and not path.exists():
                 raise FileNotFoundError
-            reader = reader_of(path)
+            reader = asked(path, lambda: reader_of(path))
             records = reader.num_records()
         except FileNotFoundError:
             raise DatasetError(f"{path}: missing; {REMEDY}") from None
@@ -270,52 +261,6 @@ class Blocks:
 
     def _damaged(self, shard: int, detail: str) -> DamagedBlock:
         return DamagedBlock(f"{self._paths[shard]}: damaged ({' '.join(detail.split())})", REMEDY)
-
-
-class RemoteReader:
-    """As ArrayRecordReader, of a remote file; what is damaged on its way is fetched once more."""
-
-    def __init__(self, path: RemotePath):
-        self._copy = SparseCopy(path)
-        self._reader = reader_of(self._copy.file)
-        self.num_records, self.fetch, self.close = self._reader.num_records, self._copy.fetch, self._reader.close
-
-    def read(self, records: Sequence[int]) -> list[bytes]:
-        self.fetch(records)
-        try:
-            return self._reader.read(records)
-        except RuntimeError:
-            self._copy.fetch(records, again=True)
-            return self._reader.read(records)
-
-
-def reader_of(path: Place) -> ArrayRecordReader | RemoteReader:
-    """Any ArrayRecord file at random access, without threads of its own. Raises RuntimeError for a damaged one, and
-    FileNotFoundError for a remote one that is not there."""
-    if isinstance(path, RemotePath):
-        return RemoteReader(path)
-    return ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
-
-
-def write_all(path: Path, records: Iterable[bytes]) -> None:
-    """Any ArrayRecord file, its records one by one at random access."""
-    writer = ArrayRecordWriter(str(path), "group_size:1")
-    for record in records:
-        writer.write(record)
-    writer.close()
-
-
-def read_all(path: Place) -> Iterator[bytes]:
-    """All records of any ArrayRecord file. Raises DatasetError that names it where it is missing or damaged."""
-    try:
-        reader = reader_of(path)
-        for start in range(0, reader.num_records(), BLOCK_ROWS):
-            yield from reader.read(range(start, min(start + BLOCK_ROWS, reader.num_records())))
-        reader.close()
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: missing; {REMEDY}") from None
-    except (RuntimeError, ValueError, IndexError) as error:  # array_record raises bare RuntimeError
-        raise DatasetError(f"{path}: damaged ({' '.join(str(error).split())}); {REMEDY}") from None
 
 
 def _shards(folder: Place, split: str) -> list[Place]:

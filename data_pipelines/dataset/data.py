@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,6 +34,23 @@ class Split:
         """So many rows at most; all where None."""
         texts = (column[:most] for column in (self.ids, self.materials, self.absorbers))
         return Split(*texts, Batch(*(array[:most] for array in self.batch)))
+
+
+class LateSplit(Split):
+    """As a Split, whose texts are read when they are first asked for: a ledger is gone through for them, which takes longer
+    the more examples there are, and training needs none to begin."""
+
+    def __init__(self, batch: Batch, read: Callable[[], tuple[tuple[str, ...], ...]]):
+        """read: gives ids, materials and absorbers."""
+        self.__dict__.update(batch=batch, _read=read)
+
+    @cached_property
+    def _texts(self) -> tuple[tuple[str, ...], ...]:
+        return self.__dict__["_read"]()
+
+    ids = property(lambda self: self._texts[0])
+    materials = property(lambda self: self._texts[1])
+    absorbers = property(lambda self: self._texts[2])
 
 
 class Identified(NamedTuple):
@@ -136,9 +154,13 @@ class BlockData(Data):
 def join(splits: list[Split]) -> Split:
     """One after the other."""
     names = ("ids", "materials", "absorbers")
-    texts = (tuple(chain.from_iterable(getattr(split, name) for split in splits)) for name in names)
-    arrays = zip(*(split.batch for split in splits), strict=True)
-    return Split(*texts, Batch(*(np.concatenate(parts) for parts in arrays)))
+
+    def texts() -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(chain.from_iterable(getattr(split, name) for split in splits)) for name in names)
+
+    batch = Batch(*(np.concatenate(parts) for parts in zip(*(split.batch for split in splits), strict=True)))
+    late = any(isinstance(split, LateSplit) for split in splits)
+    return LateSplit(batch, texts) if late else Split(*texts(), batch)
 
 
 def identified(sets: Sequence[BlockData], split: str, rows: Sequence[tuple[int, int]]) -> list[str]:

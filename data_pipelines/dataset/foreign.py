@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipelines.dataset import blocks, card, statistics, tfds
+from data_pipelines.dataset.array_records import asked, reader_of
 from data_pipelines.dataset.blocks import BLOCK_ROWS, OPEN_SHARDS, Rows
 from data_pipelines.dataset.data import BlockData, Identified, Split, join
 from data_pipelines.dataset.statistics import Statistics
@@ -191,7 +192,7 @@ class RecordBlocks:
         path, start, stop = self._places[block]
         reader = self._open(path)
         try:
-            records = reader.read(range(start, stop))
+            records = asked(path, lambda: reader.read(range(start, stop)))
             found = [tfds.decode(record) for record in records]
         except (RuntimeError, ValueError, IndexError) as error:  # array_record raises bare RuntimeError
             raise DamagedBlock(f"{_damaged(path, str(error))}: records {start} to {stop - 1}") from None
@@ -204,7 +205,7 @@ class RecordBlocks:
 
     def _reader(self, path: Place):
         try:
-            reader = blocks.reader_of(path)
+            reader = asked(path, lambda: reader_of(path))
         except RuntimeError as error:
             raise _damaged(path, str(error)) from None
         if reader.num_records() != self._files[path]:

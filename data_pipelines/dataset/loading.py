@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from data_pipelines.dataset import blocks, card, parts
 from data_pipelines.dataset.blocks import REMEDY, Blocks
-from data_pipelines.dataset.data import BlockData, Identified, Split
+from data_pipelines.dataset.data import BlockData, Identified, LateSplit, Split
 from data_pipelines.dataset.identities import Identities
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
@@ -39,18 +39,25 @@ class Dataset(BlockData):
     def split(self, name: str, most: int | None = None) -> Split:
         """All examples of one split, in stored order: part after part.
 
-        With `most`, so many at most: whole blocks from all over it, the last one cut. The others are not read.
+        With `most`, so many at most: whole blocks from all over it, the last one cut. The others are not read, and where
+        there are any, texts when they are asked for.
         """
         source = self.blocks(name)
         chosen = blocks.spaced(source, most)
         held = blocks.gather(source, chosen)
-        rows = None if most is None else blocks.places(source, chosen)
-        texts = self._ledger(name, ("id", "material", "element", "edge"), rows)
-        if len(texts["id"]) != len(held.spectrum):
-            raise self._damaged(f"{len(texts['id'])} {name} examples in the ledger, {len(held.spectrum)} in blocks")
-        absorbers = tuple(f"{element} {edge}" for element, edge in zip(texts["element"], texts["edge"], strict=True))
         batch = Batch(held.spectrum, held.atomic_number, *encode_labels(held.labels))
-        return Split(tuple(texts["id"]), tuple(texts["material"]), absorbers, batch).first(most)
+        rows = None if most is None else blocks.places(source, chosen)
+
+        def texts() -> tuple[tuple[str, ...], ...]:
+            found = self._ledger(name, ("id", "material", "element", "edge"), rows)
+            if len(found["id"]) != len(held.spectrum):
+                raise self._damaged(f"{len(found['id'])} {name} examples in the ledger, {len(held.spectrum)} in blocks")
+            absorbers = (f"{element} {edge}" for element, edge in zip(found["element"], found["edge"], strict=True))
+            return tuple(found["id"][:most]), tuple(found["material"][:most]), tuple(absorbers)[:most]
+
+        if len(chosen) < len(source):
+            return LateSplit(Batch(*(array[:most] for array in batch)), texts)
+        return Split(*texts(), Batch(*(array[:most] for array in batch)))
 
     def statistics(self, name: str) -> Statistics:
         """Of a whole split: read as `prepare` stored it, or of a dataset from before that, gathered block by block."""

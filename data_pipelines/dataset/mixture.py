@@ -72,7 +72,9 @@ class Mixture(Data):
 
         quotas = self.quotas(batch_size)
         told = [[one.fingerprint, quota] for one, quota in zip(self.sets, quotas, strict=True)]
-        return Stream(Batches(self._shares(split, quotas, seed), shard, shards, skip_damaged), {"seed": seed, "data": told})
+        return Stream(
+            Batches(self._shares(split, quotas, seed), shard, shards, skip_damaged), {"seed": seed, "data": told}
+        )
 
     def ids_of(self, split: str, batch_size: int, seed: int, number: int, skip_damaged: bool = False) -> list[str]:
         from data_pipelines.dataset.stream import Batches

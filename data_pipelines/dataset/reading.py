@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 
 import numpy as np
 
-from data_pipelines.dataset.blocks import Blocks, BlockSource, DamagedBlock
+from data_pipelines.dataset.blocks import AT_A_TIME, Blocks, BlockSource, DamagedBlock
 from data_pipelines.dataset.shuffle import LANES, Order
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch, encode_labels
 
 # Blocks that are kept beside one for each lane, since lanes come to their next ones at different times.
 SPARE = 24
-# Chunks that are fetched before they are put together: of 16 blocks each, as many as a store is asked for at a time.
+# Chunks whose blocks are fetched before they are put together: of some 16 new ones each.
 CHUNKS_AHEAD = 4
 log = logging.getLogger(__name__)
 
@@ -95,26 +96,31 @@ class BlockCache:
         return Batch(rows.spectrum, rows.atomic_number, *encode_labels(rows.labels))
 
 
-class Ahead:
+class FetchAhead:
     """Fetches the blocks of coming chunks from a store in the background, while earlier ones are trained on."""
 
     def __init__(self, sources: Sequence[BlockSource], blocks_of: Callable[[int], list[set[int]]]):
         """blocks_of: a chunk -> the blocks of each source that it needs."""
         self._remote = {i: own for i, own in enumerate(sources) if isinstance(own, Blocks) and own.remote}
-        self._blocks_of, self._coming = blocks_of, dict[int, Future]()
-        self._pool = ThreadPoolExecutor(2, "ahead") if self._remote else None
+        self._blocks_of = lru_cache(2 * CHUNKS_AHEAD)(blocks_of)
+        self._coming: dict[tuple[int, int], Future] = {}
+        self._pool = ThreadPoolExecutor(AT_A_TIME, "ahead") if self._remote else None
 
     def wait(self, chunk: int) -> None:
-        """Until the blocks of a chunk are here; those of the next are asked for."""
+        """Until the blocks of a chunk are here; those of the next are asked for, each once."""
         if self._pool is None:
             return
-        self._coming = {number: own for number, own in self._coming.items() if number >= chunk}
-        for number in range(chunk, chunk + CHUNKS_AHEAD + 1):
-            if number not in self._coming:
-                self._coming[number] = self._pool.submit(self._fetch, number)
-        self._coming[chunk].result()
-
-    def _fetch(self, chunk: int) -> None:
-        for own, chosen in enumerate(self._blocks_of(chunk)):
-            if own in self._remote:
-                self._remote[own].fetch(chosen)
+        wanted = {
+            (own, block): number
+            for number in range(chunk + CHUNKS_AHEAD, chunk - 1, -1)
+            for own in self._remote
+            for block in self._blocks_of(number)[own]
+        }
+        before = self._coming
+        self._coming = {key: before[key] for key in wanted if key in before}
+        for key in sorted(wanted.keys() - before.keys(), key=lambda key: (wanted[key], key)):
+            self._coming[key] = self._pool.submit(self._remote[key[0]].fetch_one, key[1])
+        for key, number in wanted.items():
+            if number == chunk:
+                with suppress(DamagedBlock):  # which is told, or got over, when it is read
+                    self._coming[key].result()

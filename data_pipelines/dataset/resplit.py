@@ -29,7 +29,9 @@ class Resplit(Dataset):
     def statistics(self, name: str) -> Statistics:
         return Statistics.of(self._splits[name].batch, self._splits[name].absorbers)
 
-    def stream(self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1):
+    def stream(
+        self, split: str, batch_size: int, seed: int, shard: int = 0, shards: int = 1, skip_damaged: bool = False
+    ):
         raise DatasetError(f"{self.path}: dealt anew in memory ({self.fingerprint}), so not to be streamed")
 
 

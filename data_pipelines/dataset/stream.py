@@ -18,7 +18,7 @@ import numpy as np
 
 from data_pipelines import faults
 from data_pipelines.dataset.blocks import BlockSource
-from data_pipelines.dataset.reading import Ahead, BlockCache, Gathered
+from data_pipelines.dataset.reading import BlockCache, FetchAhead, Gathered
 from data_pipelines.dataset.shuffle import Order, lane_of
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch
@@ -80,12 +80,14 @@ class Batches:
         own = self.batch_size // shards
         self._shares, self._cut = tuple(shares), slice(shard * own, (shard + 1) * own)
         self._edges = np.cumsum([0, *(share.quota for share in shares)])
-        self._at_once = min(max(CHUNK_ROWS // own, 1), CHUNK_STEPS)
+        # Of a small set no more than an epoch.
+        longest = max(share.rows // share.quota for share in shares)
+        self._at_once = max(min(CHUNK_ROWS // own, CHUNK_STEPS, longest), 1)
         self._caches = [BlockCache(share.source, shards, skip_damaged) for share in shares]
         self._order = lru_cache(4 * len(shares))(self._new_order)
         self._chunk = lru_cache(CHUNKS_KEPT)(self._read_chunk)
         self._lock = Lock()
-        self._ahead = Ahead([share.source for share in shares], self._blocks_of)
+        self._ahead = FetchAhead([share.source for share in shares], self._blocks_of)
 
     @property
     def ahead(self) -> int:
@@ -201,7 +203,9 @@ class Streaming:
 
     def set_state(self, state: dict) -> None:
         """Raises DatasetError, in one line that says what differs, for the position of a stream of another order."""
-        if "next_index" in state:  # from before there were lanes: kept at the ends of epochs alone, where any order may begin
+        if (
+            "next_index" in state
+        ):  # from before there were lanes: kept at the ends of epochs alone, where any order may begin
             state = {"batch": state["next_index"], **self._about}
         for name, own in self._about.items():
             if state.get(name) != own:

@@ -28,7 +28,8 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_pipelines.dataset.blocks import REMEDY, SHARD_BLOCKS, Blocks, read_all, write_all
+from data_pipelines.dataset.array_records import REMEDY, read_all, write_all
+from data_pipelines.dataset.blocks import SHARD_BLOCKS, Blocks
 from data_pipelines.dataset.parts import TFDS
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import DatasetError

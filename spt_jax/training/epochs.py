@@ -26,7 +26,7 @@ from spt_jax.training.judge import Member, judge, mean_score
 from spt_jax.training.memory import fits
 from spt_jax.training.skipped import Skipped
 from spt_jax.training.step import SKIPPED, TrainState
-from spt_jax.training.together import Slow, Word, gathered, probe
+from spt_jax.training.together import Slow, Word, added_up, gathered, probe
 
 # Steps after which processes hear each other: of about so many seconds, since devices run empty meanwhile.
 SPAN_SECONDS, FIRST_SPAN, LONGEST_SPAN = 2.0, 16, 4096
@@ -114,7 +114,7 @@ def run_epochs(
         fits(settings.batch_size, execution),
     ):
         while progress["epoch"] < settings.epochs and not _exhausted(progress, settings.patience):
-            number, asked_again, stopping, due = progress["epoch"] + 1, faults.count(), 0, 0
+            number, mishaps, stopping, due = progress["epoch"] + 1, faults.counts(), 0, 0
             while progress["done"] < steps:
                 part = steps if epoch.whole else min(span, steps - progress["done"])
                 first, began = progress["epoch"] * steps + progress["done"], time.perf_counter()
@@ -166,8 +166,7 @@ def run_epochs(
             if validating or stopping or due:
                 save(state, line["step"])
                 saved = time.monotonic()
-            if again := faults.count() - asked_again:
-                line["asked_again"] = again
+            line |= added_up(faults.since(mishaps))
             if jax.process_index() == 0:
                 append_log(out, line)
                 report(line)

@@ -16,6 +16,7 @@ from data_pipelines.errors import RunError
 from data_pipelines.places import Place, RemotePath, place
 from spt_jax.config import Config
 from spt_jax.runs.folder import claim
+from spt_jax.training.agreement import agree
 from spt_jax.training.assemble import Assembly, assemble
 from spt_jax.training.epochs import run_epochs
 from spt_jax.training.judge import Member
@@ -43,7 +44,7 @@ def train(
 
     report: gets one dict per epoch, which is also a line of the log: epoch, epochs, step, loss, that of each
     descriptor, learning_rate, gradient_norm, seconds, spectra_per_s, input_wait (seconds), with a validation its
-    scores, and asked_again, how often an object store was, if it was. tell: gets what a user should know of how the run begins, in words. profile: steps to write a trace of.
+    scores, and what went wrong with the data and was got over (`faults.counts`). tell: gets what a user should know of how the run begins, in words. profile: steps to write a trace of.
     Raises Interrupted after Ctrl-C or SIGTERM, when the state is safe on disk.
     """
     out, settings, statistics = place(out), config.train, dataset.statistics("train")
@@ -51,6 +52,7 @@ def train(
         raise RunError(
             f"{out}: a trace is written into a folder of this machine; leave --profile, or give another --out"
         )
+    agree(config, dataset)
     layout = Layout(make_mesh(config.execution.fsdp, config.execution.slices))
     layout.check_batch(settings.batch_size, config.execution.accumulate, config.model.whole_batch)
     steps = steps_per_epoch(statistics.count, settings.batch_size)

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from data_pipelines.faults import COUNTED
+
 # A process is slow that takes so many times what half of the others take, and loses so much of the time by it.
 SLOWER, SHARE, IN_A_ROW = 1.5, 0.1, 3
 # Side of the matrices whose product tells how fast a device is, and how often it is taken.
@@ -32,6 +34,14 @@ def gathered(word: Word) -> list[Word]:
         return [word]
     rows = multihost_utils.process_allgather(np.array(word, np.float32))
     return [Word(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
+
+
+def added_up(counts: dict[str, int]) -> dict[str, int]:
+    """Numbers of `faults.COUNTED` of all processes together; what there is none of is not in it."""
+    own = np.array([counts.get(name, 0) for name in COUNTED], np.int32)
+    if jax.process_count() > 1:
+        own = multihost_utils.process_allgather(own).sum(axis=0)
+    return {name: int(number) for name, number in zip(COUNTED, own, strict=True) if number}
 
 
 def hosts() -> list[str]:

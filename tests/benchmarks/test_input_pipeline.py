@@ -1,11 +1,13 @@
 import json
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from benchmarks import input_pipeline
 from data_pipelines.dataset.loading import Dataset
+from tests.data_pipelines.stores import store as store
 
 CASES = [f"5,000 spectra, {each}" for each in ("first epoch", "second epoch", "0.1 ms a step", "resident")]
 
@@ -30,6 +32,8 @@ def test_small_run_tells_everything(main, capsys):
     for line in lines:
         assert line["benchmark"] == "input_pipeline" and line["small"] and line["spectra"] == 5000
         assert line["spectra_per_s"] > 0 and line["first_batch_s"] > 0 and line["rss_bytes"] > 2**20
+        assert line["open_s"] > 0 and line["disk_bytes_per_s"] > 0 and line["store"] == ""
+        assert line["case"].endswith("resident") or line["bytes_per_s"] > 4 * 144 * line["spectra_per_s"]
         assert line["wait_ms_p50"] <= line["wait_ms_p99"]
         assert line["disk_bytes"] >= 5000 * 4 * (144 + 1 + 9)
     assert 0 < lines[2]["wait_share"] < 1 and lines[3]["wait_share"] == 0
@@ -46,6 +50,21 @@ def test_the_set_is_written_once(main, tmp_path):
     with pytest.raises(SystemExit, match="another dataset"):
         main("--small", "--spectra", 3001, "--folder", folder)
     assert Dataset(folder).card["splits"]["train"]["examples"] == 3000
+
+
+def test_the_set_of_once_is_removed(main, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert len(main("--once", "--spectra", 3000, "--batch", 64, "--step-ms", 0)) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+def test_a_set_in_a_store_is_streamed_from_there(main, store):
+    """Put there once; another set is not replaced."""
+    line = "--small", "--spectra", 3000, "--batch", 64, "--step-ms", 0, "--store", store.root
+    assert {each["store"] for each in main(*line)} == {store.root.scheme}
+    assert (store.root / "data_card.json").exists() and len(main(*line)) == 3
+    with pytest.raises(SystemExit, match="another dataset"):
+        main("--small", "--spectra", 3001, "--store", store.root)
 
 
 def test_large_runs_need_a_folder(main, capsys):

@@ -120,12 +120,11 @@ def test_two_processes_train_one_model(address, tmp_path, mode):
     assert [process.returncode for process in processes] == [0, 0], "\n".join(output)
     together = losses(tmp_path / "run")
     assert len(together) == 2
-    if mode == "resident":
-        alone = [*command[:-1], mode]
-        alone.remove("--distributed")
-        alone[alone.index(str(tmp_path / "run"))] = str(tmp_path / "alone")
-        assert subprocess.run(alone, timeout=600, check=False, capture_output=True).returncode == 0
-        np.testing.assert_allclose(losses(tmp_path / "alone"), together, rtol=1e-4)
+    alone = [*command[:-1], mode]
+    alone.remove("--distributed")
+    alone[alone.index(str(tmp_path / "run"))] = str(tmp_path / "alone")
+    assert subprocess.run(alone, timeout=600, check=False, capture_output=True).returncode == 0
+    np.testing.assert_allclose(losses(tmp_path / "alone"), together, rtol=1e-4)
 
 
 def test_what_does_not_divide_is_refused():

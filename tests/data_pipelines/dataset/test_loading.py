@@ -132,6 +132,19 @@ def test_some_rows_are_read_without_the_rest(in_small_blocks):
         dataset.split("train")
 
 
+def test_training_begins_without_the_ledger(in_small_blocks):
+    """It would be gone through for texts that no step needs; they are read when they are asked for."""
+    dataset, _ = in_small_blocks
+    some, count = dataset.split("train", 4), dataset.examples["train"]
+    for path in (dataset.path / "ledger").iterdir():
+        path.unlink()
+    again = dataset.split("train", 4)
+    assert_equal([again.batch], [some.batch])
+    with pytest.raises(DatasetError, match=r"ledger.*missing"):
+        len(again.ids)
+    assert dataset.statistics("train").count == count
+
+
 def take_rows(split, rows):
     return split.batch._replace(**{field: getattr(split.batch, field)[rows] for field in split.batch._fields})
 
@@ -165,12 +178,12 @@ def test_shards_cover_an_epoch_without_overlap(dataset, shards):
     whole = dataset.split("train").batch
     place = {spectrum.tobytes(): row for row, spectrum in enumerate(whole.spectrum)}
     assert len(place) == len(whole.spectrum) >= 9
-    size = len(place) // shards
-    streams = [iter(dataset.stream("train", 1, seed=1, shard=shard, shards=shards)) for shard in range(shards)]
+    steps = len(place) // shards
+    streams = [iter(dataset.stream("train", shards, seed=1, shard=shard, shards=shards)) for shard in range(shards)]
     epochs = []
     for _ in range(3):
-        seen = [place[b.spectrum[0].tobytes()] for stream in streams for b in take(stream, size)]
-        assert len(set(seen)) == len(seen) == size * shards
+        seen = [place[b.spectrum[0].tobytes()] for stream in streams for b in take(stream, steps)]
+        assert len(set(seen)) == len(seen) == steps * shards
         epochs.append(seen)
     assert epochs[0] != epochs[1] != epochs[2], "in another order"
 
@@ -199,9 +212,9 @@ def test_blocks_of_another_dataset_are_refused(copy):
         Dataset(copy).stream("train", 1, seed=0)
 
 
-def test_batch_larger_than_a_share_is_refused(dataset):
-    with pytest.raises(DatasetError, match="batch_size 6 exceeds"):
-        dataset.stream("train", 6, seed=0, shards=2)
+def test_batch_larger_than_the_set_is_refused(dataset):
+    with pytest.raises(DatasetError, match="batch_size 60 exceeds"):
+        dataset.stream("train", 60, seed=0, shards=2)
 
 
 def test_a_stranger_reads_it_with_tfds_alone(built, dataset):

@@ -1,5 +1,8 @@
 """A dataset in an object store is the one on this machine: the same rows, statistics, streams and complaints."""
 
+import time
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from data_pipelines.dataset import blocks, ranged
 from data_pipelines.dataset.blocks import Blocks, Rows
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.opening import open_data
+from data_pipelines.dataset.stream import Batches, alone
 from data_pipelines.dataset.verify import verify
 from data_pipelines.errors import DatasetError, PlaceError
 from data_pipelines.library import LIBRARY
@@ -89,6 +93,29 @@ def test_only_what_is_read_is_fetched(store: Store, tmp_path, monkeypatch):
     there.fetch(range(64))
     same(here[7], there[7])
     assert len(fetched) == before
+
+
+def test_a_stream_fetches_ahead_and_every_block_once(store: Store, tmp_path, monkeypatch):
+    """Blocks of the next chunks come while this one is trained on; in a whole epoch each is asked for once."""
+    monkeypatch.setattr("data_pipelines.dataset.stream.CHUNK_ROWS", 512)
+    unlabelled = rows(256 * 32)._replace(labels=np.full((256 * 32, 20), np.nan, np.float32))
+    blocks.write(tmp_path / "blocks", {"train": [unlabelled]}, block_rows=32)
+    for path in (tmp_path / "blocks").iterdir():
+        (store.root / path.name).upload(path)
+    here, there = (Blocks([folder], "train") for folder in (tmp_path / "blocks", store.root))
+    fetched, real = [], there.fetch_one
+    monkeypatch.setattr(there, "fetch_one", lambda block: fetched.append(block) or real(block))
+    local, remote = (Batches(alone(source, 128, seed=3)) for source in (here, there))
+    same(local[0].batch, remote[0].batch)
+    began = time.monotonic()
+    while len(set(fetched)) < 100:  # of 64 lanes, and of those that come to their next block within some chunks
+        assert time.monotonic() - began < 60, len(fetched)
+        time.sleep(0.01)
+    for number in range(64):
+        same(local[number].batch, remote[number].batch)
+    # Those of the first chunks of the next epoch may be among them.
+    assert set(fetched) == set(range(256)) and len(fetched) <= 256 + 64 * 3
+    assert Counter(fetched[:200]).most_common(1)[0][1] == 1
 
 
 def test_what_is_missing_or_damaged_is_named(store: Store):

@@ -1,3 +1,5 @@
+"""The order of streams: the same on any number of hosts, every row once an epoch, neighbours parted."""
+
 import itertools
 import json
 from collections import Counter
@@ -7,35 +9,14 @@ import numpy as np
 import pytest
 
 from data_pipelines.dataset.blocks import Rows
-from data_pipelines.dataset.shuffle import row_order, share, window_edges
-from data_pipelines.dataset.stream import Batches
+from data_pipelines.dataset.shuffle import LANES, STRIDE, Order
+from data_pipelines.dataset.stream import Batches, Stream, alone, mixed
+from data_pipelines.errors import DatasetError
 from data_pipelines.schema import NAMES
 
-# Blocks as they lie on disk: all alike but the last; fewer than hosts; a single one.
-SIZES = [np.array(sizes) for sizes in ([8] * 12 + [3], [8, 8, 5], [30], [1] * 40)]
-
-
-def slow_epoch(sizes, seed, epoch, shard, shards, pieces):
-    """The reference: every row of a host's epoch as (block, row), in the order read, with lists alone."""
-    order = np.random.default_rng((seed, 0, epoch)).permutation(len(sizes)).tolist()
-    rows = [(block, row) for block in order for row in range(sizes[block])]
-    count = len(rows) // shards
-    own = rows[shard * count : (shard + 1) * count]
-    mine = [block for block in order if any(block == b for b, _ in own)]
-    read = []
-    for window in range(0, len(mine), pieces):
-        inside = [(b, r) for b, r in own if b in mine[window : window + pieces]]
-        read += [inside[i] for i in row_order(len(inside), seed, epoch, shard, window // pieces)]
-    return read
-
-
-def fast_epoch(sizes, seed, epoch, shard, shards, pieces):
-    own = share(sizes, seed, epoch, shard, shards)
-    rows = [(int(b), r) for b, start, stop in zip(*own, strict=True) for r in range(start, stop)]
-    read = []
-    for window, (begin, end) in enumerate(itertools.pairwise(window_edges(own, pieces).tolist())):
-        read += [rows[begin:end][i] for i in row_order(end - begin, seed, epoch, shard, window)]
-    return read
+# Blocks as they lie on disk: all alike but the last; fewer rows than lanes; a single one; more of one row than lanes.
+SIZES = [np.array(sizes) for sizes in ([8] * 12 + [3], [8, 8, 5], [30], [1] * 140)]
+CASES = pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{len(s)} blocks")
 
 
 class Memory:
@@ -54,81 +35,176 @@ def names(batch):
     return [(int(b), int(r)) for b, r in batch.spectrum]
 
 
-def stream(source: Batches, threads: int = 2, ahead: int = 4):
-    return iter(grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(threads, ahead)))
+def slow_epoch(sizes, seed, epoch):
+    """The reference: every row of an epoch as (block, row), in the order of its places, with lists alone."""
+    order = np.random.default_rng((seed, 0, epoch)).permutation(len(sizes)).tolist()
+    rows = [(b, int(r)) for b in order for r in np.random.default_rng((seed, 1, epoch, b)).permutation(sizes[b])]
+    length, longer = divmod(len(rows), LANES)
+    turns, lanes, read = [turn * STRIDE % LANES for turn in range(LANES)], [], []
+    for lane in range(LANES):
+        count = length + (turns.index(lane) < longer)
+        lanes.append(rows[:count])
+        rows = rows[count:]
+    while any(lanes):
+        read += [lanes[turn].pop(0) for turn in turns if lanes[turn]]
+    return read
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{len(s)} blocks")
-@pytest.mark.parametrize("pieces", [1, 4, 100])
-@pytest.mark.parametrize("shards", [1, 2, 3])
-def test_equal_to_the_reference(sizes, pieces, shards, rng):
+def slow_batches(parts, seed_of, count):
+    """The reference: batches of (set, block, row) by (sizes, quota, rows of an epoch) of each set, with lists alone."""
+    batches = [[] for _ in range(count)]
+    for number, (sizes, quota, rows) in enumerate(parts):
+        epochs = range(-(-count * quota // rows))
+        shown = [
+            (place * STRIDE % LANES, number, *row)
+            for epoch in epochs
+            for place, row in enumerate(slow_epoch(sizes, seed_of(number), epoch)[:rows])
+        ]
+        for i, batch in enumerate(batches):
+            batch += shown[i * quota : (i + 1) * quota]
+    return [[row[1:] for row in sorted(batch, key=lambda row: row[:1])] for batch in batches]
+
+
+def whole(shares, index, hosts=1):
+    """A global batch, as `hosts` hosts show it."""
+    return [row for host in range(hosts) for row in names(Batches(shares, host, hosts)[index].batch)]
+
+
+@CASES
+def test_equal_to_the_reference(sizes, rng):
     seed, epoch = rng.integers(1000, size=2).tolist()
-    for shard in range(shards):
-        host = (sizes, seed, epoch, shard, shards, pieces)
-        assert fast_epoch(*host) == slow_epoch(*host)
+    order = Order(sizes, seed, epoch)
+    ranks, offsets = order.find(np.arange(sizes.sum()))
+    pairs = zip(ranks.tolist(), offsets.tolist(), strict=True)
+    assert [(int(order.blocks[k]), int(order.rows(k)[i])) for k, i in pairs] == slow_epoch(sizes, seed, epoch)
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{len(s)} blocks")
-@pytest.mark.parametrize("shards", [1, 2, 3, 4])
-def test_hosts_are_disjoint_and_complete(sizes, shards, rng):
-    seed = int(rng.integers(1000))
-    for epoch in range(3):
-        hosts = [fast_epoch(sizes, seed, epoch, shard, shards, 4) for shard in range(shards)]
-        assert len({len(rows) for rows in hosts}) == 1
-        seen = Counter(itertools.chain(*hosts))
-        assert set(seen.values()) == {1}
-        assert sizes.sum() - len(seen) < shards
-
-
-@pytest.mark.parametrize("batch_size", [1, 5, 16, 50])
+@pytest.mark.parametrize("batch_size", [1, 5, 16, 64, 99])
 def test_batches_are_the_reference_cut_up(batch_size, rng):
-    """Batches that straddle windows, and a last one that does not fill and is left out."""
+    """By lanes, whatever the batch; the last one of an epoch that does not fill is left out."""
     sizes, seed = SIZES[0], int(rng.integers(1000))
-    source = Batches(Memory(sizes), batch_size, seed, window_rows=24)
-    steps = sizes.sum() // batch_size
-    for epoch in range(2):
-        read = slow_epoch(sizes, seed, epoch, 0, 1, 3)
-        for step in range(steps):
-            batch = source[epoch * steps + step]
-            assert names(batch) == read[step * batch_size : (step + 1) * batch_size]
-            assert batch.atomic_number.tolist() == [b for b, _ in names(batch)]
+    batches, steps = Batches(alone(Memory(sizes), batch_size, seed)), sizes.sum() // batch_size
+    count = 2 * steps + 1
+    expected = slow_batches([(sizes, batch_size, steps * batch_size)], lambda _: seed, count)
+    for i in range(count):
+        batch = batches[i].batch
+        assert names(batch) == [row[1:] for row in expected[i]]
+        assert batch.atomic_number.tolist() == [b for b, _ in names(batch)]
+        assert [(s, b) for s, b in batches.rows_of(i)] == [(0, 8 * b + r) for b, r in names(batch)]
 
 
-def test_order_changes_with_epoch_seed_and_window(rng):
-    sizes, seed = SIZES[0], int(rng.integers(1000))
-    epochs = [fast_epoch(sizes, seed, epoch, 0, 1, 4) for epoch in range(3)]
-    assert len({tuple(e) for e in epochs}) == 3
-    assert fast_epoch(sizes, seed, 0, 0, 1, 4) == epochs[0] != fast_epoch(sizes, seed + 1, 0, 0, 1, 4)
-    assert {tuple(row_order(8, seed, 0, 0, window)) for window in range(4)} != {tuple(row_order(8, seed, 0, 0, 0))}
-    assert not np.array_equal(row_order(100, seed, 0, 0, 0), row_order(100, seed, 0, 1, 0))
+def test_mixtures_are_the_reference_cut_up(rng):
+    """A quota that is larger than its set, too: some rows come twice in a batch."""
+    seed, parts = int(rng.integers(1000)), [(SIZES[0], 7), (SIZES[1], 30), (SIZES[0], 11)]
+    shares = mixed([Memory(sizes) for sizes, _ in parts], [quota for _, quota in parts], seed)
+    rows = [(sizes, quota, int(sizes.sum())) for sizes, quota in parts]
+    expected = slow_batches(rows, lambda number: shares[number].seed, 30)
+    batches = Batches(shares)
+    for i in range(30):
+        assert names(batches[i].batch) == [row[1:] for row in expected[i]]
+        assert [number for number, _ in batches.rows_of(i)] == [row[0] for row in expected[i]]
+
+
+@CASES
+def test_every_row_once_an_epoch(sizes, rng):
+    seed, rows = int(rng.integers(1000)), int(sizes.sum())
+    epochs = []
+    for epoch in range(3):
+        ranks, offsets = Order(sizes, seed, epoch).find(np.arange(rows))
+        seen = Counter(zip(ranks.tolist(), offsets.tolist(), strict=True))
+        assert set(seen.values()) == {1} and len(seen) == rows
+        epochs.append(tuple(slow_epoch(sizes, seed, epoch)))
+    assert len(set(epochs)) == 3 and epochs[0] != tuple(slow_epoch(sizes, seed + 1, 0))
+
+
+@pytest.mark.parametrize("hosts", [2, 3, 4, 8, 24])
+def test_hosts_share_the_batches_of_one(hosts, rng):
+    seed = int(rng.integers(1000))
+    for shares in (
+        alone(Memory(SIZES[0]), 24, seed),
+        alone(Memory(SIZES[3]), 72, seed),
+        mixed([Memory(SIZES[0]), Memory(SIZES[1])], (17, 7), seed),
+    ):
+        for index in (0, 3, 17):
+            assert whole(shares, index, hosts) == whole(shares, index)
+
+
+def test_a_host_reads_its_lanes_alone(rng):
+    """Of 64 blocks for each of 8 hosts, those of its lanes and one more at the cuts."""
+    sizes, read, seed = np.full(64, 32), [set() for _ in range(8)], int(rng.integers(1000))
+
+    class Counted(Memory):
+        def __getitem__(self, block):
+            own.add(block)
+            return super().__getitem__(block)
+
+    for host, own in enumerate(read):  # noqa: B007  Counted adds to it
+        batches = Batches(alone(Counted(sizes), 64, seed), host, 8)
+        for index in range(32):
+            batches[index]
+    assert all(len(own) <= 9 for own in read) and len(set.union(*read)) == 64
+
+
+def test_a_batch_that_does_not_divide_over_hosts_is_refused():
+    with pytest.raises(DatasetError, match="batch_size 24 does not divide over 5 hosts; use a multiple, such as 25"):
+        Batches(alone(Memory(SIZES[0]), 24, 0), 0, 5)
+    with pytest.raises(DatasetError, match="batch_size 100 exceeds the 99 examples"):
+        alone(Memory(SIZES[0]), 100, 0)
 
 
 def test_neighbours_part(rng):
-    """Rows of one block are spread over its window, blocks over the whole epoch."""
-    sizes = np.full(400, 16)
-    read = np.array(fast_epoch(sizes, int(rng.integers(1000)), 0, 0, 1, 16))
-    assert min(len(set(batch[:, 0])) for batch in np.split(read[:6400], 100)) >= 12
+    """A batch has rows of as many blocks as lanes, and blocks stand in no order over the epoch."""
+    sizes = np.full(640, 16)
+    read = np.array(slow_epoch(sizes, int(rng.integers(1000)), 0))
+    assert min(len(set(batch[:, 0])) for batch in np.split(read, 160)) == 64
+    # Of 10,240 rows from 640 blocks in a random order, it has a standard deviation of 0.04.
     assert abs(np.corrcoef(read[:, 0], np.arange(len(read)))[0, 1]) < 0.3
 
 
+def test_rows_of_a_block_meet_rows_of_any_other(rng):
+    """Of two blocks every pair of rows can stand in one batch of few rows: over epochs, all do."""
+    met = set()
+    for epoch in range(200):
+        read = slow_epoch(np.array([16, 16]), 3, epoch)
+        for start in range(0, 32, 8):
+            met |= {frozenset(pair) for pair in itertools.combinations(read[start : start + 8], 2)}
+    # A pair misses one epoch with a chance of 0.77: all 200, of 496 pairs, with 1e-20.
+    assert len(met) == 32 * 31 // 2
+
+
 @pytest.mark.parametrize("threads", [0, 1, 2, 5])
-def test_reader_threads_do_not_matter(threads):
-    source = Batches(Memory(SIZES[0]), 7, seed=5, window_rows=16)
-    expected = [names(source[i]) for i in range(60)]
-    fresh = Batches(Memory(SIZES[0]), 7, seed=5, window_rows=16)
-    assert [names(b) for b in itertools.islice(stream(fresh, threads, 2 * threads), 60)] == expected
+def test_reader_threads_do_not_matter(threads, monkeypatch):
+    monkeypatch.setattr("data_pipelines.dataset.stream.CHUNK_ROWS", 30)
+    expected = [names(Batches(alone(Memory(SIZES[0]), 7, 5))[i].batch) for i in range(60)]
+    source = grain.MapDataset.source(Batches(alone(Memory(SIZES[0]), 7, 5)))
+    read = iter(source.to_iter_dataset(grain.ReadOptions(threads, 2 * threads)))
+    assert [names(shown.batch) for shown in itertools.islice(read, 60)] == expected
 
 
-def test_resume_at_any_batch_is_the_uninterrupted_stream(rng):
-    source = Batches(Memory(SIZES[0]), 7, seed=5, window_rows=16)
-    expected = [names(source[i]) for i in range(60)]
-    running = stream(source)
+def test_chunks_do_not_matter(monkeypatch):
+    shares = mixed([Memory(SIZES[0]), Memory(SIZES[2])], (9, 7), 3)
+    found = []
+    for rows in (1, 16, 100, 10_000):
+        monkeypatch.setattr("data_pipelines.dataset.stream.CHUNK_ROWS", rows)
+        found.append([names(Batches(shares)[i].batch) for i in range(40)])
+    assert found[0] == found[1] == found[2] == found[3]
+
+
+def test_resume_at_any_batch_is_the_uninterrupted_stream(rng, monkeypatch):
+    monkeypatch.setattr("data_pipelines.dataset.stream.CHUNK_ROWS", 30)
+
+    def stream():
+        return iter(Stream(Batches(alone(Memory(SIZES[0]), 7, seed=5)), {"seed": 5}))
+
+    running = stream()
+    expected = [names(next(running)) for _ in range(60)]
+    running = stream()
     for place in range(45):
         state = json.loads(json.dumps(running.get_state()))
-        resumed = stream(Batches(Memory(SIZES[0]), 7, seed=5, window_rows=16))
+        resumed = stream()
         resumed.set_state(state)
         assert [names(b) for b in itertools.islice(resumed, 3)] == expected[place : place + 3]
         assert names(next(running)) == expected[place]
     for place in rng.permutation(50)[:10].tolist():  # and back again in a running one
-        running.set_state({"next_index": place})
+        running.set_state({**state, "batch": place})
         assert names(next(running)) == expected[place]
