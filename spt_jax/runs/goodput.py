@@ -68,7 +68,7 @@ def attempts_of(lines: Sequence[dict]) -> list[Attempt]:
         reached = max(steps, default=begin)
         found.append(Attempt(number, own[0]["at"], begin, reached, 0, said, why, own[-1]["at"]))
     kept = _kept(found)
-    return [each._replace(repeated=max(each.reached - max(kept[each.number], each.begin), 0)) for each in found]
+    return [each._replace(repeated=int(max(each.reached - max(kept[each.number], each.begin), 0))) for each in found]
 
 
 def spans_of(lines: Sequence[dict]) -> list[Span]:
@@ -139,7 +139,8 @@ def _by_attempt(lines: Sequence[dict]) -> dict[int, list[dict]]:
 
 def _kept(tried: Sequence[Attempt]) -> dict[int, float]:
     """By number of an attempt: the step up to which what it did was kept, as no later one went on before it."""
-    kept, least = {}, math.inf
+    least: float = math.inf
+    kept: dict[int, float] = {}
     for each in reversed(tried):
         kept[each.number] = least
         least = min(least, each.begin)

@@ -1,5 +1,6 @@
 """The account of a run's wall time against histories whose every second is known."""
 
+import itertools
 import json
 import math
 
@@ -75,7 +76,7 @@ def test_every_second_is_where_it_was_spent(rng, _):
         assert found[part] * whole == pytest.approx(seconds, abs=1e-3), part
     assert sum(each.repeated for each in attempts_of(lines)) == repeated
     # Spans follow each other, and each is what it says.
-    assert spans[0].begin == 0 and all(a.end == b.begin for a, b in zip(spans, spans[1:], strict=False))
+    assert spans[0].begin == 0 and all(a.end == b.begin for a, b in itertools.pairwise(spans))
     assert all(math.fsum(span.seconds.values()) == pytest.approx(span.end - span.begin, abs=1e-6) for span in spans)
     times, goodput = zip(*goodput_since(spans), strict=True)
     assert list(times) == sorted(times) and all(0 <= each <= 1 for each in goodput)
