@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 PARTS = {
-    "compute": "steps of training that were kept",
-    "input": "devices waiting for data",
+    "compute": "steps that were kept",
+    "input": "devices waited for data",
     "checkpoint": "saving",
     "validation": "judging",
     "compile": "compiling programs",
-    "start": "the process, the data and the model, of the first attempt",
-    "restart": "the same of later attempts, and work that was lost and done again",
-    "stopped": "nobody ran, or had written down nothing",
+    "start": "process, data and model, at first",
+    "restart": "the same again; work done again",
+    "stopped": "nobody ran, or wrote anything down",
     "other": "none of these",
 }
 DONE = "done"
@@ -60,11 +60,11 @@ def attempts_of(lines: Sequence[dict]) -> list[Attempt]:
     found: list[Attempt] = []
     for number, own in _by_attempt(lines).items():
         steps = [line["step"] for line in own if line["event"] == "steps"]
-        if found and found[-1].why == DONE and not steps:
-            continue
         said = next((line for line in own if line["event"] == "start"), {})
         begin = said.get("step", min(steps, default=found[-1].reached if found else 0))
         why = next((line["why"] for line in own if line["event"] == "stop"), "")
+        if found and found[-1].why == why == DONE and not steps:
+            continue
         reached = max(steps, default=begin)
         found.append(Attempt(number, own[0]["at"], begin, reached, 0, said, why, own[-1]["at"]))
     kept = _kept(found)
