@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE, OTHERS, RC, STEPS, as_svg, panel
 from spt_jax.runs.goodput import PARTS, goodput_since
@@ -19,8 +19,12 @@ AGAIN, PAUSE = "#f3c9c0", "#ececec"
 PART_COLOUR = dict(
     zip(PARTS, (BLUE, ORANGE, OTHERS[0], OTHERS[1], OTHERS[3], GREY, OTHERS[2], PAUSE, OTHERS[5]), strict=True)
 )
-# A loss that spans more than so many times its least is drawn by its logarithm.
+# What spans more than so many times its least is drawn by its logarithm.
 WIDE = 5.0
+# Of these not what a run does on its way: only whether runs are far apart.
+STEADY = ("learning_rate", "spectra_per_s")
+# Of a score: an R2 below zero is worse than a constant, and how much says nothing.
+LEAST_SCORE = -0.1
 # Pieces of the time that a picture shows at most, and so the least share of it that one is of.
 PIECES = 400
 
@@ -47,34 +51,32 @@ def losses(runs: Sequence[RunHistory]) -> str:
                 own = [epoch for epoch in by_epoch if spike.first <= epoch <= spike.last]
                 axes.plot(own, [by_epoch[epoch] for epoch in own], color=OTHERS[2], linewidth=3, alpha=0.5)
             if np.isfinite(spike.loss):
-                axes.plot(spike.epoch, spike.loss, "v", color=OTHERS[2], markersize=5)
-    values = np.array([line["loss"] for run in runs for line in run.log], float)
-    values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0:
-        if values.max() > WIDE * values.min():
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(0, None)
+                axes.plot(spike.epoch, spike.loss, "v", color=INK, markersize=4)
+    _heights(axes, [line["loss"] for run in runs for line in run.log])
     return as_svg(figure)
 
 
 @matplotlib.rc_context(RC)
-def over_epochs(runs: Sequence[RunHistory], name: str, logarithm: bool = False, from_zero: bool = False) -> str:
+def over_epochs(runs: Sequence[RunHistory], name: str) -> str:
     """A number of the log by its name; empty where no run has it."""
     figure, axes = panel()
     _epochs(axes, runs)
-    drawn = 0
+    values: list[list[float]] = []
     for number, run in enumerate(runs):
-        points = [(line["epoch"], line[name]) for line in run.log if line.get(name) is not None]
-        if points:
-            _line(axes, *zip(*points, strict=True), number)
-            drawn += 1
-    values = [line[name] for run in runs for line in run.log if line.get(name) is not None]
-    if logarithm and values and min(values) > 0 and max(values) > WIDE * min(values):
-        axes.set_yscale("log")
-    elif from_zero:
-        axes.set_ylim(0, None)
-    return as_svg(figure) if drawn else ""
+        points = {line["epoch"]: line[name] for line in run.log if line.get(name) is not None}
+        _line(axes, list(points), list(points.values()), number)
+        values += [list(points.values())] if points else []
+    if not values:
+        return ""
+    if name == "score":
+        low, high = min(map(min, values)), max(map(max, values))
+        margin = 0.05 * (high - max(low, LEAST_SCORE)) or 0.01
+        axes.set_ylim(max(low, LEAST_SCORE) - margin, max(high, LEAST_SCORE) + margin)
+    elif name in STEADY:
+        _heights(axes, [float(np.median(own)) for own in values])
+    else:
+        _heights(axes, [value for own in values for value in own])
+    return as_svg(figure)
 
 
 @matplotlib.rc_context(RC)
@@ -98,12 +100,12 @@ def goodput(runs: Sequence[RunHistory]) -> str:
 
 @matplotlib.rc_context(RC)
 def timelines(runs: Sequence[RunHistory], names: Sequence[str]) -> str:
-    """A row for each run: at work, at work that was done again or starting again, and not running; a stroke where an
+    """A row for each run: at work in its colour, starting, work that was done again, and not running; a stroke where an
     attempt begins."""
     figure, axes = panel(3.7, 0.7 + 0.36 * len(runs))
     unit, seconds = _unit(runs)
     for row, (run, name) in enumerate(zip(runs, names, strict=True)):
-        colours = {"compute": colour_of(row), "start": GREY, "restart": OTHERS[2], "stopped": PAUSE}
+        colours = {"compute": colour_of(row), "start": GREY, "restart": AGAIN, "stopped": PAUSE}
         for begin, end, what in pieces(run):
             axes.barh(row, (end - begin) / seconds, left=begin / seconds, height=0.4, color=colours[what], linewidth=0)
         before = -1
@@ -128,7 +130,7 @@ def parts(runs: Sequence[RunHistory], names: Sequence[str]) -> str:
             axes.barh(row, 100 * share, left=left, height=0.4, color=PART_COLOUR[part], linewidth=0)
             left += 100 * share
         axes.text(0, row - 0.27, name[-40:], fontsize=7.5, va="bottom")
-    axes.set(xlabel="per cent of the wall time", xlim=(0, 100), ylim=(len(runs) - 0.6, -0.75), yticks=())
+    axes.set(xlabel="per cent of the wall time", xlim=(0, 104), ylim=(len(runs) - 0.6, -0.75), yticks=())
     axes.spines["left"].set_visible(False)
     return as_svg(figure)
 
@@ -155,7 +157,7 @@ def _line(axes: Axes, x: Sequence[float], y: Sequence[float], number: int) -> No
 
 def _epochs(axes: Axes, runs: Sequence[RunHistory]) -> None:
     """The axis of epochs; of one run with bands where steps were done again and a line where it was begun again."""
-    axes.set_xlabel("epoch")
+    axes.set(xlabel="epoch", xlim=(0, max((line["epoch"] for run in runs for line in run.log), default=1)))
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
     if len(runs) == 1 and runs[0].log:
         last = runs[0].log[-1]
@@ -165,6 +167,20 @@ def _epochs(axes: Axes, runs: Sequence[RunHistory]) -> None:
             if each.repeated:
                 lost = (step * last["epoch"] / last["step"] for step in (each.reached - each.repeated, each.reached))
                 axes.axvspan(*lost, color=AGAIN, linewidth=0, zorder=0)
+
+
+def _heights(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis where values are far apart, with words for its ticks; else one from zero."""
+    known = [value for value in values if np.isfinite(value)]
+    if known and min(known) > 0 and max(known) > WIDE * min(known):
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        decades = np.log10(high / max(low, min(known) / 10))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,), numticks=8))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".replace("e+0", "e"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif min(known, default=0) >= 0:
+        axes.set_ylim(0, None)
 
 
 def _unit(runs: Sequence[RunHistory]) -> tuple[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from data_pipelines.pages import html
-from data_pipelines.pages.style import GREY, OTHERS
+from data_pipelines.pages.style import GREY, INK
 from spt_jax.reports import runs_figures as figures
 from spt_jax.reports.runs_text import date, devices, notes, percent, row
 from spt_jax.runs.differences import differing
@@ -15,13 +15,13 @@ from spt_jax.runs.history import RunHistory, lasting, short_names
 
 HEADER = ("run", "epochs", "step", "loss", "score", "rate", "spectra/s", "goodput", "restarts", "spikes", "now")
 LEARNING = (
-    ("score", "Validation score", "mean of the main scores"),
+    ("score", "Validation score", "mean of the main scores; below -0.1 not drawn"),
     ("learning_rate", "Learning rate", "mean of the epoch"),
     ("gradient_norm", "Gradient norm", "before it is clipped, mean of the epoch"),
     ("spectra_per_s", "Spectra a second", "while training steps are run"),
     ("noise_scale", "Gradient noise scale", "rows; batches up to about as many are worth more chips"),
 )
-TRIANGLE = f'<span class="key"><b style="color: {OTHERS[2]}">▼</b> spike</span>'
+TRIANGLE = f'<span class="key"><b style="color: {INK}">▼</b> spike</span>'
 # Newest of attempts and of what was told that a page lists.
 MOST = 50
 
@@ -74,17 +74,19 @@ def _standing(runs: Sequence[RunHistory], names: Sequence[str], now: float) -> s
         [f'<span class="id">{escape(name)}</span>', *row(run), run.standing(now).word]
         for run, name in zip(runs, names, strict=True)
     ]
-    told = ""
+    told = []
     for run, name in zip(runs, names, strict=True):
-        lines = "<br>".join(escape(text) for text in (run.standing(now).told, *notes(run)))
-        told += f"<p>{f'<b>{escape(name)}</b> ' if len(runs) > 1 else ''}{lines}</p>"
+        lines = [escape(text) for text in (run.standing(now).told, *notes(run))]
+        told.append("<br>".join([f"<b>{escape(name)}</b> {lines[0]}" if len(runs) > 1 else lines[0], *lines[1:]]))
     members = [
         [f'<span class="id">{escape(name)}</span>', member, "-" if score is None else f"{score:.3f}"]
         for run, name in zip(runs, names, strict=True)
         if run.log and "members" in run.log[-1]
         for member, score in run.scores.items()
     ]
-    return html.table(HEADER, rows) + told + html.table(("ensemble", "member", "last score"), members)
+    # Of one run the tiles say it all.
+    standing = html.table(HEADER, rows) if len(runs) > 1 else ""
+    return f"{standing}<p>{'<br>'.join(told)}</p>" + html.table(("ensemble", "member", "last score"), members)
 
 
 def _learning(runs: Sequence[RunHistory]) -> tuple[str, str]:
@@ -95,8 +97,7 @@ def _learning(runs: Sequence[RunHistory]) -> tuple[str, str]:
     spikes = any(run.spikes for run in runs)
     drawn = [html.panel(figures.losses(runs), f"<b>Training loss</b> {TRIANGLE if spikes else ''}")]
     for name, title, about in LEARNING:
-        by_size = name in ("gradient_norm", "noise_scale")
-        if svg := figures.over_epochs(runs, name, by_size, name in ("learning_rate", "spectra_per_s")):
+        if svg := figures.over_epochs(runs, name):
             drawn.append(html.panel(svg, f"<b>{title}</b> {about}"))
     return note, html.panels(drawn)
 
@@ -106,33 +107,48 @@ def _time(runs: Sequence[RunHistory], names: Sequence[str]) -> tuple[str, str]:
         "Goodput is the share of the wall time that went into computing steps that were kept. The time after a run was "
     )
     note += "done, until it was asked for more epochs, is left out."
-    alone = len(runs) == 1
-    bands = html.legend((("begun again, or done again", figures.AGAIN), ("nobody ran", figures.PAUSE))) if alone else ""
+    bands = (("begun again, or done again", figures.AGAIN), ("nobody ran", figures.PAUSE))
     work = "at work, in its colour" if len(runs) > 1 else "at work"
-    row = (("starting", GREY), ("begun again, or done again", OTHERS[2]), ("nobody ran", figures.PAUSE))
     shown = [part for part in PARTS if any(run.shares.get(part) for run in runs)]
+    goodput = html.panel(
+        figures.goodput(runs), f"<b>Goodput</b> until then {html.legend(bands) if len(runs) == 1 else ''}"
+    )
     drawn = [
-        html.panel(figures.goodput(runs), f"<b>Goodput</b> until then {bands}"),
         html.panel(
             figures.timelines(runs, names),
-            f"<b>Attempts</b> {work} {html.legend(row)} <span>a stroke where one begins</span>",
+            f"<b>Attempts</b> {work} {html.legend((('starting', GREY), *bands))} <span>a stroke where one begins</span>",
         ),
         html.panel(
             figures.parts(runs, names),
             f"<b>Where the time went</b> {html.legend((part, figures.PART_COLOUR[part]) for part in shown)}",
         ),
     ]
-    header = ["part", *(escape(name) for name in names), ""]
-    rows = [[part, *(percent(run.shares.get(part)) for run in runs), f"<small>{PARTS[part]}</small>"] for part in shown]
-    whole = ["wall time", *(lasting(run.spans[-1].end) if run.spans else "-" for run in runs), ""]
-    return note, html.panels(drawn) + html.table(header, [*rows, whole])
+    if len(runs) == 1:
+        whole = runs[0].spans[-1].end
+        rows = [
+            [part, _share(runs[0], part), lasting(runs[0].shares[part] * whole), f"<small>{PARTS[part]}</small>"]
+            for part in shown
+        ]
+        table = html.table(("", "share", "time", ""), [*rows, ["wall time", "", lasting(whole), ""]])
+        return note, f'<div class="beside">{goodput}<div>{table}</div></div>{html.panels(drawn)}'
+    rows = [
+        [escape(name), *(_share(run, part) for part in shown), lasting(run.spans[-1].end) if run.spans else "-"]
+        for run, name in zip(runs, names, strict=True)
+    ]
+    meanings = "; ".join(f"<b>{part}</b> {PARTS[part]}" for part in shown)
+    told = f'<p class="note">{meanings}.</p>'
+    return note, html.panels([goodput, *drawn]) + html.table(["", *shown, "wall time"], rows) + told
+
+
+def _share(run: RunHistory, part: str) -> str:
+    return percent(run.shares.get(part)).replace(" ", "&nbsp;")
 
 
 def _attempts(run: RunHistory, name: str, now: float, named: bool) -> str:
-    rows = [
+    rows: list[list[str | int]] = [
         [
             str(each.number),
-            date(each.at),
+            date(each.at).replace(" ", "&nbsp;"),
             each.begin,
             each.reached,
             each.repeated,
