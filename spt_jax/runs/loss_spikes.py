@@ -1,7 +1,7 @@
 """Epochs whose training loss stands out: a spike, which goes down again, and a divergence, which does not.
 
-The logarithm of the loss is held against its median over the epochs before; how far it may stray is told by the median
-absolute deviation from that median, which a few spikes do not widen.
+The logarithm of the loss is held against its median over the epochs before. How far it may stray is told by the median
+absolute deviation of its distances from that median, which neither a few spikes widen nor the fall of the loss.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 # Epochs whose median is the usual loss, and those whose deviations tell how much it strays.
-WINDOW, STRAY = 9, 48
+WINDOW, STRAY = 9, 24
 # Fewer epochs do not tell how much the loss strays: of so many, three times the usual loss is too much.
 LEAST, AT_FIRST = 5, math.log(3)
 # Deviations that are too far, in standard deviations of a normal distribution, and the least standard deviation: what
-# is 12 % above the usual loss is worth no word, however smooth the loss was.
-FAR, SMOOTH = 6.0, 0.02
+# is 13 % above the usual loss is worth no word, however smooth the loss was.
+FAR, SMOOTH = 7.0, 0.017
 # Epochs after which a loss that has not come down again counts as diverged.
 LASTING = 5
 Kind = Literal["spike", "divergence", "high at the end"]
@@ -92,7 +92,7 @@ def _usual(height: np.ndarray, usual: Sequence[int], strays: Sequence[float]) ->
         return 0.0, np.finfo(float).max
     if len(usual) < LEAST:
         return float(np.median(height[usual])), AT_FIRST
-    deviations = np.abs(strays[-STRAY:])
-    # Of few deviations the median is not well known.
-    spread = 1.4826 * float(np.median(deviations)) * (1 + LEAST / len(deviations))
+    own = np.array(strays[-STRAY:])
+    # Of few distances the deviation is not well known.
+    spread = 1.4826 * float(np.median(np.abs(own - np.median(own)))) * (1 + LEAST / len(own))
     return float(np.median(height[usual[-WINDOW:]])), FAR * max(spread, SMOOTH)
