@@ -33,6 +33,7 @@ from spt_jax.commands.image_data import PrepareImages
 from spt_jax.commands.inference import Evaluate, Predict
 from spt_jax.commands.pdf import Pdf
 from spt_jax.commands.places_named import refuse_remote
+from spt_jax.commands.runs import Runs
 from spt_jax.commands.screen import STOPPED, answering, errors
 from spt_jax.commands.series import Series
 from spt_jax.commands.serve import App, Serve
@@ -54,6 +55,7 @@ COMMANDS = {
     "train": Train,
     "ensemble": Ensemble,
     "finetune": Finetune,
+    "runs": Runs,
     "evaluate": Evaluate,
     "compare": Compare,
     "study": Study,

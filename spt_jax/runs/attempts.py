@@ -11,11 +11,19 @@ stop   step, why; missing after a kill
 from __future__ import annotations
 
 import json
+import math
 
 from data_pipelines.files import write_atomic
 from data_pipelines.places import Place, RemotePath
 
 ATTEMPTS = "attempts.jsonl"
+# What a line of an event must have to be of use, by its type.
+NEEDED: dict[str, dict[str, type]] = {
+    "start": {"step": int},
+    "steps": {"step": int, "seconds": dict},
+    "told": {"text": str},
+    "stop": {"why": str},
+}
 
 
 def append_attempt(out: Place, line: dict) -> None:
@@ -32,13 +40,21 @@ def append_attempt(out: Place, line: dict) -> None:
 
 
 def read_attempts(out: Place) -> list[dict]:
-    """All whole lines; none where there is no file, as of a run of an older version."""
+    """All whole lines of known events; none where there is no file, as of a run of an older version."""
     path, lines = out / ATTEMPTS, []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             line = json.loads(text)
-            line["attempt"] + 0, line["at"] + 0, line["event"] + ""
-        except (ValueError, KeyError, TypeError):
+            if not _whole(line):
+                continue
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
         lines.append(line)
     return lines
+
+
+def _whole(line: dict) -> bool:
+    """Whether it has what its event needs. Raises KeyError, TypeError or AttributeError for what is no such line at all."""
+    times = [line["at"], line.get("ready", 0.0), *line.get("seconds", {}).values()]
+    known = all(isinstance(line[name], kind) for name, kind in NEEDED[line["event"]].items())
+    return known and isinstance(line["attempt"], int) and all(map(math.isfinite, times))

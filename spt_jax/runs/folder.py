@@ -42,6 +42,16 @@ def defaults_of(kind: type) -> dict:
     return found
 
 
+def completed(found: dict, defaults: dict) -> dict:
+    """With the defaults of what it lacks, also inside."""
+    inside = {
+        name: completed(found[name], own)
+        for name, own in defaults.items()
+        if isinstance(own, dict) and isinstance(found.get(name), dict)
+    }
+    return {**defaults, **found, **inside}
+
+
 def claim(out: Place, config: Config, dataset: str, members: tuple[str, ...] = (), teacher: str = "") -> list[str]:
     """Make `out` the folder of this configuration, of one dataset by its fingerprint, of the members of an ensemble, and
     of a teacher by its fingerprint.
@@ -66,7 +76,7 @@ def claim(out: Place, config: Config, dataset: str, members: tuple[str, ...] = (
     # A setting that came after the folder was made had its default then.
     found["execution"] = execution_of_today(found.get("execution", {}))
     for part, own in (("objective", config.objective), ("model", config.model), ("execution", config.execution)):
-        found[part] = _completed(found.get(part, {}), json.loads(json.dumps(defaults_of(type(own)))))
+        found[part] = completed(found.get(part, {}), json.loads(json.dumps(defaults_of(type(own)))))
     if found.get("main_score") != wanted["main_score"]:
         raise RunError(
             f"{out} holds a run whose best model an older version chose by macro-F1; it is chosen by weighted F1 now, so "
@@ -101,16 +111,6 @@ def members_of(out: Place) -> tuple[str, ...]:
     return tuple(read_config(out).get("ensemble", {}).get("members", ()))
 
 
-def _completed(found: dict, defaults: dict) -> dict:
-    """With the defaults of what it lacks, also inside."""
-    inside = {
-        name: _completed(found[name], own)
-        for name, own in defaults.items()
-        if isinstance(own, dict) and isinstance(found.get(name), dict)
-    }
-    return {**defaults, **found, **inside}
-
-
 def read_config(out: Place) -> dict:
     """Raises RunError where it is missing or damaged."""
     path = out / CONFIG
@@ -127,15 +127,21 @@ def read_config(out: Place) -> dict:
 
 def read_log(out: Place) -> list[dict]:
     """The lines of the log, up to the first that is damaged: a kill in mid-write leaves half a line."""
-    path, lines = out / LOG, []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+    return read_whole_lines(out)[0]
+
+
+def read_whole_lines(out: Place) -> tuple[list[dict], int]:
+    """As `read_log`, and the number of the damaged line, from 1; 0 where there is none but half a line at the end."""
+    path, lines = out / LOG, list[dict]()
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    for number, text in enumerate(texts, 1):
         try:
             line = json.loads(text)
             line["epoch"] + 0
         except (ValueError, KeyError, TypeError):
-            break
+            return lines, number if number < len(texts) else 0
         lines.append(line)
-    return lines
+    return lines, 0
 
 
 def rewind_log(out: Place, epoch: int) -> dict:
