@@ -13,7 +13,7 @@ from typing import Self
 
 import jax
 
-from data_pipelines.errors import line_of
+from data_pipelines.errors import UserError, line_of
 from data_pipelines.places import Place
 from spt_jax.runs.attempts import append_attempt, read_attempts
 from spt_jax.training.together import hosts
@@ -43,7 +43,12 @@ class Account:
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: TracebackType | None) -> None:
         jax.monitoring.unregister_event_duration_listener(self._listen)
-        why = "done" if error is None else getattr(error, "name", "") or line_of(error).rstrip(": ")
+        if isinstance(error, UserError):
+            self.ended(str(error))
+        else:
+            self.ended("done" if error is None else getattr(error, "name", "") or line_of(error).rstrip(": "))
+
+    def ended(self, why: str) -> None:
         self._write("stop", step=self._step, why=why)
 
     def _listen(self, event: str, seconds: float, **_) -> None:

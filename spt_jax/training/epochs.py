@@ -95,7 +95,7 @@ def run_epochs(
     slow, skipped = Slow(account.hosts), Skipped(out, execution.skip_batches, epoch.ids)
 
     def lost(told: str) -> None:
-        account.told(told)
+        account.ended(told)
         stop(told)
 
     def save(state: TrainState, step: int) -> None:
