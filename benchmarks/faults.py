@@ -230,7 +230,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--folder", type=Path, default=None, help="for the runs; a temporary one if not given")
     options = parser.parse_args(arguments)
     if options.small:
-        options.faults, options.processes = 2, [2]
+        options.faults, options.processes = 1, [2]
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     # Before JAX is imported, in the process that all are forked from.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder() / "compiled")

@@ -70,7 +70,7 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), progress=described)
         like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), state) if jax.process_index() == 0 else None
         written = partial(self._written, step, like, expected)
-        self._pending.result()
+        self.wait()
         if _save(self._training, step, args, self._remote.get(TRAINING), written) and not self._remote:
             self._pending = self._behind.submit(written)
 
@@ -173,10 +173,19 @@ class Checkpoints:
             raise CheckpointError("other values than were saved")
         return jax.tree.map(fitted, found, state), progress
 
+    @property
+    def written(self) -> bool:
+        """Whether all that was saved is on the disk, or has failed."""
+        return self._pending.done()
+
+    def wait(self) -> None:
+        """Returns when it is. Raises what went wrong."""
+        self._pending.result()
+
     def close(self) -> None:
         """Returns when all that was saved is on the disk."""
         self._behind.shutdown()
-        self._pending.result()
+        self.wait()
         self._training.close()
         self._model.close()
         for remote in self._remote.values():

@@ -17,7 +17,7 @@ FIELDS = (
 
 
 @pytest.mark.parametrize(
-    "name", ["ops", "train_step", "ensemble", "scaling", "descriptors", "fusion_speed", "image_speed"]
+    "name", ["ops", "train_step", "ensemble", "scaling", "descriptors", "fusion_speed", "image_speed", "checkpoints"]
 )
 def test_each_runs_and_records(name, tmp_path, capsys):
     path = tmp_path / "results.jsonl"
