@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
@@ -54,7 +54,7 @@ class RemoteReader:
             return self._reader.read(records)
 
 
-ArrayRecords = ArrayRecordReader | RemoteReader
+ArrayRecords: TypeAlias = ArrayRecordReader | RemoteReader
 
 
 def reader_of(path: Place) -> ArrayRecords:

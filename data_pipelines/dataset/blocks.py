@@ -19,8 +19,11 @@ from typing import Protocol
 
 import numpy as np
 
-from data_pipelines.dataset.array_records import REMEDY, ArrayRecords, asked, block_writer, reader_of
-from data_pipelines.dataset.packing import Rows, join, pack, unpack
+from data_pipelines.dataset.array_records import REMEDY as REMEDY
+from data_pipelines.dataset.array_records import ArrayRecords, asked, block_writer, reader_of
+from data_pipelines.dataset.packing import Rows as Rows
+from data_pipelines.dataset.packing import join as join
+from data_pipelines.dataset.packing import pack, unpack
 from data_pipelines.errors import DamagedBlock, DatasetError, UserError
 from data_pipelines.places import Place, RemotePath
 

@@ -14,9 +14,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from data_pipelines.dataset.blocks import AT_A_TIME, Blocks, BlockSource, DamagedBlock
+from data_pipelines.dataset.blocks import AT_A_TIME, Blocks, BlockSource
 from data_pipelines.dataset.shuffle import LANES, Order
-from data_pipelines.errors import DatasetError
+from data_pipelines.errors import DamagedBlock, DatasetError
 from data_pipelines.schema import Batch, encode_labels
 
 # Blocks that are kept beside one for each lane, since lanes come to their next ones at different times.

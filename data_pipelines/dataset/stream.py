@@ -217,7 +217,7 @@ class Streaming:
         self._batches.set_state({"next_index": self._next})
 
 
-def _said(name: str, value) -> str:
+def _said(name: str, value: object) -> str:
     if name == "data" and isinstance(value, list):
         return "data " + " and ".join(f"{fingerprint} ({quota} rows of a batch)" for fingerprint, quota in value)
     return f"{name} {value}"

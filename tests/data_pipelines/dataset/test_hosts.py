@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipelines.dataset import blocks
+from data_pipelines.dataset import blocks, parts, statistics
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.opening import open_data
 from data_pipelines.dataset.stream import Batches, mixed
@@ -19,7 +19,7 @@ BATCH = 24
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Dataset:
-    """The embedded library in blocks of 16 rows, two of a shard."""
+    """The embedded library in blocks of 16 rows, two of a shard, with statistics as `prepare` writes them today."""
     folder = tmp_path_factory.mktemp("library")
     for path in LIBRARY.rglob("*"):
         if path.suffix in (".json", ".txt", ".parquet", ".npz"):
@@ -28,6 +28,8 @@ def library(tmp_path_factory) -> Dataset:
     for part in (LIBRARY / "blocks").iterdir():
         held = {split: [blocks.Blocks([part], split)[0]] for split in ("train", "validation", "test")}
         blocks.write(folder / "blocks" / part.name, held, block_rows=16, shard_blocks=2)
+        stored = parts.paths(folder, part.name)[parts.STATISTICS]
+        statistics.write(stored, {split: parts.measure(folder, part.name, split) for split in held})
     return Dataset(folder)
 
 
