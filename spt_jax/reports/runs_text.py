@@ -68,10 +68,11 @@ def noise_told(run: RunHistory) -> str:
     """What the gradient noise scale means for the size of batches."""
     batch = run.config["train"].get("batch_size")
     told = f" (its batches have {batch:,})" if batch else ""
+    about = f"{float(f'{run.noise_scale:.2g}'):,.0f}"
     return (
-        f"gradient noise scale about {run.noise_scale:,.2g} rows{told}: batches up to about that many rows are worth "
-        "more chips, larger ones learn little more a step"
-    ).replace("e+0", "e")
+        f"gradient noise scale about {about} rows{told}: batches up to about that many rows are worth more chips, larger "
+        "ones learn little more a step"
+    )
 
 
 def percent(share: float | None) -> str:
