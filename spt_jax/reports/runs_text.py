@@ -192,11 +192,11 @@ def devices(attempt: Attempt) -> str:
     said = attempt.said
     if not said:
         return NONE
-    processes, hosts = said.get("processes", 1), set(said.get("hosts", ()))
-    words = f"{said.get('devices', 1)} x {said.get('device', 'device')}"
-    if processes > 1:
-        words += f", {processes} processes"
-    return words + (f" on {len(hosts)} hosts" if len(hosts) > 1 else "")
+    counts = {"processes": said.get("processes", 1), "hosts": len(set(said.get("hosts", ())))}
+    words = [f"{count} {name}" for name, count in counts.items() if count > 1]
+    # One process a host is the rule.
+    several = words[-1:] if counts["processes"] == counts["hosts"] else words
+    return ", ".join([f"{said.get('devices', 1)} x {said.get('device', 'device')}", *several])
 
 
 def date(at: float) -> str:
