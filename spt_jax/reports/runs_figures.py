@@ -26,7 +26,11 @@ STEADY = ("learning_rate", "spectra_per_s")
 # Of a score: an R2 below zero is worse than a constant, and how much says nothing.
 LEAST_SCORE = -0.1
 # Pieces of the time that a picture shows at most, and so the least share of it that one is of.
-PIECES = 400
+PIECES = 2000
+# Attempts that each have a line of their own in a picture, at most.
+MARKED = 40
+# Of one run the goodput is also that of the time just before, this share of all of it.
+LATELY = 0.05
 
 
 def colour_of(number: int) -> str:
@@ -81,12 +85,15 @@ def over_epochs(runs: Sequence[RunHistory], name: str) -> str:
 
 @matplotlib.rc_context(RC)
 def goodput(runs: Sequence[RunHistory]) -> str:
-    """Of all the time until then. Of one run, what was done again and when nobody ran are bands."""
+    """Of all the time until then. Of one run also lately, and what was done again and when nobody ran are bands."""
     figure, axes = panel()
     unit, seconds = _unit(runs)
     for number, run in enumerate(runs):
-        points = [(0.0, 0.0), *goodput_since(run.spans)]
-        times, shares = np.array(points).T
+        times, shares = np.array([(0.0, 0.0), *goodput_since(run.spans)]).T
+        if len(runs) == 1:
+            at, window = np.linspace(LATELY, 1, PIECES // 4) * times[-1], LATELY * times[-1]
+            computed = np.interp(at, times, times * shares) - np.interp(at - window, times, times * shares)
+            axes.plot(at / seconds, 100 * computed / window, color=ORANGE, linewidth=0.9)
         _line(axes, times / seconds, 100 * shares, number)
     if len(runs) == 1:
         for begin, end, what in pieces(runs[0]):
@@ -110,7 +117,7 @@ def timelines(runs: Sequence[RunHistory], names: Sequence[str]) -> str:
             axes.barh(row, (end - begin) / seconds, left=begin / seconds, height=0.4, color=colours[what], linewidth=0)
         before = -1
         for span in run.spans:
-            if span.attempt != before and not span.seconds.get("stopped"):
+            if len(run.attempts) <= MARKED and span.attempt != before and not span.seconds.get("stopped"):
                 axes.plot([span.begin / seconds] * 2, [row - 0.28, row + 0.28], color=INK, linewidth=1)
                 before = span.attempt
         axes.text(0, row - 0.27, name[-40:], fontsize=7.5, va="bottom")
@@ -138,16 +145,23 @@ def parts(runs: Sequence[RunHistory], names: Sequence[str]) -> str:
 def pieces(run: RunHistory) -> list[tuple[float, float, str]]:
     """(begin, end, what most of it was): compute for all work that was kept, start, restart or stopped; what follows each
     other is one, and what is too short to be seen goes to what came before."""
-    found: list[tuple[float, float, str]] = []
-    least = run.spans[-1].end / PIECES if run.spans else 0.0
+    merged: list[tuple[float, float, str]] = []
     for span in run.spans:
         most = max(span.seconds, key=lambda part: span.seconds[part])
-        what = most if most in ("start", "restart", "stopped") else "compute"
-        if found and (what == found[-1][2] or span.end - span.begin < least):
-            found[-1] = (found[-1][0], span.end, found[-1][2])
-        else:
-            found.append((span.begin, span.end, what))
+        _append(merged, (span.begin, span.end, most if most in ("start", "restart", "stopped") else "compute"))
+    least = run.spans[-1].end / PIECES if run.spans else 0.0
+    found: list[tuple[float, float, str]] = []
+    for begin, end, what in merged:
+        _append(found, (begin, end, found[-1][2] if found and end - begin < least else what))
     return found
+
+
+def _append(pieces: list[tuple[float, float, str]], new: tuple[float, float, str]) -> None:
+    """What goes on as it was is one piece with what came before."""
+    if pieces and pieces[-1][2] == new[2]:
+        pieces[-1] = (pieces[-1][0], *new[1:])
+    else:
+        pieces.append(new)
 
 
 def _line(axes: Axes, x: Sequence[float], y: Sequence[float], number: int) -> None:
@@ -161,7 +175,7 @@ def _epochs(axes: Axes, runs: Sequence[RunHistory]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
     if len(runs) == 1 and runs[0].log:
         last = runs[0].log[-1]
-        for each in runs[0].attempts[1:]:
+        for each in runs[0].attempts[1:] if len(runs[0].attempts) <= MARKED else ():
             axes.axvline(each.begin * last["epoch"] / last["step"], color=GREY, linewidth=0.8, zorder=0)
         for each in runs[0].attempts:
             if each.repeated:

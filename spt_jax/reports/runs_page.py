@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from html import escape
 
 from data_pipelines.pages import html
-from data_pipelines.pages.style import GREY, INK
+from data_pipelines.pages.style import BLUE, GREY, INK, ORANGE
 from spt_jax.reports import runs_figures as figures
 from spt_jax.reports.runs_text import date, devices, notes, percent, row
 from spt_jax.runs.differences import differing
-from spt_jax.runs.goodput import PARTS
+from spt_jax.runs.goodput import PARTS, Attempt
 from spt_jax.runs.history import RunHistory, lasting, short_names
 
 HEADER = ("run", "epochs", "step", "loss", "score", "rate", "spectra/s", "goodput", "restarts", "spikes", "now")
@@ -24,6 +24,8 @@ LEARNING = (
 TRIANGLE = f'<span class="key"><b style="color: {INK}">▼</b> spike</span>'
 # Newest of attempts and of what was told that a page lists.
 MOST = 50
+# Hosts of an attempt that are named.
+NAMED = 3
 
 
 def runs_page(runs: Sequence[RunHistory], now: float, refresh: float = 0) -> str:
@@ -110,8 +112,9 @@ def _time(runs: Sequence[RunHistory], names: Sequence[str]) -> tuple[str, str]:
     bands = (("begun again, or done again", figures.AGAIN), ("nobody ran", figures.PAUSE))
     work = "at work, in its colour" if len(runs) > 1 else "at work"
     shown = [part for part in PARTS if any(run.shares.get(part) for run in runs)]
+    alone = (("until then", BLUE), (f"of the {100 * figures.LATELY:.0f} % of the time before", ORANGE), *bands)
     goodput = html.panel(
-        figures.goodput(runs), f"<b>Goodput</b> until then {html.legend(bands) if len(runs) == 1 else ''}"
+        figures.goodput(runs), f"<b>Goodput</b> {html.legend(alone) if len(runs) == 1 else 'until then'}"
     )
     drawn = [
         html.panel(
@@ -153,7 +156,7 @@ def _attempts(run: RunHistory, name: str, now: float, named: bool) -> str:
             each.reached,
             each.repeated,
             escape(devices(each)),
-            escape(", ".join(dict.fromkeys(each.said.get("hosts", ())))),
+            _hosts(each),
             escape(each.why) or (run.standing(now).word if each is run.attempts[-1] else "killed"),
         ]
         for each in run.attempts[-MOST:]
@@ -165,6 +168,12 @@ def _attempts(run: RunHistory, name: str, now: float, named: bool) -> str:
         + html.table(header, rows)
         + (f"<p>{told}</p>" if told else "")
     )
+
+
+def _hosts(attempt: Attempt) -> str:
+    names = list(dict.fromkeys(attempt.said.get("hosts", ())))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return escape(", ".join(names[:NAMED])) + more
 
 
 def _settings(runs: Sequence[RunHistory], names: Sequence[str]) -> tuple[str, str]:

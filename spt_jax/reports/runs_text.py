@@ -68,10 +68,11 @@ def noise_told(run: RunHistory) -> str:
     """What the gradient noise scale means for the size of batches."""
     batch = run.config["train"].get("batch_size")
     told = f" (its batches have {batch:,})" if batch else ""
+    about = f"{float(f'{run.noise_scale:.2g}'):,.0f}"
     return (
-        f"gradient noise scale about {run.noise_scale:,.2g} rows{told}: batches up to about that many rows are worth "
-        "more chips, larger ones learn little more a step"
-    ).replace("e+0", "e")
+        f"gradient noise scale about {about} rows{told}: batches up to about that many rows are worth more chips, larger "
+        "ones learn little more a step"
+    )
 
 
 def percent(share: float | None) -> str:
@@ -191,11 +192,11 @@ def devices(attempt: Attempt) -> str:
     said = attempt.said
     if not said:
         return NONE
-    processes, hosts = said.get("processes", 1), set(said.get("hosts", ()))
-    words = f"{said.get('devices', 1)} x {said.get('device', 'device')}"
-    if processes > 1:
-        words += f", {processes} processes"
-    return words + (f" on {len(hosts)} hosts" if len(hosts) > 1 else "")
+    counts = {"processes": said.get("processes", 1), "hosts": len(set(said.get("hosts", ())))}
+    words = [f"{count} {name}" for name, count in counts.items() if count > 1]
+    # One process a host is the rule.
+    several = words[-1:] if counts["processes"] == counts["hosts"] else words
+    return ", ".join([f"{said.get('devices', 1)} x {said.get('device', 'device')}", *several])
 
 
 def date(at: float) -> str:

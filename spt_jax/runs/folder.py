@@ -2,6 +2,7 @@
 
 RUN/config.json       what was asked for, with what, and every change of it since
 RUN/train_log.jsonl   a line for each epoch
+RUN/attempts.jsonl    what happened when: attempts.py
 RUN/metrics.json      scores on a split
 RUN/report.html       the page of reports/report.py
 RUN/checkpoints, RUN/model   checkpoint.py

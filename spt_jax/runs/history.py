@@ -95,7 +95,8 @@ class RunHistory:
         """Where it stands, as seen at `now`."""
         epoch = self.log[-1]["epoch"] if self.log else 0
         step = self.attempts[-1].reached if self.attempts else self.log[-1]["step"] if self.log else 0
-        last = max([line["at"] for line in self.lines] + ([self.changed] if self.changed else []), default=None)
+        # A copy of a run was changed when it was copied.
+        last = max((line["at"] for line in self.lines), default=self.changed)
         if last is None:
             return Standing("not begun", "not begun: it has settings, and no log yet")
         ago, where = f"{lasting(now - last)} ago", f"after epoch {epoch}, step {step:,}"

@@ -83,7 +83,7 @@ def _height(loss: np.ndarray) -> np.ndarray:
     finite = np.isfinite(loss)
     if (loss[finite] > 0).all():
         return np.where(finite, np.log(np.where(finite, loss, 1.0)), math.inf)
-    return np.where(finite, loss / np.median(np.abs(loss[finite])), math.inf)
+    return np.where(finite, loss / (np.median(np.abs(loss[finite])) or 1.0), math.inf)
 
 
 def _usual(height: np.ndarray, usual: Sequence[int], strays: Sequence[float]) -> tuple[float, float]:
