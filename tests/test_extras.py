@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.compile import targets
-from data_pipelines.dataset.chunks import Beam
+from data_pipelines.dataset.beam import Beam
 from data_pipelines.errors import MissingExtra
 from data_pipelines.feff.campaign import Campaign, run_campaign
 from data_pipelines.feff.input import FeffSettings
@@ -45,7 +45,7 @@ WITHOUT = {
     "aot-tpu": ("libtpu", lambda folder: targets.require(targets.find("v5e"))),
     "app": ("uvicorn", lambda folder: runpy.run_path(str(ROOT / "spt_jax" / "app" / "listen.py"))),
     "baselines": ("xgboost", fit_xgboost),
-    "beam": ("apache_beam.options.pipeline_options", lambda folder: Beam("DirectRunner").run([])),
+    "beam": ("apache_beam.options.pipeline_options", lambda folder: Beam("DirectRunner").check()),
     "beamline": ("h5py", read_nexus),
     "campaign": ("parsl", run_parsl),
     "mback": ("xraydb", lambda folder: mback(np.arange(7000.0, 7300), np.arange(300.0), "Fe")),

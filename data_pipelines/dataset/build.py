@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.dataset import card, chunks, parts, structures
-from data_pipelines.dataset.chunks import Beam
+from data_pipelines.dataset.beam import Beam
 from data_pipelines.dataset.publishing import clear, publish, workshop
 from data_pipelines.dataset.staging import stage
 from data_pipelines.errors import DamagedSource, SourceError
@@ -44,10 +44,12 @@ def prepare(
     """Ingest `sources` into the dataset folder `out` and return its data card; `out` may be in an object store.
 
     add: keep the sources that the dataset has. beam: the engine instead of `workers` processes. `report(stage, done,
-    total)` is called as work goes on. Raises SourceError for what is no source, before any work; and where a source is
-    damaged, when the others are in the dataset.
+    total)` is called as work goes on. Raises SourceError for what is no source and what `Beam.check` raises, before any
+    work; and where a source is damaged, when the others are in the dataset.
     """
     out = place(out)
+    if beam:
+        beam.check()
     with workshop(out) as here:
         return _prepare(sources, out, here, grid, workers, overwrite, add, beam, report)
 

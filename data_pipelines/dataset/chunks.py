@@ -7,10 +7,11 @@ renamed: after a kill the same command goes on with the chunks that are missing.
 from __future__ import annotations
 
 import json
+import os
 import signal
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from data_pipelines.dataset.beam import Beam
 from data_pipelines.dataset.records import Record, run_task
 from data_pipelines.dataset.staging import SCHEMA
-from data_pipelines.errors import MissingExtra
 from data_pipelines.files import replacing, write_atomic
 from data_pipelines.places import Place, RemotePath
 from data_pipelines.readers.sources import SourceTask
@@ -29,34 +30,6 @@ from data_pipelines.schema import EnergyGrid
 # A chunk is closed when it holds so many records, or so many tasks: a quarter of a minute's work at the most.
 CHUNK_RECORDS = 1024
 CHUNK_TASKS = 16
-
-
-@dataclass(frozen=True)
-class Beam:
-    """Apache Beam as the engine: a runner's name (DirectRunner, FlinkRunner, ...) and its pipeline options."""
-
-    runner: str
-    options: tuple[str, ...] = ()
-
-    def run(self, calls: Sequence[Callable[[], None]]) -> None:
-        """Make all calls, each on some worker. Raises MissingExtra without apache-beam."""
-        options = self.pipeline_options()
-        import apache_beam
-
-        with apache_beam.Pipeline(runner=self.runner, options=options) as pipeline:
-            work = pipeline | apache_beam.Create(list(calls)) | apache_beam.Reshuffle()
-            _ = work | apache_beam.Map(_call)
-
-    def pipeline_options(self):
-        try:
-            from apache_beam.options.pipeline_options import PipelineOptions
-        except ImportError:
-            raise MissingExtra("beam", "--beam") from None
-        return PipelineOptions(list(self.options))
-
-
-def _call(function: Callable[[], None]) -> None:
-    function()
 
 
 def schema(grid: EnergyGrid) -> pa.Schema:
@@ -85,8 +58,9 @@ def ingest(
     todo = [(path, chunk) for path, chunk in zip(paths, chunks, strict=True) if path.name not in there]
     report(_records(tasks) - sum(_records(chunk) for _, chunk in todo))
     if todo and beam:
-        beam.run([partial(_run_chunk, chunk, grid, path) for path, chunk in todo])
-        report(sum(_records(chunk) for _, chunk in todo))
+        held = {path: _records(chunk) for path, chunk in todo}
+        calls = {path: partial(_run_chunk, chunk, grid, path) for path, chunk in todo}
+        beam.run(calls, folder.parent, lambda path: report(held[path]))
     elif todo:
         _run_processes(todo, grid, workers, report)
     return paths
@@ -152,7 +126,13 @@ def _run_chunk(chunk: list[SourceTask], grid: EnergyGrid, path: Place) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    write_atomic(path, sink.getvalue())
+    if isinstance(path, RemotePath):
+        write_atomic(path, sink.getvalue())
+        return
+    # Two workers of a cluster may be given one chunk: each writes under a name of its own.
+    own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    write_atomic(own, sink.getvalue())
+    os.replace(own, path)
 
 
 def as_table(records: Sequence[Record], grid: EnergyGrid) -> pa.Table:

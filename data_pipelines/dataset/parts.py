@@ -39,7 +39,7 @@ from data_pipelines.places import Place, RemotePath
 from data_pipelines.schema import Batch, EnergyGrid, encode_labels, widened
 
 if TYPE_CHECKING:  # imports pymatgen, which reading does not need
-    from data_pipelines.dataset.chunks import Beam
+    from data_pipelines.dataset.beam import Beam
 
 P = TypeVar("P", bound=Place)
 LEDGER = "ledger"

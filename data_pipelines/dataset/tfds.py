@@ -33,6 +33,7 @@ from data_pipelines.dataset.blocks import SHARD_BLOCKS, Blocks
 from data_pipelines.dataset.parts import TFDS
 from data_pipelines.dataset.splits import SPLITS
 from data_pipelines.errors import DatasetError
+from data_pipelines.files import replacing
 from data_pipelines.places import Place
 from data_pipelines.schema import (
     LABELS,
@@ -48,7 +49,7 @@ from data_pipelines.schema import (
 )
 
 if TYPE_CHECKING:
-    from data_pipelines.dataset.chunks import Beam
+    from data_pipelines.dataset.beam import Beam
 
 VERSION = "1.0.0"
 TEXTS = ("id", "material", "element", "edge")
@@ -77,7 +78,8 @@ class Shard:
                     yield _encode(dict(zip(TEXTS, values, strict=True)), spectrum, labels)
                 place += len(held.spectrum)
 
-        write_all(self.target, records())
+        with replacing(self.target) as partial:
+            write_all(partial, records())
 
 
 class SptXas(tfds.core.ShardBasedBuilder):
@@ -89,7 +91,7 @@ class SptXas(tfds.core.ShardBasedBuilder):
     __module__ = "data_pipelines.tfds_builder"
 
     def __init__(self, *, data_dir: str, part: str, blocks: Path, ledger: Path, grid: EnergyGrid, beam: Beam | None):
-        self.blocks, self.ledger, self.grid, self.beam = blocks, ledger, grid, beam
+        self.blocks, self.ledger, self.grid, self.beam, self.scratch = blocks, ledger, grid, beam, Path(data_dir)
         super().__init__(data_dir=data_dir, config=tfds.core.BuilderConfig(name=part), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -129,7 +131,7 @@ class SptXas(tfds.core.ShardBasedBuilder):
             shards += own
             infos.append((split, rows, template, own))
         if self.beam:
-            self.beam.run([shard.write for shard in shards])
+            self.beam.run({shard.target: shard.write for shard in shards}, self.scratch)
         else:
             for shard in shards:
                 shard.write()

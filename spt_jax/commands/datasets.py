@@ -42,10 +42,12 @@ class Prepare:
     overwrite: bool = False
     """Replace a dataset of other sources in `out`, or a damaged one."""
     beam: str = ""
-    """Work on this Apache Beam runner (DirectRunner, FlinkRunner, DataflowRunner, ...) instead of own processes;
-    `out` must be on storage that its workers share, or in a bucket."""
+    """Work on this Apache Beam runner (DirectRunner, PortableRunner, FlinkRunner, DataflowRunner, ...) instead of own
+    processes; `out` must be on storage that its workers share, or in a bucket."""
     beam_options: tuple[str, ...] = ()
-    """Pipeline options of the runner, without the dashes: flink_master=localhost:8081 parallelism=64"""
+    """Pipeline options of the runner, without the dashes: job_endpoint=localhost:8099 environment_type=LOOPBACK"""
+    beam_wait: Annotated[float, Range(above=0)] = 1800.0
+    """Give up when no worker has finished anything for so many seconds; what is done is kept."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -53,15 +55,16 @@ class Prepare:
             raise UserError("no SOURCE given; name folders, .tar archives, .parquet or .npz files")
         if self.add and self.overwrite:
             raise UserError("--add keeps what --overwrite replaces; give one of them")
+        if self.beam_options and not self.beam:
+            raise UserError("--beam-options are of the runner that --beam names; give it too")
 
     def run(self) -> None:
         from data_pipelines.dataset import card
+        from data_pipelines.dataset.beam import Beam
         from data_pipelines.dataset.build import prepare
-        from data_pipelines.dataset.chunks import Beam
 
-        beam = Beam(self.beam, tuple(f"--{option}" for option in self.beam_options)) if self.beam else None
-        if beam:
-            beam.pipeline_options()
+        options = tuple(f"--{option}" for option in self.beam_options)
+        beam = Beam(self.beam, options, self.beam_wait) if self.beam else None
         workers = self.workers or os.cpu_count() or 1
         with Bars() as report:
             document = prepare(list(self.sources), self.out, self.grid, workers, self.overwrite, self.add, beam, report)

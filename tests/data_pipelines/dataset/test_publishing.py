@@ -146,7 +146,7 @@ def test_two_at_once_and_remote_sources_are_refused(built, store: Store):
 def test_beam_reads_and_writes_there(built, store: Store, tmp_path):
     """Its workers hand their records over in the store."""
     pytest.importorskip("apache_beam")
-    from data_pipelines.dataset.chunks import Beam
+    from data_pipelines.dataset.beam import Beam
 
     if store.root.scheme == "memory":
         pytest.skip("the memory of one process")

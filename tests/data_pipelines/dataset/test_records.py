@@ -1,4 +1,4 @@
-"""The dataset as an engine builds it: source after source, killed and resumed, on Beam, from tables."""
+"""The dataset as an engine builds it: source after source, killed and resumed, from tables."""
 
 import json
 import os
@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.dataset import build, card, chunks, parts, tfds
+from data_pipelines.dataset import build, card, parts, tfds
 from data_pipelines.dataset.build import prepare
-from data_pipelines.dataset.chunks import Beam
 from data_pipelines.dataset.loading import Dataset
 from data_pipelines.dataset.verify import verify
 from data_pipelines.errors import SourceError
@@ -193,16 +192,6 @@ def test_wrong_tables_are_refused(tmp_path):
     for path, words in ((other, "e0_eV, element, step_eV are missing"), (cut, "damaged"), (uneven, "do not belong")):
         with pytest.raises(SourceError, match=words):
             prepare([path], tmp_path / "dataset", GRID, workers=1)
-
-
-# Beam
-
-
-def test_beam_gives_the_same_bytes(built, tmp_path, monkeypatch):
-    pytest.importorskip("apache_beam", reason="needs the extra `beam`")
-    monkeypatch.setattr(chunks, "CHUNK_TASKS", 3)
-    prepare(built.sources, tmp_path / "dataset", GRID, workers=1, beam=Beam("DirectRunner"))
-    assert contents(tmp_path / "dataset") == contents(built.out)
 
 
 # bad input
