@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import jax
 from data_pipelines.errors import UserError, line_of
 from data_pipelines.places import Place
 from spt_jax.runs.attempts import append_attempt, read_attempts
-from spt_jax.training.together import hosts
+from spt_jax.training.together import texts
 
 PARTS = ("compile", "compute", "input", "checkpoint", "validation")
 COMPILED = "backend_compile_duration"
@@ -31,7 +32,7 @@ class Account:
         self._attempt = max((line["attempt"] for line in earlier), default=-1) + 1
         self._spent, self._compiled = dict.fromkeys(PARTS, 0.0), 0.0
         self._step, self._since = step, time.perf_counter()
-        self.hosts = hosts()
+        self.hosts = texts(socket.gethostname())
         device = jax.devices()[0]
         began = {"epoch": epoch, "step": step, "processes": jax.process_count(), "devices": jax.device_count()}
         self._write("start", **began, device=device.device_kind, hosts=self.hosts, ready=round(_age(), 3))

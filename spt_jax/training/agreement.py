@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from data_pipelines.dataset.data import Data
 from data_pipelines.errors import RunError
 from spt_jax.config import Config
+from spt_jax.training.together import texts
 
 # Fields that are named of those that differ.
 NAMED = 5
@@ -41,16 +40,6 @@ def differing(everyone: list[dict[str, Any]]) -> str:
             found.append(f"{name} is {who}")
     more = [f"{len(found) - NAMED} fields more"] if len(found) > NAMED else []
     return ", ".join([*found[:NAMED], *more])
-
-
-def texts(own: str) -> list[str]:
-    """What each process has to say, in all of them."""
-    content = own.encode()
-    lengths = multihost_utils.process_allgather(np.int32(len(content)))
-    room = np.zeros(int(lengths.max()), np.uint8)
-    room[: len(content)] = np.frombuffer(content, np.uint8)
-    rows = multihost_utils.process_allgather(room)
-    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths.ravel().tolist(), strict=True)]
 
 
 def _some(numbers: list[int]) -> str:

@@ -26,10 +26,8 @@ from spt_jax.training.judge import Member, judge, mean_score
 from spt_jax.training.memory import fits
 from spt_jax.training.skipped import Skipped
 from spt_jax.training.step import SKIPPED, TrainState
-from spt_jax.training.together import Slow, Word, added_up, gathered, probe
+from spt_jax.training.together import Processes, added_up
 
-# Steps after which processes hear each other: of about so many seconds, since devices run empty meanwhile.
-SPAN_SECONDS, FIRST_SPAN, LONGEST_SPAN = 2.0, 16, 4096
 log = logging.getLogger(__name__)
 
 
@@ -90,9 +88,15 @@ def run_epochs(
         state, progress = restored[0], {**fresh, **restored[1]}
         progress["sums"] = {name: np.array(each, np.float32) for name, each in progress["sums"].items()}
         epoch.seek(progress.pop("stream"))
-    line, span, saved = rewind_log(out, progress["epoch"]), FIRST_SPAN, time.monotonic()
+    line, saved = rewind_log(out, progress["epoch"]), time.monotonic()
     account = Account(out, progress["epoch"], progress["epoch"] * steps + progress["done"])
-    slow, skipped = Slow(account.hosts), Skipped(out, execution.skip_batches, epoch.ids)
+    skipped = Skipped(out, execution.skip_batches, epoch.ids)
+
+    def tell(told: str) -> None:
+        log.warning("%s", told)
+        account.told(told)
+
+    processes = Processes(account.hosts, tell)
 
     def lost(told: str) -> None:
         account.ended(told)
@@ -114,9 +118,9 @@ def run_epochs(
         fits(settings.batch_size, execution),
     ):
         while progress["epoch"] < settings.epochs and not _exhausted(progress, settings.patience):
-            number, mishaps, stopping, due = progress["epoch"] + 1, faults.counts(), 0, 0
+            number, mishaps, stopping, due = progress["epoch"] + 1, faults.counts(), 0, False
             while progress["done"] < steps:
-                part = steps if epoch.whole else min(span, steps - progress["done"])
+                part = steps if epoch.whole else min(processes.span, steps - progress["done"])
                 first, began = progress["epoch"] * steps + progress["done"], time.perf_counter()
                 heart.doing("devices", first)
                 with account.at("compute"):
@@ -131,23 +135,16 @@ def run_epochs(
                 progress["seconds"] += seconds
                 progress["waited"] += epoch.waited
                 due = time.monotonic() - saved > 60 * execution.save_minutes
-                words = gathered(
-                    Word(asked(), due, seconds / part, epoch.waited, probe() if len(account.hosts) > 1 else 0)
-                )
-                for told in slow.found(words, seconds):
-                    log.warning("%s", told)
-                    account.told(told)
-                stopping, due = max(word.signal for word in words), max(word.due for word in words)
-                pace = max(word.step_seconds for word in words)
-                span = int(np.clip(SPAN_SECONDS / pace, FIRST_SPAN, LONGEST_SPAN))
-                if progress["done"] < steps and (stopping or due):
+                stopping, due = processes.hear(asked(), due, part, seconds, epoch.waited)
+                if progress["done"] == steps:
+                    break
+                if stopping or due:
                     save(state, first + part)
                     saved = time.monotonic()
-                if progress["done"] < steps:
-                    account.reached(number, first + part)
-                    if stopping:
-                        checkpoints.close()
-                        raise Interrupted(stopping)
+                account.reached(number, first + part)
+                if stopping:
+                    checkpoints.close()
+                    raise Interrupted(stopping)
             line = _line(made, progress, steps, len(members), alone)
             progress |= {**fresh, "epoch": number}
             last = number == settings.epochs
@@ -163,13 +160,13 @@ def run_epochs(
                     found[0] if alone else {m.folder.name: mean_score(f) for m, f in zip(members, found, strict=True)}
                 )
                 line["score"] = mean_score(line["validation"])
+            line |= added_up(faults.since(mishaps))
+            if jax.process_index() == 0:  # before the checkpoint: a line too many is dropped, one too few is lost
+                append_log(out, line)
+                report(line)
             if validating or stopping or due:
                 save(state, line["step"])
                 saved = time.monotonic()
-            line |= added_up(faults.since(mishaps))
-            if jax.process_index() == 0:
-                append_log(out, line)
-                report(line)
             account.reached(number, line["step"])
             if stopping:
                 checkpoints.close()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,6 +12,8 @@ from jax.experimental import multihost_utils
 
 from data_pipelines.faults import COUNTED
 
+# Steps after which processes hear each other: of about so many seconds, at least and at most so many.
+SPAN_SECONDS, FIRST_SPAN, LONGEST_SPAN = 2.0, 16, 4096
 # A process is slow that takes so many times what half of the others take, and loses so much of the time by it.
 SLOWER, SHARE, IN_A_ROW = 1.5, 0.1, 3
 # Side of the matrices whose product tells how fast a device is, and how often it is taken.
@@ -44,14 +46,16 @@ def added_up(counts: dict[str, int]) -> dict[str, int]:
     return {name: int(number) for name, number in zip(COUNTED, own, strict=True) if number}
 
 
-def hosts() -> list[str]:
-    """Names of the machines of all processes."""
-    own = socket.gethostname()
+def texts(own: str) -> list[str]:
+    """What each process has to say, in all of them."""
     if jax.process_count() == 1:
         return [own]
-    room = np.zeros(64, np.uint8)
-    room[: len(own.encode()[:64])] = np.frombuffer(own.encode()[:64], np.uint8)
-    return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in multihost_utils.process_allgather(room)]
+    content = own.encode()
+    lengths = multihost_utils.process_allgather(np.int32(len(content)))
+    room = np.zeros(int(lengths.max()), np.uint8)
+    room[: len(content)] = np.frombuffer(content, np.uint8)
+    rows = multihost_utils.process_allgather(room)
+    return [bytes(row[:length]).decode() for row, length in zip(rows, lengths.ravel().tolist(), strict=True)]
 
 
 def probe() -> float:
@@ -67,6 +71,26 @@ def probe() -> float:
 @jax.jit
 def _product(x: jax.Array) -> jax.Array:
     return x @ x
+
+
+class Processes:
+    """All that train together. names: of their machines. tell: gets what a user should know.
+
+    span: steps until they hear each other again, of about SPAN_SECONDS, since devices run empty meanwhile.
+    """
+
+    def __init__(self, names: list[str], tell: Callable[[str], None]):
+        self._alone, self._slow, self._tell, self.span = len(names) == 1, Slow(names), tell, FIRST_SPAN
+
+    def hear(self, signal: int, due: bool, steps: int, seconds: float, waited: float) -> tuple[int, bool]:
+        """signal to stop, and whether a checkpoint is due, of this process -> of any; after so many steps, which took so
+        many seconds, of which so many were waiting for data."""
+        words = gathered(Word(signal, int(due), seconds / steps, waited, 0.0 if self._alone else probe()))
+        for told in self._slow.found(words, seconds):
+            self._tell(told)
+        pace = max(word.step_seconds for word in words)
+        self.span = int(np.clip(SPAN_SECONDS / pace, FIRST_SPAN, LONGEST_SPAN))
+        return max(word.signal for word in words), any(word.due for word in words)
 
 
 class Slow:

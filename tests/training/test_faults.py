@@ -17,7 +17,7 @@ from data_pipelines.library import LIBRARY
 from spt_jax.config import Config, ExecutionConfig, ModelConfig, TrainConfig
 from spt_jax.runs.attempts import read_attempts
 from spt_jax.runs.folder import read_log
-from spt_jax.training import epochs, heartbeat
+from spt_jax.training import epochs, heartbeat, together
 from spt_jax.training.heartbeat import Heartbeat
 from spt_jax.training.loop import train
 from spt_jax.training.together import Slow, Word
@@ -49,16 +49,16 @@ def alone(tmp_path_factory):
 @pytest.fixture
 def spans(monkeypatch):
     """Spans of four steps, and what happens after so many of them."""
-    monkeypatch.setattr(epochs, "FIRST_SPAN", 4)
-    monkeypatch.setattr(epochs, "LONGEST_SPAN", 4)
-    happenings, own = {}, epochs.gathered
+    monkeypatch.setattr(together, "FIRST_SPAN", 4)
+    monkeypatch.setattr(together, "LONGEST_SPAN", 4)
+    happenings, own = {}, together.gathered
 
     def gathered(word):
         happenings["spans"] = happenings.get("spans", 0) + 1
         happenings.pop(happenings["spans"], lambda: None)()
         return own(word)
 
-    monkeypatch.setattr(epochs, "gathered", gathered)
+    monkeypatch.setattr(together, "gathered", gathered)
     return happenings
 
 
