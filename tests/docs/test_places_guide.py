@@ -25,7 +25,7 @@ def test_the_commands_run(s3_store: Store, tmp_path, monkeypatch, capsys):
         main([*shlex.split(line), *(SMALL if line.startswith("train") else [])])
     assert "MBL" in capsys.readouterr().out
     names = {path.name for path in (s3_store.root.parent / "run").iterdir()}
-    assert names == {"config.json", "train_log.jsonl", "metrics.json", "checkpoints", "model"}
+    assert names == {"config.json", "train_log.jsonl", "attempts.jsonl", "metrics.json", "checkpoints", "model"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["xmu.dat"]
 
 
