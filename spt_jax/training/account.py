@@ -20,6 +20,8 @@ from spt_jax.runs.attempts import append_attempt, read_attempts
 from spt_jax.training.together import texts
 
 PARTS = ("compile", "compute", "input", "checkpoint", "validation")
+# Seconds between lines within an epoch: in an object store each is a whole file.
+SELDOM = 60.0
 COMPILED = "backend_compile_duration"
 
 
@@ -31,7 +33,7 @@ class Account:
         earlier = read_attempts(out)
         self._attempt = max((line["attempt"] for line in earlier), default=-1) + 1
         self._spent, self._compiled = dict.fromkeys(PARTS, 0.0), 0.0
-        self._step, self._since = step, time.perf_counter()
+        self._step = step
         self.hosts = texts(socket.gethostname())
         device = jax.devices()[0]
         began = {"epoch": epoch, "step": step, "processes": jax.process_count(), "devices": jax.device_count()}
@@ -39,7 +41,6 @@ class Account:
 
     def __enter__(self) -> Self:
         jax.monitoring.register_event_duration_secs_listener(self._listen)
-        self._since = time.perf_counter()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -50,7 +51,7 @@ class Account:
             self.ended("done" if error is None else getattr(error, "name", "") or line_of(error).rstrip(": "))
 
     def ended(self, why: str) -> None:
-        self._write("stop", step=self._step, why=why)
+        self._write("stop", step=self._step, why=why, seconds=self._taken())
 
     def _listen(self, event: str, seconds: float, **_) -> None:
         if event.endswith(COMPILED):
@@ -72,17 +73,21 @@ class Account:
         self._spent["compute"] -= min(seconds, self._spent["compute"])
         self._spent["input"] += seconds
 
-    def reached(self, epoch: int, step: int) -> dict[str, float]:
-        """Write down what the time since the last call went into, and return it."""
-        spent, self._step = self._spent, step
-        self._spent = dict.fromkeys(PARTS, 0.0)
-        self._write("steps", epoch=epoch, step=step, seconds={part: round(each, 4) for part, each in spent.items()})
-        return spent
+    def reached(self, epoch: int, step: int, now: bool = True) -> None:
+        """Write down what the time since the last line went into. now: else only if that was long ago."""
+        self._step = step
+        if now or time.monotonic() - self._written > SELDOM:
+            self._write("steps", epoch=epoch, step=step, seconds=self._taken())
+
+    def _taken(self) -> dict[str, float]:
+        spent, self._spent = self._spent, dict.fromkeys(PARTS, 0.0)
+        return {part: round(each, 4) for part, each in spent.items()}
 
     def told(self, text: str) -> None:
         self._write("told", text=text)
 
     def _write(self, event: str, **said) -> None:
+        self._written = time.monotonic()
         if self._first:
             append_attempt(self._out, {"at": round(time.time(), 3), "attempt": self._attempt, "event": event, **said})
 

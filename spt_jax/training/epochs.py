@@ -141,7 +141,7 @@ def run_epochs(
                 if stopping or due:
                     save(state, first + part)
                     saved = time.monotonic()
-                account.reached(number, first + part)
+                account.reached(number, first + part, now=bool(stopping or due))
                 if stopping:
                     checkpoints.close()
                     raise Interrupted(stopping)
