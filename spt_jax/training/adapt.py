@@ -37,7 +37,7 @@ from spt_jax.training.judge import Member
 from spt_jax.training.loop import Resident, steps_per_epoch
 from spt_jax.training.optimiser import make_optimiser, make_schedule
 from spt_jax.training.sharding import Layout
-from spt_jax.training.step import StepFunction, make_step
+from spt_jax.training.step import BESIDE, StepFunction, make_step
 from spt_jax.zoo.shelf import SUFFIX, place_of
 
 EMBEDDING = "element/embedding"
@@ -160,7 +160,7 @@ def assemble_on(
     given = (config.objective, tasks, blueprint.grid, priors)
     objective = Continued(*given, before=decided, judged=not shots.alone)
     trained = factors_of(start.params, rank, config.train.seed) if rank else start.params
-    flat = Flat(trained, len(objective.names), int(np.lcm(MULTIPLE, layout.devices)))
+    flat = Flat(trained, len(objective.names) + BESIDE, int(np.lcm(MULTIPLE, layout.devices)))
     schedule = make_schedule(config.train, steps_per_epoch(train.count, config.train.batch_size))
     optimiser = make_optimiser(config.train, schedule, flat)
     graph, constants = blueprint.abstract()[0], layout.place_whole(start.constants)

@@ -22,7 +22,7 @@ from spt_jax.runs.blueprint import Blueprint
 from spt_jax.training.flat import Flat
 from spt_jax.training.optimiser import make_optimiser, make_schedule
 from spt_jax.training.sharding import Layout
-from spt_jax.training.step import StepFunction, TrainState, init_state, make_step
+from spt_jax.training.step import BESIDE, StepFunction, TrainState, init_state, make_step
 
 # Training spectra that must have an energy of the grid.
 FEWEST = 20
@@ -134,7 +134,7 @@ def assemble(
         key = jax.random.key(config.train.seed)
         graph, params, constants = blueprint.build(key, train.covariance, train.elements)
         one = params
-    flat = Flat(one, len(objective.names), int(np.lcm(MULTIPLE, layout.devices)))
+    flat = Flat(one, len(objective.names) + BESIDE, int(np.lcm(MULTIPLE, layout.devices)))
     schedule = make_schedule(config.train, steps_per_epoch)
     optimiser = make_optimiser(config.train, schedule, flat)
     constants = layout.place_whole(constants)

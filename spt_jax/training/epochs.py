@@ -24,8 +24,9 @@ from spt_jax.training.assemble import Assembly
 from spt_jax.training.heartbeat import REMEDY, Heartbeat, stop
 from spt_jax.training.judge import Member, judge, mean_score
 from spt_jax.training.memory import fits
+from spt_jax.training.noise_scale import noise_scale
 from spt_jax.training.skipped import Skipped
-from spt_jax.training.step import SKIPPED, TrainState
+from spt_jax.training.step import PART_SQUARE, SKIPPED, SQUARE, TrainState
 from spt_jax.training.together import Processes, added_up
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,11 @@ def _line(made: Assembly, progress: dict, steps: int, members: int, alone: bool)
     line = {"epoch": number, "epochs": made.config.train.epochs, "step": number * steps}
     told = ("loss", *(made.objective.names if alone else ()), "learning_rate", "gradient_norm")
     line |= {name: round(float(metrics[name].mean()), 6) for name in told}
-    speed = steps * made.config.train.batch_size * members / seconds
+    batch, parts = made.config.train.batch_size, made.layout.devices * made.config.execution.accumulate
+    squares = metrics[PART_SQUARE].mean(), metrics[SQUARE].mean()
+    if alone and (scale := noise_scale(batch, parts, *squares)):
+        line["noise_scale"] = round(float(scale), 1)
+    speed = steps * batch * members / seconds
     line |= {"seconds": round(seconds, 3), "spectra_per_s": round(speed, 1)}
     line |= {"input_wait": round(progress["waited"], 3)} | ({} if alone else {"members": members})
     return line | ({SKIPPED: int(left_out.max())} if left_out.any() else {})

@@ -21,7 +21,9 @@ from spt_jax.training.flat import Flat
 from spt_jax.training.sharding import Layout
 
 StepFunction = Callable[..., tuple["TrainState", dict[str, jax.Array]]]
-SKIPPED = "skipped"
+SKIPPED, PART_SQUARE, SQUARE = "skipped", "gradient_square_of_a_part", "gradient_square"
+# Numbers that travel with a gradient besides its losses: its own square.
+BESIDE = 1
 
 
 class TrainState(NamedTuple):
@@ -66,9 +68,10 @@ def make_step(
         return (emphasis * losses).sum(), losses
 
     def piece_gradient(vector: jax.Array, constants: Any, emphasis: jax.Array, piece: tuple) -> jax.Array:
-        """(P,) gradient of some rows, their losses as extras: together, so that devices exchange one array."""
+        """(P,) gradient of some rows, their losses and its square as extras: together, so that devices exchange one array."""
         gradient, losses = jax.grad(piece_loss, has_aux=True)(flat.unravel(vector), constants, emphasis, *piece)
-        return flat.ravel(gradient, losses)
+        square = sum(jnp.vdot(leaf, leaf).astype(jnp.float32) for leaf in jax.tree.leaves(gradient))
+        return flat.ravel(gradient, jnp.append(losses, square))
 
     def step(state: TrainState, batch: Batch, emphasis: jax.Array | None = None):
         emphasis = jnp.full(count, 1 / count) if emphasis is None else emphasis
@@ -77,7 +80,8 @@ def make_step(
         rows = (objective.views(batch, keys), keys)
 
         gradient = layout.sum_over_rows(piece_gradient, pieces, state.params, (constants, emphasis), rows)
-        gradient, losses = flat.take_extras(layout.like_parameters(gradient))
+        gradient, extras = flat.take_extras(layout.like_parameters(gradient))
+        losses, part_square = extras[:-BESIDE], extras[-1]
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = layout.like_parameters(optax.apply_updates(state.params, updates))
         # Short memory at first, so that the average does not remember the initial parameters.
@@ -86,6 +90,7 @@ def make_step(
         average = state.average + (1 - decay) * (params - state.average)
         metrics = {"loss": (emphasis * losses).sum(), **dict(zip(objective.names, losses, strict=True))}
         metrics |= {"learning_rate": schedule(state.step), "gradient_norm": jnp.linalg.norm(gradient)}
+        metrics |= {PART_SQUARE: part_square, SQUARE: metrics["gradient_norm"] ** 2}
         finite = jnp.isfinite(metrics["loss"] + metrics["gradient_norm"])
         new = TrainState(state.step + 1, state.seed, params, average, optimiser_state)
         new = jax.tree.map(lambda x, was: jnp.where(finite, x, was), new, state._replace(step=state.step + 1))

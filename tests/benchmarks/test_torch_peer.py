@@ -17,6 +17,7 @@ from spt_jax.training.assemble import Assembly
 from spt_jax.training.flat import Flat
 from spt_jax.training.optimiser import make_optimiser, make_schedule
 from spt_jax.training.sharding import Layout
+from spt_jax.training.step import BESIDE
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def workload(rng, **fields) -> Workload:
 
     graph, *shapes = blueprint.abstract()
     params, constants = jax.tree.map(fill, shapes)
-    flat, schedule = Flat(params, len(objective.names)), make_schedule(config.train, 100)
+    flat, schedule = Flat(params, len(objective.names) + BESIDE), make_schedule(config.train, 100)
     optimiser = make_optimiser(config.train, schedule, flat)
     made = Assembly(config, blueprint, objective, Layout(), graph, params, constants, flat, optimiser, schedule)
     return Workload(made, jax.tree.map(jnp.asarray, batch))

@@ -7,6 +7,7 @@ import numpy as np
 from benchmarks import workload
 from data_pipelines.schema import Batch
 from spt_jax.config import Config, LabelsConfig, ModelConfig, TrainConfig
+from spt_jax.training.noise_scale import noise_scale
 from spt_jax.training.step import Quota, make_epoch
 from tests.training.test_train import MODEL
 
@@ -84,3 +85,15 @@ def test_sets_of_a_mixture_are_drawn_by_their_quotas():
     for drawn in draws((Quota(0, 20, 2), Quota(20, 4, 6)), 3, 2, 24):
         assert drawn[:20].sum() == 6 and drawn[:20].max() == 1
         assert drawn[20:].sum() == 18 and drawn[20:].min() >= 4 and drawn[20:].max() <= 5
+
+
+def test_the_noise_scale_is_that_of_gradients_whose_mean_and_spread_are_known(rng):
+    """Rows with a gradient of mean length 2 and noise of variance 9 in each of 50 directions: 450 / 4 rows."""
+    mean, batch, parts, squares = np.zeros(50), 128, 8, []
+    mean[0] = 2
+    for _ in range(400):
+        rows = mean + 3 * rng.normal(size=(batch, 50))
+        each = rows.reshape(parts, -1, 50).mean(axis=1)
+        squares.append([(each**2).sum(axis=1).mean(), (rows.mean(axis=0) ** 2).sum()])
+    np.testing.assert_allclose(noise_scale(batch, parts, *np.mean(squares, axis=0)), 112.5, rtol=0.1)
+    assert noise_scale(batch, 1, 3.0, 3.0) is None and noise_scale(batch, 2, 1.0, 2.0) is None
