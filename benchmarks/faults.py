@@ -83,7 +83,7 @@ class Attempt:
             place = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "XLA_FLAGS": flags}
             place |= {"JAX_PROCESS_ID": str(i), "JAX_PLATFORMS": "cpu", "NPROC": "2"}
             self.logs.append(out.with_name(f"{out.name}.{i}.log"))
-            self.logs[-1].unlink(missing_ok=True)
+            self.logs[-1].write_text("")
             command = ["train", "tiny", "--data", options.data, "--out", str(out), "--train.input", "stream"]
             command += [*NETWORK.split(), "--model.attention-heads", "1", "--train.epochs", str(epochs)]
             command += [
@@ -173,7 +173,7 @@ def hit(attempt: Attempt, kind: str, chance: random.Random, together: bool) -> s
 
 def rehearse(context, options: argparse.Namespace, folder: Path) -> dict:
     chance, out, wrong, lost = random.Random(options.seed), folder / "hit", [], 0
-    hits, attempts = Counter[str](), 0
+    hits, attempts = Counter[str](), sum(line["event"] == "start" for line in read_attempts(out))
     for number in range(options.faults):
         newest = (checkpoints(out) or [0])[-1]
         attempt, kind = Attempt(context, out, options, number), FAULTS[number % len(FAULTS)]
@@ -228,7 +228,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--processes", type=int, nargs="+", default=[4, 2], help="of one attempt, of the next, ...")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", default=str(LIBRARY))
-    parser.add_argument("--folder", type=Path, default=None, help="for the runs; a temporary one if not given")
+    parser.add_argument("--folder", type=Path, default=None, help="for the runs, where a stopped rehearsal goes on")
     options = parser.parse_args(arguments)
     if options.small:
         options.faults, options.processes = 1, [2]
