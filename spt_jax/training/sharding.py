@@ -26,8 +26,8 @@ CUT, SHARED, WHOLE = PartitionSpec(AXES), PartitionSpec(FSDP), PartitionSpec()
 
 
 def join_processes(silence: float = 100.0) -> None:
-    """Make this process one of several that train together: before anything else of JAX. silence: seconds after which JAX
-    itself ends all where one does not answer, as before training begins.
+    """Make this process one of several that train together: before anything else of JAX. silence: seconds; JAX itself ends
+    all where one does not answer for twice as long, as before training begins: later heartbeat.py says who it is.
 
     Where the launcher does not tell JAX by itself (TPU pods and SLURM do), JAX_COORDINATOR_ADDRESS (host:port),
     JAX_NUM_PROCESSES and JAX_PROCESS_ID say so.
@@ -37,7 +37,7 @@ def join_processes(silence: float = 100.0) -> None:
     try:
         jax.distributed.initialize(
             os.environ.get("JAX_COORDINATOR_ADDRESS"),
-            heartbeat_timeout_seconds=max(int(silence), 10),
+            heartbeat_timeout_seconds=max(int(2 * silence), 20),
             **{k: v if v is None else int(v) for k, v in place.items()},
         )
     except (ValueError, RuntimeError) as error:
