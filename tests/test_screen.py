@@ -89,7 +89,7 @@ def test_ctrl_c_is_answered_while_xla_works_and_twice_ends_the_process():
     with subprocess.Popen([sys.executable, "-c", ENDLESS], text=True, **pipes) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        assert process.stderr.readline() == "stopping after this epoch; once more stops at once\n"
+        assert process.stderr.readline() == "stopping once the state is saved; once more stops at once\n"
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert "stopped; run the same command again" in process.communicate(timeout=60)[1]

@@ -94,7 +94,8 @@ def run_epochs(
     skipped = Skipped(out, execution.skip_batches, epoch.ids)
 
     def tell(told: str) -> None:
-        log.warning("%s", told)
+        if jax.process_index() == 0:  # all know the same
+            log.warning("%s", told)
         account.told(told)
 
     processes = Processes(account.hosts, tell)
@@ -214,7 +215,7 @@ def _exhausted(progress: dict, patience: int) -> bool:
 
 @contextmanager
 def stop_flag() -> Iterator[Callable[[], int]]:
-    """Ctrl-C, or SIGTERM from a scheduler, sets a flag that is read between epochs; a second one stops at once.
+    """Ctrl-C, or SIGTERM from a scheduler, sets a flag that is read between spans of steps; a second one stops at once.
 
     The flag is the number of the signal, 0 before.
     """
@@ -225,6 +226,7 @@ def stop_flag() -> Iterator[Callable[[], int]]:
             raise KeyboardInterrupt
         asked.append(number)
 
+    ask.meanwhile = "once the state is saved"
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not in the main thread: no signal arrives here anyway

@@ -15,9 +15,9 @@ from data_pipelines.faults import COUNTED
 # Steps after which processes hear each other: of about so many seconds, at least and at most so many.
 SPAN_SECONDS, FIRST_SPAN, LONGEST_SPAN = 2.0, 16, 4096
 # A process is slow that takes so many times what half of the others take, and loses so much of the time by it.
-SLOWER, SHARE, IN_A_ROW = 1.5, 0.1, 3
+SLOWER, SHARE, IN_A_ROW = 2.0, 0.1, 5
 # Side of the matrices whose product tells how fast a device is, and how often it is taken.
-PROBE, PROBES = 256, 3
+PROBE, PROBES = 512, 3
 
 
 class Word(NamedTuple):
