@@ -134,8 +134,10 @@ class _Reader:
         total.staged = total.bytes if each.opcode in ("copy-start", "slice-start") else 0.0
         fused = self._called(each, "calls") if each.opcode == "fusion" else None
         total.flops = self._flops(each, around)
-        for found in [each, *(fused or {}).values()]:
-            total.collectives += self._collective(found, fused if found is not each else around)
+        total.collectives = self._collective(each, around)
+        for found in (fused or {}).values():
+            if self._begins(found):
+                total.collectives += self._collective(found, fused)
         kind = each.opcode.removesuffix("-start")
         kind = {"custom-call": "kernels", "fusion": "fusions", "copy": "copies"}.get(kind, "others")
         total.kinds["collectives" if total.collectives else kind] += 1
@@ -248,6 +250,20 @@ class _Reader:
         inside = max(self._program.devices // (1 if self._program.tiled else self._slices), 1)
         far = any(one // inside != group[0] // inside for group in groups for one in group)
         return [Collective(kind, size, sent * size, far)]
+
+    def _begins(self, each: Instruction) -> bool:
+        """Whether it stands for its exchange: a TPU's may go on in several fusions, beside what else they compute."""
+        channel = each.attribute("channel_id")
+        return channel is None or self._first.get((each.opcode, channel)) == each.name
+
+    @cached_property
+    def _first(self) -> dict[tuple[str, str | None], str]:
+        found: dict[tuple[str, str | None], str] = {}
+        for computation in self._program.computations.values():
+            for each in computation.values():
+                if each.opcode.removesuffix("-start") in COLLECTIVES:
+                    found.setdefault((each.opcode, each.attribute("channel_id")), each.name)
+        return found
 
     def _called(self, each: Instruction, attribute: str) -> Computation | None:
         return self._program.computations.get(each.attribute(attribute) or "")

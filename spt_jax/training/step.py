@@ -78,6 +78,7 @@ def make_step(
 
         gradient = layout.sum_over_rows(piece_gradient, pieces, state.params, (constants, emphasis), rows)
         gradient, losses = flat.take_extras(layout.like_parameters(gradient))
+        losses = layout.whole(losses)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = layout.like_parameters(optax.apply_updates(state.params, updates))
         # Short memory at first, so that the average does not remember the initial parameters.
