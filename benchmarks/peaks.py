@@ -27,19 +27,22 @@ class Chip(NamedTuple):
     """Matrix units (MXUs, 128 x 128 up to v5p, then 256 x 256) or streaming multiprocessors."""
     link: float | None = None
     """What it can send to other devices, all links together, GB/s."""
+    network: float | None = None
+    """Its share of what its machine can send to other slices or machines, GB/s."""
 
 
 # TPUs: cloud.google.com/tpu/docs, pages v4, v5e, v5p, v6e and tpu7x; link is the interconnect's rate in one direction.
 # A device of v5p is a chip of two cores that work as one; of TPU7x, one of a chip's two cores. NVIDIA: data sheets of
-# A100, H100 SXM and H200 SXM, without sparsity; link is NVLink in one direction. A device that is not here has no MFU
+# A100, H100 SXM and H200 SXM, without sparsity; link is NVLink in one direction. network: of v5e a pod's 6.4 Tb/s
+# by its 256 chips, of v5p 50 Gb/s a chip; of NVIDIA's H boards one 400 Gb/s port each. A device that is not here has no MFU
 # and no bound rather than a wrong one.
 DATA_SHEETS: dict[str, Chip] = {
-    "NVIDIA H200": Chip({"bfloat16": 989.0, "float32": 67.0}, 4800.0, 141.0, 1.98, 132, 450.0),
-    "NVIDIA H100 80GB HBM3": Chip({"bfloat16": 989.0, "float32": 67.0}, 3350.0, 79.1 * GIB, 1.98, 132, 450.0),
+    "NVIDIA H200": Chip({"bfloat16": 989.0, "float32": 67.0}, 4800.0, 141.0, 1.98, 132, 450.0, 50.0),
+    "NVIDIA H100 80GB HBM3": Chip({"bfloat16": 989.0, "float32": 67.0}, 3350.0, 79.1 * GIB, 1.98, 132, 450.0, 50.0),
     "NVIDIA A100-SXM4-80GB": Chip({"bfloat16": 312.0, "float32": 19.5}, 2039.0, 80 * GIB, 1.41, 108, 300.0),
     "TPU v4": Chip({"bfloat16": 275.0}, 1228.0, 32 * GIB, 1.05, 8, 300.0),
-    "TPU v5 lite": Chip({"bfloat16": 197.0}, 819.0, 16 * GIB, 1.5, 4, 200.0),
-    "TPU v5": Chip({"bfloat16": 459.0}, 2765.0, 95 * GIB, 1.75, 8, 600.0),
+    "TPU v5 lite": Chip({"bfloat16": 197.0}, 819.0, 16 * GIB, 1.5, 4, 200.0, 3.125),
+    "TPU v5": Chip({"bfloat16": 459.0}, 2765.0, 95 * GIB, 1.75, 8, 600.0, 6.25),
     "TPU v6 lite": Chip({"bfloat16": 918.0}, 1640.0, 32 * GIB, 1.75, 2, 400.0),
     "TPU7x": Chip({"bfloat16": 1153.5}, 3690.0, 96 * GIB, None, 2, 300.0),
 }

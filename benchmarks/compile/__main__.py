@@ -34,6 +34,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("preset", nargs="?", default="base", help="a preset of spt_jax.config")
     parser.add_argument("--target", nargs="+", default=["v5e"], help=f"chips to compile for: {known}")
     parser.add_argument("--chips", type=int, default=1, help="how many of them, a power of two")
+    parser.add_argument("--slices", type=int, default=1, help="that the chips are in, with the slower network between")
+    parser.add_argument("--fsdp", type=int, default=1, help="chips of a slice that share parameters out; 0: all of it")
     parser.add_argument("--batch", type=int, default=1024, help="spectra of each chip")
     parser.add_argument("--length", type=int, default=144, help="energies of a spectrum")
     parser.add_argument(
@@ -58,7 +60,7 @@ def check(options: argparse.Namespace) -> None:
     if options.preset not in PRESETS:
         raise UserError(f"unknown preset {options.preset!r}; presets: {', '.join(PRESETS)}")
     for name in options.target:
-        targets.require(targets.find(name, options.chips))
+        targets.require(targets.find(name, options.chips, options.slices))
     if min(options.batch, options.length) < 1:
         raise UserError("--batch and --length must be at least 1")
 
@@ -67,13 +69,14 @@ def run(options: argparse.Namespace, root: Path = ROOT, **fields: str) -> list[d
     """Every program for every target, told and recorded. root: the checkout whose code is compiled."""
     lines = []
     for name, program in itertools.product(options.target, options.programs):
-        target = targets.find(name, options.chips)
+        target = targets.find(name, options.chips, options.slices)
         same = {"batch": options.batch, "length": options.length}
         given = Request(program, options.preset, target.name, options.chips, **same, dtype=options.dtype)
-        given = given._replace(small=options.small, kernels=options.kernels)
+        given = given._replace(small=options.small, kernels=options.kernels, slices=options.slices, fsdp=options.fsdp)
         found = compile_alone(given, Limits(options.memory, options.time), root)
-        device = target.title(options.chips)
+        device = target.title(options.chips, options.slices)
         case = program if options.kernels == "auto" else f"{program}, kernels off"
+        case += "" if options.fsdp == 1 else f", fsdp {options.fsdp}"
         line = measure.record("compile", case, options, device=device, chips=options.chips, **same, **fields, **found)
         table.show_program(line, options.top)
         lines.append(line)

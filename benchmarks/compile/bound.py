@@ -31,8 +31,11 @@ def bound(
     cycles: int | None,
     sent: float = 0.0,
     link: float | None = None,
+    far: float = 0.0,
+    network: float | None = None,
 ) -> Bound:
-    """moved, sent: bytes of main memory, and of links that take `link` bytes/s. Each limit as if it were alone."""
+    """moved, sent, far: bytes of main memory, of links that take `link` bytes/s, and of the `network` between slices.
+    Each limit as if it were alone."""
     if chip is None:
         return Bound({})
     seconds = {"memory": moved / (chip.bandwidth * 1e9)}
@@ -42,6 +45,8 @@ def bound(
         seconds["arithmetic"] = flops / (chip.flops[dtype] * 1e12)
     if sent and link:
         seconds["link"] = sent / link
+    if far and network:
+        seconds["network"] = far / network
     return Bound(seconds)
 
 

@@ -24,11 +24,11 @@ from spt_jax.runs.targets import ptxas
 from spt_jax.training import sharding
 
 
-def place(target: Target, chips: int) -> Mesh:
+def place(target: Target, chips: int, slices: int = 1, fsdp: int = 1) -> Mesh:
     """A mesh of devices that are not there, with the trainer's axes."""
-    there = targets.devices(target, chips)
+    there = targets.devices(target, chips, slices)
     if hasattr(sharding, "AXES"):
-        return sharding.make_mesh(devices=there)
+        return sharding.make_mesh(fsdp, slices, there)
     # A commit before there were several may be compared with.
     return Mesh(np.array(there), ("data",), axis_types=(AxisType.Auto,))
 
@@ -42,17 +42,18 @@ def examine(
     flops: float | None = None,
     donate: int | tuple[int, ...] = (),
     batch: int | None = None,
+    slices: int = 1,
 ) -> Report:
     """Compile a function (or what jax.jit made of one) for a target.
 
     arguments: arrays or jax.ShapeDtypeStruct, in trees; those without a sharding of their own are whole on each device.
     dtype: whose peak its arithmetic is held against. flops: of a call, where they are known better than from the
     program (those inside a kernel are unknown to the compiler). batch: as the message shall have it where the program
-    does not fit. Raises UserError for an unknown target, a compiler that is not installed, a program too large.
+    does not fit. slices: that the chips are in. Raises UserError for an unknown target, a compiler that is not installed, a program too large.
     """
-    found = targets.find(target, chips)
-    there = targets.devices(found, chips)
-    whole = NamedSharding(place(found, chips), PartitionSpec()) if chips > 1 else SingleDeviceSharding(there[0])
+    found = targets.find(target, chips, slices)
+    there = targets.devices(found, chips, slices)
+    whole = NamedSharding(place(found, chips, slices), PartitionSpec()) if chips > 1 else SingleDeviceSharding(there[0])
 
     def shape(x: Any) -> jax.ShapeDtypeStruct:
         own = x.sharding if isinstance(x, jax.ShapeDtypeStruct) else None
@@ -88,7 +89,7 @@ def examine(
     }
     by_compiler = (program.cost_analysis() or {}).get("flops")
     known = (found, chips, dtype, seconds, memory, by_compiler, flops)
-    report = Report(*known, count(text), kernels, owners, unscheduled)
+    report = Report(*known, count(text, slices), kernels, owners, slices, unscheduled)
     if found.chip and found.chip.memory and report.peak_bytes > found.chip.memory * 1e9:
         raise does_not_fit(found, report.peak_bytes, found.chip.memory * 1e9, memory["arguments"], batch)
     return report

@@ -47,7 +47,7 @@ def prepare(request: Request, mesh: Mesh) -> Prepared:
     """Raises SystemExit for an unknown preset."""
     config = workload.config_of(request.preset, request.dtype, request.small)
     # Where the process stands says nothing of the target.
-    target = targets.find(request.target, request.chips)
+    target = targets.find(request.target, request.chips, request.slices)
     kernels = "off" if request.kernels == "off" else {"tpu": "tpu", "cuda": "gpu"}[target.platform]
     if hasattr(config.execution, "kernels"):  # a commit before them may be compared with
         config = replace(config, execution=replace(config.execution, kernels=kernels))

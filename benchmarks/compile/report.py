@@ -28,6 +28,7 @@ class Report:
     kernels: list[Kernel] | list[GpuKernel]
     owners: dict[str, str]
     """Instruction -> the kernel that runs it."""
+    slices: int = 1
     unscheduled: int = 0
     """Kernels that a TPU's program calls and whose schedule was not found: their cycles are missing."""
 
@@ -65,16 +66,19 @@ class Report:
             moved=self.traffic.bytes,
             flops=max(self.counted_flops or 0.0, self.traffic.flops),
             cycles=self.cycles,
-            sent=sum(each.sent for each in self.traffic.collectives),
-            link=self.target.link(self.chips),
+            sent=sum(each.sent for each in self.traffic.collectives if not each.far),
+            link=self.target.link(self.chips, self.slices),
+            far=sum(each.sent for each in self.traffic.collectives if each.far),
+            network=self.target.network,
         )
 
     def collectives(self) -> dict[str, Collective]:
-        """Added up by kind."""
+        """Added up by kind; apart those between slices."""
         found: dict[str, Collective] = {}
         for each in self.traffic.collectives:
-            before = found.get(each.kind, Collective(each.kind, 0.0, 0.0))
-            found[each.kind] = Collective(each.kind, before.bytes + each.bytes, before.sent + each.sent)
+            name = f"{each.kind} between slices" if each.far else each.kind
+            before = found.get(name, each._replace(bytes=0.0, sent=0.0))
+            found[name] = before._replace(bytes=before.bytes + each.bytes, sent=before.sent + each.sent)
         return found
 
     def fields(self, batch: int | None = None) -> dict[str, Any]:
@@ -97,7 +101,7 @@ class Report:
             "unknown_loops": traffic.unknown_loops + sum(not getattr(each, "known", True) for each in self.kernels),
             "unscheduled_kernels": self.unscheduled,
             "opaque_kernels": traffic.opaque_kernels,
-            "collectives": {kind: list(each[1:]) for kind, each in self.collectives().items()},
+            "collectives": {kind: [each.bytes, each.sent] for kind, each in self.collectives().items()},
             "collective_count": len(traffic.collectives),
             "cycles": self.cycles,
             "bound_seconds": limits.seconds,

@@ -8,7 +8,8 @@ PROGRAMS = ("step", "epoch", "inference")
 
 
 class Request(NamedTuple):
-    """What is asked of one process: a program of a preset for a target. batch: of each chip."""
+    """What is asked of one process: a program of a preset for a target. batch: of each chip. slices: that the chips are in.
+    fsdp: chips that share parameters out."""
 
     program: str
     preset: str
@@ -19,3 +20,5 @@ class Request(NamedTuple):
     dtype: str = "bfloat16"
     small: bool = False
     kernels: str = "auto"
+    slices: int = 1
+    fsdp: int = 1

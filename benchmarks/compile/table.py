@@ -11,7 +11,12 @@ UNITS = ("MXU", "XLU", "VALU", "EUP", "VLOAD", "VSTORE", "SALU")
 
 def show_report(name: str, report: Report, batch: int | None = None, top: int = 8) -> None:
     """What is known of one function that `examine` has compiled. batch: spectra of a call, for the bound."""
-    line = {"case": name, "device": report.target.title(report.chips), "error": None, **report.fields(batch)}
+    line = {
+        "case": name,
+        "device": report.target.title(report.chips, report.slices),
+        "error": None,
+        **report.fields(batch),
+    }
     show_program(line, top)
     show_lines([line])
 
@@ -70,7 +75,7 @@ def _gpu_kernels(rows: list[dict], moved: float) -> None:
         )
 
 
-LIMITS = ("cycles", "memory", "arithmetic", "link")
+LIMITS = ("cycles", "memory", "arithmetic", "link", "network")
 
 
 def show_lines(lines: list[dict]) -> None:
@@ -80,7 +85,7 @@ def show_lines(lines: list[dict]) -> None:
         rows = [("program", *LIMITS, "spectra/s", "bound by")]
         for line in (line for line in lines if line["device"] == device):
             if line["error"]:
-                rows.append((line["case"], *["-"] * 5, "error"))
+                rows.append((line["case"], *["-"] * (len(LIMITS) + 1), "error"))
                 continue
             speed = line["bound_spectra_per_s"]
             limits = (amount_of_time(line["bound_seconds"].get(limit)) for limit in LIMITS)

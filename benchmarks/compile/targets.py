@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from benchmarks.compile import schedule
 from benchmarks.peaks import DATA_SHEETS, Chip
-from benchmarks.scaling import LINKS
 from data_pipelines.errors import MissingExtra, UserError
 from spt_jax.runs.targets import hopper, prepare, ptxas
 
@@ -36,28 +35,37 @@ class Target(NamedTuple):
     def extra(self) -> str:
         return "aot-tpu" if self.platform == "tpu" else "aot-gpu"
 
-    def title(self, chips: int) -> str:
+    def title(self, chips: int, slices: int = 1) -> str:
         """What a result line names as its device."""
-        return f"{self.label} x{chips} (compiled)"
+        return f"{self.label} x{chips}{f' in {slices} slices' if slices > 1 else ''} (compiled)"
 
-    def link(self, chips: int) -> float | None:
-        """Bytes/s that each device can send to the others."""
-        if self.platform == "cuda" and chips > GPUS_OF_A_MACHINE:
-            return LINKS[max(LINKS)][0]
+    @property
+    def network(self) -> float | None:
+        """Bytes/s that each device can send to other slices or machines."""
+        return self.chip.network * 1e9 if self.chip and self.chip.network else None
+
+    def link(self, chips: int, slices: int = 1) -> float | None:
+        """Bytes/s that each device can send to the others of its slice."""
+        if self.platform == "cuda" and chips // slices > GPUS_OF_A_MACHINE:
+            return self.network
         return self.chip.link * 1e9 if self.chip and self.chip.link else None
 
-    def topology(self, chips: int) -> tuple[str, dict[str, Any]]:
+    def topology(self, chips: int, slices: int = 1) -> tuple[str, dict[str, Any]]:
         """Name and options of the smallest topology with so many devices."""
         if self.platform == "cuda":
-            hosts = -(-chips // GPUS_OF_A_MACHINE)
-            chip = self.chip
-            topology = f"1x{hosts}x{min(chips, GPUS_OF_A_MACHINE)}"
+            inside = min(chips // slices, GPUS_OF_A_MACHINE)
+            chip, topology = self.chip, f"1x{-(-chips // inside)}x{inside}"
             return self.name, hopper(self.kind, int(chip.bandwidth * 1e9), int(chip.memory * 1e9), topology)
+        sides = self.sides(chips // slices)
+        return f"{self.name}:{'x'.join(map(str, sides))}", {"num_slices": slices} if slices > 1 else {}
+
+    def sides(self, chips: int) -> tuple[int, ...]:
+        """Of the smallest torus with so many devices."""
         sides = list(self.smallest)
         while math.prod(sides) * self.devices < chips:
             shortest = max(axis for axis, side in enumerate(sides) if side == min(sides))
             sides[shortest] *= 2
-        return f"{self.name}:{'x'.join(map(str, sides))}", {}
+        return tuple(sides)
 
 
 TARGETS = {
@@ -73,14 +81,20 @@ TARGETS = {
 }
 
 
-def find(name: str, chips: int = 1) -> Target:
+def find(name: str, chips: int = 1, slices: int = 1) -> Target:
     """Raises UserError for what is not in the table, or a number that no such machine has."""
     target = TARGETS.get(name.lower())
     if target is None:
         known = ", ".join(each.name for each in TARGETS.values())
         raise UserError(f"unknown target {name!r}; targets: {known}")
-    if not 1 <= chips <= target.largest or chips & (chips - 1):
-        raise UserError(f"{chips} chips of {target.name}: give a power of two up to {target.largest}")
+    if slices < 1 or chips % slices:
+        raise UserError(f"{chips} chips of {target.name} do not make {slices} slices of one size")
+    inside = chips // slices
+    if not 1 <= inside <= target.largest or inside & (inside - 1):
+        each = " a slice" if slices > 1 else ""
+        raise UserError(f"{inside} chips of {target.name}{each}: give a power of two up to {target.largest}")
+    if target.platform == "tpu" and slices > 1 and inside < math.prod(target.smallest) * target.devices:
+        raise UserError(f"a slice of {target.name} has {math.prod(target.smallest) * target.devices} devices at least")
     return target
 
 
@@ -92,7 +106,7 @@ def require(target: Target) -> None:
 
 
 @cache
-def devices(target: Target, chips: int) -> list[Any]:
+def devices(target: Target, chips: int, slices: int = 1) -> list[Any]:
     """The devices of a target that is not there. Raises MissingExtra where its compiler is not installed."""
     require(target)
     if target.platform == "tpu":
@@ -101,5 +115,5 @@ def devices(target: Target, chips: int) -> list[Any]:
     prepare(target.platform)
     from jax.experimental import topologies
 
-    name, options = target.topology(chips)
+    name, options = target.topology(chips, slices)
     return topologies.get_topology_desc(platform=target.platform, topology_name=name, **options).devices[:chips]

@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+
 from benchmarks.compile.flops import product_flops
 from benchmarks.compile.hlo import Array, Computation, Instruction, Program, read_program
 from benchmarks.compile.loops import trips
@@ -39,16 +41,19 @@ SLICES = ("slice", "dynamic-slice", "gather")
 UPDATES = {"dynamic-update-slice": 1, "scatter": 2}
 """In place: which operand holds the update."""
 COLLECTIVES = "all-reduce all-gather reduce-scatter all-to-all collective-permute".split()
+# What a TPU's host exchanges with those of other slices; the program hands it over as a send to the host.
+MEGASCALE = "xla_megascale_runtime"
 HOST = 5
 """The memory space of the host."""
 
 
 class Collective(NamedTuple):
-    """An exchange: its bytes on each device, and those of them that each device sends over its links."""
+    """An exchange: its bytes on each device, and those that each device sends. far: to devices of other slices."""
 
     kind: str
     bytes: float
     sent: float
+    far: bool = False
 
 
 @dataclass
@@ -81,15 +86,15 @@ class Traffic:
                 mine[name] += times * count
 
 
-def count(text: str) -> Traffic:
-    """What the program of this text moves. Raises ValueError where it is none."""
+def count(text: str, slices: int = 1) -> Traffic:
+    """What the program of this text moves. slices: of its devices. Raises ValueError where it is no program."""
     program = read_program(text)
-    return _Reader(program).of(program.computations[program.entry])
+    return _Reader(program, slices).of(program.computations[program.entry])
 
 
 class _Reader:
-    def __init__(self, program: Program):
-        self._program = program
+    def __init__(self, program: Program, slices: int):
+        self._program, self._slices = program, slices
 
     def of(self, computation: Computation) -> Traffic:
         total = Traffic()
@@ -129,8 +134,10 @@ class _Reader:
         total.staged = total.bytes if each.opcode in ("copy-start", "slice-start") else 0.0
         fused = self._called(each, "calls") if each.opcode == "fusion" else None
         total.flops = self._flops(each, around)
-        for found in [each, *(fused or {}).values()]:
-            total.collectives += self._collective(found, fused if found is not each else around)
+        total.collectives = self._collective(each, around)
+        for found in (fused or {}).values():
+            if self._begins(found):
+                total.collectives += self._collective(found, fused)
         kind = each.opcode.removesuffix("-start")
         kind = {"custom-call": "kernels", "fusion": "fusions", "copy": "copies"}.get(kind, "others")
         total.kinds["collectives" if total.collectives else kind] += 1
@@ -225,18 +232,38 @@ class _Reader:
 
     def _collective(self, each: Instruction, around: Computation) -> list[Collective]:
         kind = each.opcode.removesuffix("-start")
+        size = sum(array.bytes for name in each.operands if name in around for array in around[name].arrays)
+        if kind == "send" and MEGASCALE in each.rest:
+            way = re.search(r'megascale_transfer_type="(\w+)"', each.rest)
+            kind = way[1].lower().replace("_", "-") if way else kind
+            others = (self._slices - 1) / self._slices
+            return [Collective(kind, size, size * (2 * others if kind == "all-reduce" else 1.0), far=True)]
         if kind not in COLLECTIVES:
             return []
-        size = sum(array.bytes for name in each.operands if name in around for array in around[name].arrays)
-        groups = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]+)\})", each.rest)
-        members = self._program.devices
-        if groups:
-            members = int(groups[1]) if groups[1] else groups[2].count(",") + 1
+        groups = members_of(each.rest, self._program.devices)
+        members = len(groups[0])
         others = (members - 1) / members if members else 0.0
         if kind == "all-gather":
             size *= members
         sent = {"all-reduce": 2 * others, "collective-permute": 1.0}.get(kind, others)
-        return [Collective(kind, size, sent * size)]
+        # A TPU's program is that of one slice, and its groups never leave it.
+        inside = max(self._program.devices // (1 if self._program.tiled else self._slices), 1)
+        far = any(one // inside != group[0] // inside for group in groups for one in group)
+        return [Collective(kind, size, sent * size, far)]
+
+    def _begins(self, each: Instruction) -> bool:
+        """Whether it stands for its exchange: a TPU's may go on in several fusions, beside what else they compute."""
+        channel = each.attribute("channel_id")
+        return channel is None or self._first.get((each.opcode, channel)) == each.name
+
+    @cached_property
+    def _first(self) -> dict[tuple[str, str | None], str]:
+        found: dict[tuple[str, str | None], str] = {}
+        for computation in self._program.computations.values():
+            for each in computation.values():
+                if each.opcode.removesuffix("-start") in COLLECTIVES:
+                    found.setdefault((each.opcode, each.attribute("channel_id")), each.name)
+        return found
 
     def _called(self, each: Instruction, attribute: str) -> Computation | None:
         return self._program.computations.get(each.attribute(attribute) or "")
@@ -252,3 +279,18 @@ class _Reader:
 
 def _share(part: Array, whole: Array) -> float:
     return min(1.0, part.padded / whole.padded) if whole.padded else 1.0
+
+
+def members_of(rest: str, devices: int) -> list[list[int]]:
+    """The groups of devices that an instruction exchanges within; all of them in one where it says nothing."""
+    if pairs := re.search(r"source_target_pairs=\{(\{[\d,{}]*\})\}", rest):
+        return [[int(one) for one in pair.split(",")] for pair in re.findall(r"\{([\d,]+)\}", pairs[1])]
+    if listed := re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", rest):
+        return [[int(one) for one in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[1])]
+    if counted := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
+        sizes = [int(size) for size in counted[3].split(",")]
+        numbers = np.arange(np.prod(sizes)).reshape(sizes)
+        if counted[4]:
+            numbers = numbers.transpose([int(axis) for axis in counted[4].split(",")])
+        return numbers.reshape(int(counted[1]), int(counted[2])).tolist()
+    return [list(range(devices))]

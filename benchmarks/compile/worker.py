@@ -20,8 +20,9 @@ def main(request_text: str, result: str) -> None:
 
     request = Request(**json.loads(request_text))
     try:
-        target = find(request.target, request.chips)
-        made = prepare(request, place(target, request.chips))
+        target = find(request.target, request.chips, request.slices)
+        mesh = place(target, request.chips, request.slices, request.fsdp)
+        made = prepare(request, mesh)
         report = examine(
             made.function,
             *made.arguments,
@@ -31,6 +32,7 @@ def main(request_text: str, result: str) -> None:
             flops=made.flops,
             donate=made.donate,
             batch=request.batch,
+            slices=request.slices,
         )
     except UserError as error:
         raise SystemExit(str(error)) from None

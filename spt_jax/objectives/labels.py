@@ -83,7 +83,8 @@ class Labels:
     def views(self, batch: Batch, keys: jax.Array) -> LabelledRows:
         """Each spectrum as a detector might have seen it, mixed with its neighbour in the batch."""
         mixing, augmenting, _ = _split(keys)
-        other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch)
+        # Without mixing no row asks for another, which may lie on another device.
+        other = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch) if self.config.mixup else batch
         share = mix_share(mixing, batch, other, self.config.mixup)
         spectrum, several = batch.spectrum, len(self.grid.signals)
         if several:

@@ -226,7 +226,7 @@ def stop_flag() -> Iterator[Callable[[], int]]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    ask.meanwhile = "once the state is saved"
+    ask.meanwhile = "once the state is saved"  # type: ignore[attr-defined]
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not in the main thread: no signal arrives here anyway

@@ -182,8 +182,9 @@ class Layout:
         size = self.mesh.shape
         if size[FSDP] > 1:
             mine = jax.lax.psum_scatter(mine, FSDP, tiled=True)
-        # What the slice has in common is cut again for the way to the other slices.
-        if size[SLICE] > 1 and size[DATA] > 1:
+        # What the slice has in common is cut again for the way to the other slices. A TPU's compiler does that by itself,
+        # and gathers where it would make of this one a second all-reduce.
+        if size[SLICE] > 1 and size[DATA] > 1 and self.mesh.devices.flat[0].platform != "tpu":
             mine = jax.lax.psum_scatter(mine, DATA, tiled=True)
             return jax.lax.all_gather(jax.lax.psum(mine, SLICE), DATA, tiled=True)
         rest = tuple(axis for axis in (SLICE, DATA) if size[axis] > 1)

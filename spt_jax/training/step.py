@@ -81,6 +81,7 @@ def make_step(
 
         gradient = layout.sum_over_rows(piece_gradient, pieces, state.params, (constants, emphasis), rows)
         gradient, extras = flat.take_extras(layout.like_parameters(gradient))
+        extras = layout.whole(extras)
         losses, part_square = extras[:-BESIDE], extras[-1]
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = layout.like_parameters(optax.apply_updates(state.params, updates))

@@ -17,7 +17,18 @@ FIELDS = (
 
 
 @pytest.mark.parametrize(
-    "name", ["ops", "train_step", "ensemble", "scaling", "descriptors", "fusion_speed", "image_speed", "checkpoints", "noise_scale"]
+    "name",
+    [
+        "ops",
+        "train_step",
+        "ensemble",
+        "scaling",
+        "descriptors",
+        "fusion_speed",
+        "image_speed",
+        "checkpoints",
+        "noise_scale",
+    ],
 )
 def test_each_runs_and_records(name, tmp_path, capsys):
     path = tmp_path / "results.jsonl"
