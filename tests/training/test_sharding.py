@@ -62,7 +62,8 @@ def test_one_all_reduce_of_the_gradient_and_no_gather(exchanges):
 
 def test_shared_parameters_are_gathered_once_and_their_gradient_reduced_once(exchanges):
     size, found, *_ = exchanges["0 1"]
-    assert [each for each in found if each[0] == "all-gather"] == [["all-gather", 4 * size]]
+    # And what losses are on all devices, some bytes.
+    assert [each for each in found if each[0] == "all-gather" and each[1] > 4 * 64] == [["all-gather", 4 * size]]
     reduced = [nbytes for kind, nbytes in found if kind in ("all-reduce", "reduce-scatter")]
     assert sorted(reduced)[-1] in (4 * size, 4 * size // 8)
     assert sum(nbytes > 4 * 64 for nbytes in reduced) == 1
