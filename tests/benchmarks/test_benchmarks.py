@@ -8,7 +8,9 @@ import pytest
 
 from benchmarks import __main__ as every
 from benchmarks import compare, measure, peaks
-from benchmarks.scaling import collectives, predicted_step
+from benchmarks.compile.targets import TARGETS
+from benchmarks.scaling.links import exchange_s, slices_of
+from benchmarks.scaling.predict import bounds, compute_of, efficiency
 
 FIELDS = (
     "benchmark case preset dtype device commit versions median_ms spectra_per_s vs share_of_matmul_peak "
@@ -59,18 +61,41 @@ def test_an_unknown_device_has_no_mfu():
     assert peaks.mfu(1e9, 1.0, "float32") is None
 
 
-def test_collectives_of_a_program_are_counted_in_bytes():
-    text = """
-      %a = f32[7753]{0} all-reduce(%x), channel_id=6
-      %b = (f32[4]{0}, bf16[2,3]{1,0}) all-gather-start(%y), channel_id=7
-      %c = f32[2]{0} add(%a, %b)
-    """
-    assert collectives(text) == [("all-reduce", 4 * 7753), ("all-gather", 4 * 4 + 2 * 6)]
+@pytest.mark.parametrize("name", ["v5e", "h100"])
+def test_the_cost_model_of_many_chips(name):
+    target, vector = TARGETS[name], 4e6
+    assert exchange_s(target, 1, vector) == 0 and efficiency(target, 1e-3, 1, vector) == 1
+    assert slices_of(target, 1024) == {"v5e": 4, "h100": 128}[name]
+    # Twice the bytes take longer, less than twice as long; hundreds of chips less than thousands.
+    assert exchange_s(target, 256, vector) < exchange_s(target, 256, 2 * vector) < 2 * exchange_s(target, 256, vector)
+    assert exchange_s(target, 256, vector) < exchange_s(target, 1024, vector)
+    assert 0 < efficiency(target, 1e-3, 256, vector) < efficiency(target, 1e-2, 256, vector) < 1
 
 
-def test_the_cost_model_adds_to_one_chip():
-    assert predicted_step(0.01, 10**6, 1) == 0.01
-    assert 0.01 < predicted_step(0.01, 10**6, 8) < predicted_step(0.01, 10**6, 256)
+def test_a_ring_of_chips_is_twice_as_fast_as_a_row():
+    """v5e: links of the sides of 16 close to rings; in bytes, so large that no latency counts."""
+    v5e, vector = TARGETS["v5e"], 1e12
+    assert exchange_s(v5e, 64, vector) / exchange_s(v5e, 256, vector) == pytest.approx(
+        2 * (63 / 64) / (255 / 256), rel=1e-4
+    )
+
+
+def test_compute_is_a_line_through_the_batches_that_were_compiled():
+    line = {"benchmark": "compile", "case": "step", "preset": "base", "dtype": "bfloat16", "length": 144, "chips": 1}
+    line |= {
+        "device": "TPU v5e x1 (compiled)",
+        "error": None,
+        "batch": 100,
+        "bound_seconds": {"memory": 1e-3, "cycles": 3e-3},
+    }
+    more = line | {"batch": 300, "bound_seconds": {"memory": 7e-3}}
+    found = bounds(
+        [line, more, line | {"chips": 4}, line | {"device": "TPU v5p x1 (compiled)"}, line | {"error": "no"}]
+    )
+    assert found == {("v5e", "base", "bfloat16", 144): {100: 3e-3, 300: 7e-3}}
+    compute = compute_of({100: 3e-3, 300: 7e-3})
+    assert compute.seconds(200) == pytest.approx(5e-3) and compute.rows(5e-3) in (200, 201)
+    assert compute_of({100: 3e-3}) is None
 
 
 def test_one_command_runs_them_in_turn_and_names_what_fails(tmp_path, capfd, monkeypatch):

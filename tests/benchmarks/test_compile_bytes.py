@@ -183,8 +183,40 @@ def test_exchanges_count_what_each_device_sends():
     )
     found = count(program(entry))
     size = 4 * 8 * 128
-    assert found.collectives == [("all-reduce", size, 1.5 * size), Collective("all-gather", 2 * size, size)]
+    assert found.collectives == [Collective("all-reduce", size, 1.5 * size), Collective("all-gather", 2 * size, size)]
     assert found.kinds == {"collectives": 2} and found.bytes == 2 * size + 3 * size
+
+
+def test_exchanges_between_slices_are_told_apart():
+    entry = (
+        "  %x = f32[8,128] parameter(0)\n"
+        "  %a = f32[8,128] all-reduce(%x), replica_groups=[2,2]<=[2,2]T(1,0), to_apply=%sum\n"
+        "  %b = f32[8,128] all-reduce(%a), replica_groups={{0,1},{2,3}}, to_apply=%sum\n"
+        "  %c = f32[8,128] all-reduce(%b), replica_groups=[2,2]<=[4], to_apply=%sum\n"
+        "  ROOT %p = f32[8,128] collective-permute(%c), source_target_pairs={{0,1},{1,2}}"
+    )
+    text = program(entry)
+    assert [each.far for each in count(text, slices=2).collectives] == [True, False, False, True]
+    assert not any(each.far for each in count(text).collectives)
+
+
+def test_what_a_tpu_hands_to_its_host_for_other_slices_is_an_exchange_and_a_part_of_one_is_none():
+    handler = '_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"'
+    entry = (
+        "  %x = f32[8,128] parameter(0)\n"
+        "  %t = token[] after-all()\n"
+        "  %s = (f32[8,128], u32[], token[]) send(%x, %t), channel_id=2, "
+        f"is_host_transfer=true, frontend_attributes={{{handler}}}\n"
+        "  %d = token[] send-done(%s)\n"
+        "  %f = f32[16,128] fusion(%x), kind=kLoop, calls=%part\n"
+        "  ROOT %g = f32[16,128] fusion(%x), kind=kLoop, calls=%other"
+    )
+    gather = "all-gather(%p), channel_id=7, replica_groups=[1,2]<=[2], dimensions={0}"
+    body = f"  %p = f32[8,128]{{1,0:T(8,128)}} parameter(0)\n  ROOT %NAME = f32[16,128] {gather}"
+    parts = "".join(fused(name, body.replace("NAME", f"g.{name}")) for name in ("part", "other"))
+    found = count(program(entry, parts), slices=4).collectives
+    size = 4 * 8 * 128
+    assert found == [("all-reduce", size, 1.5 * size, True), ("all-gather", 2 * size, size, False)]
 
 
 def test_a_text_that_is_no_program_is_refused():

@@ -48,10 +48,22 @@ def test_targets_are_whole_machines():
     assert targets.find("H200").topology(1)[1] == PRODUCT["h200"].topology[1]
     links = [targets.find(name, n).link(n) for name, n in (("v5e", 256), ("H100", 8), ("H100", 16))]
     assert links == [200e9, 450e9, 50e9]
+    links = [targets.find("H100", 16, 2).link(16, 2), targets.find("v5e").network, targets.find("H100").network]
+    assert links == [450e9, 3.125e9, 50e9]
+    assert targets.find("v5e", 512, 2).topology(512, 2) == ("v5e:16x16", {"num_slices": 2})
+    assert targets.find("H100", 16, 2).topology(16, 2)[1]["topology"] == "1x2x8"
     assert targets.find("v5e").title(256) == "TPU v5e x256 (compiled)"
+    assert targets.find("v5e").title(512, 2) == "TPU v5e x512 in 2 slices (compiled)"
     for name, chips, message in (
         ("v9", 1, "unknown target 'v9'; targets: v5e, v5p"),
         ("v5e", 3, "a power of two up to 256"),
     ):
         with pytest.raises(UserError, match=message):
             targets.find(name, chips)
+    for chips, slices, message in (
+        (6, 4, "do not make 4 slices"),
+        (512, 1, "up to 256"),
+        (4, 2, "has 4 devices at least"),
+    ):
+        with pytest.raises(UserError, match=message):
+            targets.find("v5e", chips, slices)

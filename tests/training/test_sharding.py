@@ -19,7 +19,7 @@ COMPILE = """
 import json
 import jax, numpy as np
 from benchmarks import workload
-from benchmarks.scaling import collectives
+from benchmarks.compile.traffic import count
 from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig
 from spt_jax.training.sharding import Layout, make_mesh
 model, found = ModelConfig(width=8, blocks=1, hidden=32, highest_band=4), []
@@ -33,7 +33,7 @@ for fsdp, slices, pieces in ((1, 1, 2), (0, 1, 1), (2, 1, 1), (1, 2, 1), (2, 2, 
     for _ in range(3):
         state, metrics = program(state, batch)
     summary = [float(metrics["loss"]), float(np.abs(np.asarray(state.params)).sum())]
-    found.append([f"{fsdp} {slices}", made.flat.size, collectives(program.as_text()), held, summary])
+    found.append([f"{fsdp} {slices}", made.flat.size, count(program.as_text(), slices).collectives, held, summary])
 print(json.dumps(found))
 """
 
@@ -47,36 +47,39 @@ def exchanges() -> dict[str, tuple[int, list, list, list]]:
     return {name: rest for name, *rest in json.loads(done.stdout.splitlines()[-1])}
 
 
-def large(found: list) -> list[tuple[str, int]]:
-    """Those of vectors of parameters, in an order."""
-    return sorted((kind, nbytes) for kind, nbytes in found if nbytes > 4 * 64)
+def large(found: list, far: bool) -> list[tuple[str, int]]:
+    """Those of vectors of parameters, inside slices or between them, in an order."""
+    return sorted((kind, nbytes) for kind, nbytes, _, outside in found if nbytes > 4 * 64 and outside == far)
 
 
 def test_one_all_reduce_of_the_gradient_and_no_gather(exchanges):
     size, found, *_ = exchanges["1 1"]
-    assert [each for each in found if each[0] == "all-reduce"] == [["all-reduce", 4 * size]]
+    assert [each[:2] for each in found if each[0] == "all-reduce"] == [["all-reduce", 4 * size]]
     assert not [each for each in found if each[0] in ("all-gather", "all-to-all")]
     # Mixup's neighbour: a row crosses to the next device, nothing larger.
-    assert all(nbytes <= 4 * 24 for kind, nbytes in found if kind == "collective-permute")
+    assert all(nbytes <= 4 * 24 for kind, nbytes, *_ in found if kind == "collective-permute")
 
 
 def test_shared_parameters_are_gathered_once_and_their_gradient_reduced_once(exchanges):
     size, found, *_ = exchanges["0 1"]
-    # And what losses are on all devices, some bytes.
-    assert [each for each in found if each[0] == "all-gather" and each[1] > 4 * 64] == [["all-gather", 4 * size]]
-    reduced = [nbytes for kind, nbytes in found if kind in ("all-reduce", "reduce-scatter")]
-    assert sorted(reduced)[-1] in (4 * size, 4 * size // 8)
-    assert sum(nbytes > 4 * 64 for nbytes in reduced) == 1
+    assert large(found, far=False) == [("all-gather", 4 * size), ("reduce-scatter", 4 * size)]
 
 
 def test_between_slices_goes_one_share_of_each_device(exchanges):
+    for mesh in ("1 2", "2 2", "4 2"):
+        size, found, *_ = exchanges[mesh]
+        assert large(found, far=True) == [("all-reduce", 4 * size // 4)], mesh
     size, found, *_ = exchanges["1 2"]
-    n = 4 * size
-    assert large(found) == [("all-gather", n), ("all-reduce", n // 4), ("reduce-scatter", n // 4)]
+    assert large(found, far=False) == [("all-gather", 4 * size), ("reduce-scatter", 4 * size)]
+    # Two of a slice of four share the parameters: the gradient is halved over them first, and comes back to halves.
     size, found, *_ = exchanges["2 2"]
-    assert ("all-reduce", n // 4) in large(found) and max(
-        b for kind, b in large(found) if kind == "all-reduce"
-    ) == n // 4
+    given = {
+        ("reduce-scatter", 4 * size),
+        ("reduce-scatter", 2 * size),
+        ("all-gather", 2 * size),
+        ("all-gather", 4 * size),
+    }
+    assert set(large(found, far=False)) == given
 
 
 def test_parameters_lie_over_fsdp_alone_and_any_mesh_trains_as_the_first(exchanges):

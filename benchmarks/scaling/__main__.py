@@ -1,0 +1,3 @@
+from benchmarks.scaling.study import main
+
+main()
