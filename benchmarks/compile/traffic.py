@@ -25,9 +25,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-
 from benchmarks.compile.flops import product_flops
+from benchmarks.compile.groups import members_of
 from benchmarks.compile.hlo import Array, Computation, Instruction, Program, read_program
 from benchmarks.compile.loops import trips
 
@@ -279,18 +278,3 @@ class _Reader:
 
 def _share(part: Array, whole: Array) -> float:
     return min(1.0, part.padded / whole.padded) if whole.padded else 1.0
-
-
-def members_of(rest: str, devices: int) -> list[list[int]]:
-    """The groups of devices that an instruction exchanges within; all of them in one where it says nothing."""
-    if pairs := re.search(r"source_target_pairs=\{(\{[\d,{}]*\})\}", rest):
-        return [[int(one) for one in pair.split(",")] for pair in re.findall(r"\{([\d,]+)\}", pairs[1])]
-    if listed := re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", rest):
-        return [[int(one) for one in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[1])]
-    if counted := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
-        sizes = [int(size) for size in counted[3].split(",")]
-        numbers = np.arange(np.prod(sizes)).reshape(sizes)
-        if counted[4]:
-            numbers = numbers.transpose([int(axis) for axis in counted[4].split(",")])
-        return numbers.reshape(int(counted[1]), int(counted[2])).tolist()
-    return [list(range(devices))]

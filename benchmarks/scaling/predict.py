@@ -83,7 +83,9 @@ def predict(options: argparse.Namespace) -> list[dict]:
             more = {"median_ms": 1e3 * alone, "device": target.title(AIM_CHIPS), "length": length, "batch": batch}
             lines.append(measure.record("scaling", case, given, **more, **fields))
     if not lines:
-        raise SystemExit(f"{options.compiled}: no steps compiled for one chip of {', '.join(LINKS)} at two batches each")
+        raise SystemExit(
+            f"{options.compiled}: no steps compiled for one chip of {', '.join(LINKS)} at two batches each"
+        )
     return lines
 
 
@@ -102,7 +104,9 @@ def exchanged(compiled: Iterable[dict]) -> list[dict]:
             slices = chips // inside
             modelled = 2 * nbytes * (inside - 1) / inside, 2 * nbytes / inside * (slices - 1) / slices
             case = f"{line['preset']}, {line['device'].removesuffix(' (compiled)')}"
-            found.append({"case": case, "inside": sum(sent.values()) - far, "between": far, "count": line["collective_count"]})
+            found.append(
+                {"case": case, "inside": sum(sent.values()) - far, "between": far, "count": line["collective_count"]}
+            )
             found[-1] |= {"model_inside": modelled[0], "model_between": modelled[1]}
     return found
 
@@ -116,4 +120,6 @@ def _target(line: dict) -> Target | None:
     """Of a compiled step, where the links of its chip are known."""
     if line["benchmark"] != "compile" or line["case"] != "step" or line.get("error"):
         return None
-    return next((each for each in TARGETS.values() if line["device"].startswith(f"{each.label} x") and each.name in LINKS), None)
+    return next(
+        (each for each in TARGETS.values() if line["device"].startswith(f"{each.label} x") and each.name in LINKS), None
+    )

@@ -71,7 +71,9 @@ def _record(options: argparse.Namespace, case: str, found: dict, speed: float, k
 
 
 def _predicted(options: argparse.Namespace) -> list[dict]:
-    print(f"\nexchanges of steps compiled for many chips: bytes that each chip sends, as {options.compiled.name} has them")
+    print(
+        f"\nexchanges of steps compiled for many chips: bytes that each chip sends, as {options.compiled.name} has them"
+    )
     columns = {"inside": "inside", "model_inside": "model", "between": "between", "model_between": "model"}
     measure.show(exchanged(measure.read(options.compiled)), columns | {"count": "exchanges"})
     lines = predict(options)
