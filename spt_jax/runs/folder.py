@@ -91,7 +91,8 @@ def claim(out: Place, config: Config, dataset: str, members: tuple[str, ...] = (
     }
     barred = [name for name in differing if not name.startswith("execution.") and name not in LENGTH]
     if barred:
-        raise RunError(f"{out} holds a run with another {', '.join(barred)}; choose another --out")
+        told = [f"{name} (other data, or other shares of them)" if "fingerprint" in name else name for name in barred]
+        raise RunError(f"{out} holds a run with another {', '.join(told)}; choose another --out")
     if not differing:
         return []
     epoch = max((line["epoch"] for line in read_log(out)), default=0)
