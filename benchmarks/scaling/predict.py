@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -63,14 +64,13 @@ def bounds(lines: Iterable[dict]) -> dict[tuple[str, str, str, int], dict[int, f
 def predict(options: argparse.Namespace) -> list[dict]:
     """A result line for each target, preset, batch and number of chips. Raises SystemExit where nothing was compiled."""
     compiled = measure.read(options.compiled)
-    vectors: dict[tuple[str, str, int], int] = {}
     lines = []
     for (name, preset, dtype, length), points in bounds(compiled).items():
         compute, target = compute_of(points), TARGETS[name.lower()]
         if compute is None:
             print(f"{preset} for {name}: compiled at one batch alone, nothing predicted")
             continue
-        nbytes = vectors.setdefault((preset, dtype, length), vector_bytes(preset, dtype, length))
+        nbytes = vector_bytes(preset, dtype, length)
         given = argparse.Namespace(**{**vars(options), "preset": preset, "dtype": dtype})
         aim = compute.rows(exchange_s(target, AIM_CHIPS, nbytes) * AIM / (1 - AIM))
         for batch in options.rows:
@@ -111,6 +111,7 @@ def exchanged(compiled: Iterable[dict]) -> list[dict]:
     return found
 
 
+@cache
 def vector_bytes(preset: str, dtype: str, length: int) -> int:
     """Of the gradient that crosses: all parameters, the losses, and what fills the vector up."""
     return 4 * workload.make(workload.config_of(preset, dtype), 256, length).made.flat.size

@@ -10,7 +10,8 @@ from benchmarks import __main__ as every
 from benchmarks import compare, measure, peaks
 from benchmarks.compile.targets import TARGETS
 from benchmarks.scaling.links import exchange_s, slices_of
-from benchmarks.scaling.predict import bounds, compute_of, efficiency
+from benchmarks.scaling.predict import bounds, compute_of, efficiency, vector_bytes
+from benchmarks.scaling.study import main as scaling
 
 FIELDS = (
     "benchmark case preset dtype device commit versions median_ms spectra_per_s vs share_of_matmul_peak "
@@ -78,6 +79,25 @@ def test_a_ring_of_chips_is_twice_as_fast_as_a_row():
     assert exchange_s(v5e, 64, vector) / exchange_s(v5e, 256, vector) == pytest.approx(
         2 * (63 / 64) / (255 / 256), rel=1e-4
     )
+
+
+def test_the_study_predicts_from_what_was_compiled(tmp_path, capsys):
+    path, result = tmp_path / "compiled.jsonl", tmp_path / "result.jsonl"
+    one = {"benchmark": "compile", "case": "step", "preset": "dense", "dtype": "float32", "length": 144, "chips": 1}
+    one |= {"device": "TPU v5e x1 (compiled)", "error": None, "batch": 256, "bound_seconds": {"cycles": 1e-3}, "small": False}
+    size = vector_bytes("dense", "float32", 144)
+    sent = {"all-reduce": [size, 2 * size * 255 / 256], "all-reduce between slices": [size / 256, size / 256]}
+    pod = one | {"chips": 512, "device": "TPU v5e x512 in 2 slices (compiled)", "collectives": sent, "collective_count": 2}
+    lines = [one, one | {"batch": 1024, "bound_seconds": {"cycles": 3e-3}}, pod]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    found = scaling(["--predict", "--compiled", str(path), "--rows", "64", "4096", "--json", str(result)])
+    assert [line["batch"] for line in found] == [64, 4096] and len(result.read_text().splitlines()) == 2
+    assert found[0]["at_256"] < found[1]["at_256"] < 1 and found[0]["gradient_bytes"] == size
+    (told,) = (line for line in capsys.readouterr().out.splitlines() if "in 2 slices" in line)
+    numbers = told.split()[-5:]
+    assert numbers[0] == numbers[1] and numbers[2] == numbers[3], told
+    with pytest.raises(SystemExit, match="no steps compiled"):
+        scaling(["--predict", "--compiled", str(result)])
 
 
 def test_compute_is_a_line_through_the_batches_that_were_compiled():
