@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +14,12 @@ import numpy as np
 
 from data_pipelines import faults
 from data_pipelines.dataset.data import Split
-from data_pipelines.errors import LostError
 from data_pipelines.places import Place
 from spt_jax.runs.checkpoint import Checkpoints
 from spt_jax.runs.folder import append_log, rewind_log
 from spt_jax.training.account import Account
 from spt_jax.training.assemble import Assembly
-from spt_jax.training.heartbeat import REMEDY, Heartbeat, stop
+from spt_jax.training.heartbeat import Heartbeat, exchanging, stop
 from spt_jax.training.judge import Member, judge, mean_score
 from spt_jax.training.memory import fits
 from spt_jax.training.noise_scale import noise_scale
@@ -90,7 +88,8 @@ def run_epochs(
         progress["sums"] = {name: np.array(each, np.float32) for name, each in progress["sums"].items()}
         epoch.seek(progress.pop("stream"))
     line, saved = rewind_log(out, progress["epoch"]), time.monotonic()
-    account = Account(out, progress["epoch"], progress["epoch"] * steps + progress["done"])
+    with exchanging():
+        account = Account(out, progress["epoch"], progress["epoch"] * steps + progress["done"])
     skipped = Skipped(out, execution.skip_batches, epoch.ids)
 
     def tell(told: str) -> None:
@@ -112,12 +111,13 @@ def run_epochs(
             checkpoints.save(step, state, made.flat.size, {**progress, **position})
         heart.doing("devices", step)
 
+    # A signal before the last of these ends the process: there is nothing to save.
     with (
-        stop_flag() as asked,
         account,
         Heartbeat(out, execution.silence_seconds, lost) as heart,
-        _others(heart),
+        exchanging(heart.gone),
         fits(settings.batch_size, execution),
+        stop_flag() as asked,
     ):
         while progress["epoch"] < settings.epochs and not _exhausted(progress, settings.patience):
             number, mishaps, stopping, due = progress["epoch"] + 1, faults.counts(), 0, False
@@ -195,18 +195,6 @@ def _line(made: Assembly, progress: dict, steps: int, members: int, alone: bool)
     line |= {"seconds": round(seconds, 3), "spectra_per_s": round(speed, 1)}
     line |= {"input_wait": round(progress["waited"], 3)} | ({} if alone else {"members": members})
     return line | ({SKIPPED: int(left_out.max())} if left_out.any() else {})
-
-
-@contextmanager
-def _others(heart: Heartbeat) -> Iterator[None]:
-    """An exchange between processes that fails is the end of one of them, which is named."""
-    try:
-        yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:  # gloo's come as ValueError, with the name of a status
-        if jax.process_count() == 1 or not re.match("[A-Z_]{4,}: ", str(error)):
-            raise
-        log.info("%s", error)
-        raise LostError(f"{heart.gone()}; {REMEDY}") from None
 
 
 def _exhausted(progress: dict, patience: int) -> bool:

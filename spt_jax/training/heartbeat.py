@@ -10,13 +10,15 @@ the one who watches, so clocks need not agree.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +35,7 @@ REMEDY = "run the same command again in all processes; the run goes on at its la
 DONE = "done"
 # What a process can be stuck in by itself; all else is waiting for others, or work of the devices.
 OWN = ("input", "checkpoint")
+log = logging.getLogger(__name__)
 
 
 def stop(told: str) -> None:
@@ -40,6 +43,18 @@ def stop(told: str) -> None:
     print(f"spt-jax: error: {told}; {REMEDY}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(LostError.status)
+
+
+@contextmanager
+def exchanging(gone: Callable[[], str] = lambda: "another process is gone") -> Iterator[None]:
+    """An exchange between processes that fails is the end of one of them: raises LostError with what `gone` says of it."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # gloo's come as ValueError, with the name of a status
+        if jax.process_count() == 1 or not re.match("[A-Z_]{4,}: ", str(error)):
+            raise
+        log.info("%s", error)
+        raise LostError(f"{gone()}; {REMEDY}") from None
 
 
 class Heartbeat:
@@ -61,7 +76,8 @@ class Heartbeat:
     def __enter__(self) -> Self:
         if self._count > 1:
             # Signs of life of an earlier attempt say nothing: all of this one have its number.
-            self._attempt = int(multihost_utils.broadcast_one_to_all(np.int32(time.time() % 2**31)))
+            with exchanging():
+                self._attempt = int(multihost_utils.broadcast_one_to_all(np.int32(time.time() % 2**31)))
             self._folder.mkdir(parents=True, exist_ok=True)
             self._began = time.monotonic()
             self._thread.start()

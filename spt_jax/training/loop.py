@@ -19,6 +19,7 @@ from spt_jax.runs.folder import claim
 from spt_jax.training.agreement import agree
 from spt_jax.training.assemble import Assembly, assemble
 from spt_jax.training.epochs import run_epochs
+from spt_jax.training.heartbeat import exchanging
 from spt_jax.training.judge import Member
 from spt_jax.training.profile import profile_steps
 from spt_jax.training.sharding import Layout, make_mesh
@@ -52,7 +53,8 @@ def train(
         raise RunError(
             f"{out}: a trace is written into a folder of this machine; leave --profile, or give another --out"
         )
-    agree(config, dataset)
+    with exchanging():
+        agree(config, dataset)
     layout = Layout(make_mesh(config.execution.fsdp, config.execution.slices))
     layout.check_batch(settings.batch_size, config.execution.accumulate, config.model.whole_batch)
     steps = steps_per_epoch(statistics.count, settings.batch_size)
