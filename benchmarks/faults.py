@@ -173,15 +173,15 @@ def hit(attempt: Attempt, kind: str, chance: random.Random, together: bool) -> s
 
 def rehearse(context, options: argparse.Namespace, folder: Path) -> dict:
     chance, out, wrong, lost = random.Random(options.seed), folder / "hit", [], 0
-    hits, attempts = Counter[str](), sum(line["event"] == "start" for line in read_attempts(out))
+    hits = Counter[str]()
     for number in range(options.faults):
         newest = (checkpoints(out) or [0])[-1]
+        attempts = sum(line["event"] == "start" for line in read_attempts(out))
         attempt, kind = Attempt(context, out, options, number), FAULTS[number % len(FAULTS)]
         early = time.monotonic() + chance.uniform(0, LATEST) if chance.random() < EARLY else None
         while not (start := started(out, attempts)) and attempt.alive() and not (early and time.monotonic() > early):
             time.sleep(0.02)
         if start:
-            attempts += 1
             lost += newest - start["step"]
             time.sleep(chance.uniform(0, LATEST))
         elif not attempt.alive():
