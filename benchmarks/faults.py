@@ -214,6 +214,21 @@ def rehearse(context, options: argparse.Namespace, folder: Path) -> dict:
     }
 
 
+def change(context, options: argparse.Namespace, folder: Path) -> dict:
+    """Two epochs with each number of processes, one after the other, against all epochs with the first."""
+    wrong, epochs = [], 2 * len(options.processes)
+    attempts = [(folder / "changed", number, 2 * number + 2) for number in range(len(options.processes))]
+    for run, number, until in [*attempts, (folder / "alone", 0, epochs)]:
+        attempt = Attempt(context, run, options, number, until)
+        if not attempt.wait(600) or any(process.exitcode for process in attempt.processes):
+            wrong.append(f"{run.name} with {options.processes[number]} did not end well: {attempt.said()}")
+        attempt.end()
+    changed, alone = folder / "changed", folder / "alone"
+    same = [line["loss"] for line in read_log(changed)] == [line["loss"] for line in read_log(alone)]
+    found = {"epochs": epochs, "steps": read_log(alone)[-1]["step"], "wrong": wrong, "lost_steps": 0, "faults": 0}
+    return {**found, "bit_equal": same and digest_of(changed) == digest_of(alone), "doubled": None, "left_out": None}
+
+
 def digest_of(out: Path) -> list[int]:
     """Of the newest checkpoint's arrays, as it says itself."""
     folder = out / "checkpoints" / str(checkpoints(out)[-1]) / "progress"
@@ -226,6 +241,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser = measure.parser(__doc__)
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--processes", type=int, nargs="+", default=[4, 2], help="of one attempt, of the next, ...")
+    parser.add_argument("--changing", action="store_true", help="no faults: two epochs with each of --processes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", default=str(LIBRARY))
     parser.add_argument("--folder", type=Path, default=None, help="for the runs, where a stopped rehearsal goes on")
@@ -239,7 +255,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["spt_jax.cli", "spt_jax.training.loop", "data_pipelines.dataset.stream"])
     with tempfile.TemporaryDirectory() as temporary:
-        found = rehearse(context, options, options.folder or Path(temporary))
+        found = (change if options.changing else rehearse)(context, options, options.folder or Path(temporary))
     for each in found["wrong"]:
         print(each)
     line = measure.record("faults", f"{options.processes} processes", options, length=None, batch=BATCH, **found)
