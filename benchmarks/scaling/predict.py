@@ -65,7 +65,7 @@ def predict(options: argparse.Namespace) -> list[dict]:
     """A result line for each target, preset, batch and number of chips. Raises SystemExit where nothing was compiled."""
     compiled = measure.read(options.compiled)
     lines = []
-    for (name, preset, dtype, length), points in bounds(compiled).items():
+    for (name, preset, dtype, length), points in sorted(bounds(compiled).items()):
         compute, target = compute_of(points), TARGETS[name.lower()]
         if compute is None:
             print(f"{preset} for {name}: compiled at one batch alone, nothing predicted")
