@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import measure, workload
 from benchmarks.compile.targets import TARGETS, Target
-from benchmarks.scaling.links import LINKS, exchange_s, slices_of
+from benchmarks.scaling.links import LINKS, exchange_s, passes, slices_of
 
 CHIPS = (64, 256, 1024)
 AIM, AIM_CHIPS = 0.95, 256
@@ -65,7 +65,7 @@ def predict(options: argparse.Namespace) -> list[dict]:
     """A result line for each target, preset, batch and number of chips. Raises SystemExit where nothing was compiled."""
     compiled = measure.read(options.compiled)
     lines = []
-    for (name, preset, dtype, length), points in bounds(compiled).items():
+    for (name, preset, dtype, length), points in sorted(bounds(compiled).items()):
         compute, target = compute_of(points), TARGETS[name.lower()]
         if compute is None:
             print(f"{preset} for {name}: compiled at one batch alone, nothing predicted")
@@ -102,7 +102,8 @@ def exchanged(compiled: Iterable[dict]) -> list[dict]:
             sent = {kind: each[1] for kind, each in line["collectives"].items()}
             far = sum(size for kind, size in sent.items() if kind.endswith("slices"))
             slices = chips // inside
-            modelled = 2 * nbytes * (inside - 1) / inside, 2 * nbytes / inside * (slices - 1) / slices
+            there = passes(target, slices) * nbytes * (inside - 1) / inside
+            modelled = there, 2 * nbytes / inside * (slices - 1) / slices
             case = f"{line['preset']}, {line['device'].removesuffix(' (compiled)')}"
             found.append(
                 {"case": case, "inside": sum(sent.values()) - far, "between": far, "count": line["collective_count"]}
