@@ -36,16 +36,19 @@ class Split:
         return Split(*texts, Batch(*(array[:most] for array in self.batch)))
 
 
+# Ids, materials and absorbers of a split.
+Texts = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
+
 class LateSplit(Split):
     """As a Split, whose texts are read when they are first asked for: a ledger is gone through for them, which takes longer
     the more examples there are, and training needs none to begin."""
 
-    def __init__(self, batch: Batch, read: Callable[[], tuple[tuple[str, ...], ...]]):
-        """read: gives ids, materials and absorbers."""
+    def __init__(self, batch: Batch, read: Callable[[], Texts]):
         self.__dict__.update(batch=batch, _read=read)
 
     @cached_property
-    def _texts(self) -> tuple[tuple[str, ...], ...]:
+    def _texts(self) -> Texts:
         return self.__dict__["_read"]()
 
     ids = property(lambda self: self._texts[0])

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from data_pipelines.dataset import blocks, card, parts
 from data_pipelines.dataset.blocks import REMEDY, Blocks
-from data_pipelines.dataset.data import BlockData, Identified, LateSplit, Split
+from data_pipelines.dataset.data import BlockData, Identified, LateSplit, Split, Texts
 from data_pipelines.dataset.identities import Identities
 from data_pipelines.dataset.statistics import Statistics
 from data_pipelines.errors import DatasetError
@@ -48,7 +48,7 @@ class Dataset(BlockData):
         batch = Batch(held.spectrum, held.atomic_number, *encode_labels(held.labels))
         rows = None if most is None else blocks.places(source, chosen)
 
-        def texts() -> tuple[tuple[str, ...], ...]:
+        def texts() -> Texts:
             found = self._ledger(name, ("id", "material", "element", "edge"), rows)
             if len(found["id"]) != len(held.spectrum):
                 raise self._damaged(f"{len(found['id'])} {name} examples in the ledger, {len(held.spectrum)} in blocks")

@@ -84,10 +84,25 @@ def test_a_ring_of_chips_is_twice_as_fast_as_a_row():
 def test_the_study_predicts_from_what_was_compiled(tmp_path, capsys):
     path, result = tmp_path / "compiled.jsonl", tmp_path / "result.jsonl"
     one = {"benchmark": "compile", "case": "step", "preset": "dense", "dtype": "float32", "length": 144, "chips": 1}
-    one |= {"device": "TPU v5e x1 (compiled)", "error": None, "batch": 256, "bound_seconds": {"cycles": 1e-3}, "small": False}
+    one |= {
+        "device": "TPU v5e x1 (compiled)",
+        "error": None,
+        "batch": 256,
+        "bound_seconds": {"cycles": 1e-3},
+        "small": False,
+    }
     size = vector_bytes("dense", "float32", 144)
-    sent = {"all-reduce": [size, 2 * size * 255 / 256], "all-gather": [size, size * 255 / 256], "all-reduce between slices": [size / 256, size / 256]}
-    pod = one | {"chips": 512, "device": "TPU v5e x512 in 2 slices (compiled)", "collectives": sent, "collective_count": 2}
+    sent = {
+        "all-reduce": [size, 2 * size * 255 / 256],
+        "all-gather": [size, size * 255 / 256],
+        "all-reduce between slices": [size / 256, size / 256],
+    }
+    pod = one | {
+        "chips": 512,
+        "device": "TPU v5e x512 in 2 slices (compiled)",
+        "collectives": sent,
+        "collective_count": 2,
+    }
     lines = [one, one | {"batch": 1024, "bound_seconds": {"cycles": 3e-3}}, pod]
     path.write_text("\n".join(map(json.dumps, lines)))
     found = scaling(["--predict", "--compiled", str(path), "--rows", "64", "4096", "--json", str(result)])
