@@ -22,7 +22,8 @@ from benchmarks import workload
 from benchmarks.compile.traffic import count
 from spt_jax.config import Config, ExecutionConfig, LabelsConfig, ModelConfig
 from spt_jax.training.sharding import Layout, make_mesh
-model, found = ModelConfig(width=8, blocks=1, hidden=32, highest_band=4), []
+small = {"width": 8, "blocks": 1, "bands": 1, "kernel": 1, "attention": "none", "hidden": 32, "highest_band": 4}
+model, found = ModelConfig(**small), []
 for fsdp, slices, pieces in ((1, 1, 2), (0, 1, 1), (2, 1, 1), (1, 2, 1), (2, 2, 1), (4, 2, 1)):
     config = Config(model, LabelsConfig(mixup=0.4), execution=ExecutionConfig(accumulate=pieces))
     layout = Layout(make_mesh(fsdp, slices))
