@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.compile.isolate import ROOT
 from data_pipelines.errors import UserError
 
-OURS = ("benchmarks/compile", "benchmarks/peaks.py", "benchmarks/scaling.py")
+OURS = ("benchmarks/compile", "benchmarks/peaks.py", "benchmarks/scaling")
 """What is measured with; the workload and its counted work are the commit's own, as its network is."""
 
 
