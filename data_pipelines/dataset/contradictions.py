@@ -125,7 +125,8 @@ def changed(table: pa.Table, changes: dict[str, dict[int, str]]) -> pa.Table:
             column = table[name].to_pylist()
             for row, new in texts.items():
                 column[row] = new
-            table = table.set_column(table.schema.get_field_index(name), name, pa.array(column, pa.string()))
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, name, pa.array(column, table.schema.field(place).type))
     return table
 
 

@@ -46,6 +46,8 @@ LEDGER = "ledger"
 TFDS = "spt_xas"
 STATISTICS = "statistics"
 FOLDERS = (blocks.FOLDER, TFDS, LEDGER, STATISTICS)
+# Of a row group.
+LEDGER_ROWS = 2**16
 
 
 def name_of(source: str, key: str, staged: Staged, rows: np.ndarray) -> str:
@@ -111,7 +113,7 @@ def write(
         blocks.write(partial / "blocks", {name: _portions(staged, own) for name, own in order.items()})
         (partial / "blocks").rename(target[blocks.FOLDER])
     if not target[LEDGER].exists():
-        pq.write_table(_ledger(staged, rows, order), partial / "ledger", compression="zstd", row_group_size=2**16)
+        _write_ledger(partial / "ledger", staged, rows, order)
         (partial / "ledger").rename(target[LEDGER])
     if order and not target[TFDS].exists():
         tfds.write(partial, part, target[blocks.FOLDER], target[LEDGER], grid, beam)
@@ -127,15 +129,19 @@ def _portions(staged: Staged, rows: np.ndarray) -> Iterator[blocks.Rows]:
         yield blocks.Rows(staged.spectra[own], staged.atomic_numbers(own), staged.labels[own])
 
 
-def _ledger(staged: Staged, rows: np.ndarray, order: dict[str, np.ndarray]) -> pa.Table:
+def _write_ledger(path: Path, staged: Staged, rows: np.ndarray, order: dict[str, np.ndarray]) -> None:
     """All records of a source in the order found; split "" where dropped, and the row in it."""
-    split, place = np.full(len(staged.source), "", object), np.full(len(staged.source), -1)
-    for name, own in order.items():
-        split[own], place[own] = name, np.arange(len(own))
-    table = staged.table.take(rows)
-    return table.append_column("split", pa.array(split[rows], pa.string())).append_column(
-        "row", pa.array(place[rows], pa.int64())
-    )
+    split, place = np.full(len(staged.source), -1, np.int8), np.full(len(staged.source), -1)
+    for number, own in enumerate(order.values()):
+        split[own], place[own] = number, np.arange(len(own))
+    names = np.array([*order, ""], object)
+    added = pa.schema({"split": pa.string(), "row": pa.int64()})
+    with pq.ParquetWriter(path, pa.unify_schemas([SCHEMA, added]), compression="zstd") as writer:
+        for start in range(0, len(rows), LEDGER_ROWS):
+            own = rows[start : start + LEDGER_ROWS]
+            table = staged.table.take(own).cast(SCHEMA)
+            columns = [*table.columns, pa.array(names[split[own]], pa.string()), pa.array(place[own])]
+            writer.write_table(pa.table(columns, schema=writer.schema), row_group_size=LEDGER_ROWS)
 
 
 def ledger(

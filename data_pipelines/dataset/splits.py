@@ -101,13 +101,12 @@ def near_duplicates(
     for absorber in np.unique(absorbers):
         members = np.flatnonzero(absorbers == absorber)
         members = members[np.lexsort(means[members].T)]
-        alone, copies = [], []
-        for group in _equal(members, means, spectra):
-            alone.append(group[0])
-            copies.append(len(group))
+        single, groups = _equal(members, means, spectra)
+        for group in groups:
             links.append(np.stack([group[:-1], group[1:]], axis=1))
             count += len(group) * (len(group) - 1) // 2
-        alone, copies = np.array(alone), np.array(copies)
+        alone = np.concatenate([single, np.array([group[0] for group in groups], np.int64)])
+        copies = np.concatenate([np.ones(len(single), np.int64), np.array(list(map(len, groups)), np.int64)])
         for i, j in _candidates(means[alone], tolerance):
             difference = np.abs(spectra[alone[i]] - spectra[alone[j]]).max(axis=1)
             close = difference < tolerance
@@ -116,17 +115,20 @@ def near_duplicates(
     return np.concatenate(links), count
 
 
-def _equal(members: np.ndarray, means: np.ndarray, spectra: np.ndarray) -> Iterator[np.ndarray]:
-    """Groups of members whose spectra are equal; `members` are sorted by their means, which are then equal as well."""
-    changes = np.flatnonzero((np.diff(means[members], axis=0) != 0).any(axis=1)) + 1
-    for group in np.split(members, changes):
-        if len(group) == 1:
-            yield group
-            continue
+def _equal(members: np.ndarray, means: np.ndarray, spectra: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Members that equal no other, and groups of equal ones; `members` are sorted by their means, which are then equal as
+    well. Nearly all equal none, and get no array of their own."""
+    changes = (np.diff(means[members], axis=0) != 0).any(axis=1)
+    starts = np.flatnonzero(np.concatenate([[True], changes]))
+    lengths = np.diff(np.append(starts, len(members)))
+    single, groups = [members[starts[lengths == 1]]], []
+    for start, length in zip(starts[lengths > 1], lengths[lengths > 1], strict=True):
         same: dict[bytes, list[int]] = {}
-        for member in group:
+        for member in members[start : start + length]:
             same.setdefault(np.asarray(spectra[member]).tobytes(), []).append(member)
-        yield from map(np.array, same.values())
+        single.append(np.array([own[0] for own in same.values() if len(own) == 1], np.int64))
+        groups += [np.array(own) for own in same.values() if len(own) > 1]
+    return np.concatenate(single), groups
 
 
 def _candidates(means: np.ndarray, tolerance: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -22,13 +22,15 @@ from data_pipelines.schema import EnergyGrid, number_of
 
 TEXTS = ("id", "material", "element", "edge", "site", "settings", "masked", "withheld", "dropped", "detail")
 SCHEMA = pa.schema({**{name: pa.string() for name in TEXTS}, "kin": pa.list_(pa.string())})
+# Few records differ in these, which are long: each text is held once. A column of ten million would be beyond Arrow's 2 GB.
+SHARED = ("settings", "masked")
 
 
 @dataclass
 class Staged:
     """Every record found, source after source.
 
-    table: (N,) rows of SCHEMA. source: (N,) index of the record's source. spectra: (N, L) float32 in a file, zero
+    table: (N,) rows of SCHEMA, the SHARED columns as dictionaries. source: (N,) index of the record's source. spectra: (N, L) float32 in a file, zero
     where dropped. labels: (N, grid.labels) float32. split: (N,) index into SPLITS, -1 where dropped. contradictions: as of
     `contradictions.withhold`.
     """
@@ -70,9 +72,9 @@ def stage(
             for array, column in ((spectra, "spectrum"), (labels, "labels")):
                 values = table[column].combine_chunks().flatten().to_numpy()
                 array[present] = values.reshape(len(present), array.shape[1])
-            tables.append(table.select(SCHEMA.names).cast(SCHEMA))
+            tables.append(_held(table.select(SCHEMA.names).cast(SCHEMA)))
             place += len(table)
-    table = pa.concat_tables(tables).combine_chunks()
+    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     del tables  # they hold the mapped files of all chunks
     source = np.repeat(np.arange(len(counts)), counts)
     table = contradictions.restore(table, labels)
@@ -96,6 +98,12 @@ def with_arrays(table: pa.Table, arrays: dict[str, np.ndarray], missing: np.ndar
         table = table.append_column(
             name, pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), type=kind, mask=mask)
         )
+    return table
+
+
+def _held(table: pa.Table) -> pa.Table:
+    for name in SHARED:
+        table = table.set_column(table.schema.get_field_index(name), name, table[name].dictionary_encode())
     return table
 
 
