@@ -79,7 +79,7 @@ def answering() -> Iterator[None]:
                 # Whoever trains has taken the signal over, to stop when all is saved; a server says what it waits for.
                 handler = signal.getsignal(number[0])
                 saving = handler not in (signal.default_int_handler, signal.SIG_DFL)
-                when = getattr(handler, "meanwhile", "after this epoch")
+                when = getattr(handler, "meanwhile", "once the state is saved")
                 _answer(f"stopping{f' {when}' if saving else ''}; once more stops at once")
             elif not ended.wait(PATIENCE_SECONDS):
                 errors.show_cursor()

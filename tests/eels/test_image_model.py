@@ -294,6 +294,6 @@ def test_eight_devices_train_as_one(phase_run, tmp_path):
     out = tmp_path / "run"
     line = [sys.executable, "-m", "spt_jax.launch", "train", "live", "--data", str(phase_run.data), "--out", str(out)]
     environment = {**os.environ, "XLA_FLAGS": flags(8), "NPROC": "16"}
-    given = [*SMALL_LIVE, "--train.epochs", "1", "--execution.share-parameters"]
+    given = [*SMALL_LIVE, "--train.epochs", "1", "--execution.fsdp", "0"]
     subprocess.run([*line, *given], env=environment, timeout=600, check=True, capture_output=True)
     np.testing.assert_allclose(losses(out), losses(phase_run.run)[:1], rtol=1e-3)

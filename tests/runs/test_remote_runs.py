@@ -172,7 +172,7 @@ def test_two_processes_save_together_and_go_on_as_one(address, s3_store: Store):
         processes = []
         for i in range(2):
             place = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(i)}
-            line = [*command, "--distributed", "--train.epochs", str(epochs), "--execution.share-parameters"]
+            line = [*command, "--distributed", "--train.epochs", str(epochs), "--execution.fsdp", "0"]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
             processes.append(subprocess.Popen(line, env={**os.environ, **place, "NPROC": "16"}, **pipes))
         output = [process.communicate(timeout=300)[0].decode() for process in processes]
