@@ -68,7 +68,10 @@ def compare(options: argparse.Namespace, name: str) -> list[dict]:
         state, sums = run(state, data)
         if number in options.epochs:
             squares = (float(sums[name]) / steps for name in (PART_SQUARE, SQUARE))
-            fields = {"loss": float(sums["loss"]) / steps, "log": noise_scale(options.batch, PARTS, *squares)}
+            fields = {
+                "loss": float(sums["loss"]) / steps,
+                "log": noise_scale(options.batch, PARTS, *squares, steps * options.batch),
+            }
             fields |= {"direct": direct(made, state, data, rng), "parameters": made.flat.used, "examples": count}
             case = f"{name.rstrip('/').rpartition('/')[2]}, epoch {number}"
             lines.append(

@@ -189,7 +189,7 @@ def _line(made: Assembly, progress: dict, steps: int, members: int, alone: bool)
     line |= {name: round(float(metrics[name].mean()), 6) for name in told}
     batch, parts = made.config.train.batch_size, made.layout.devices * made.config.execution.accumulate
     squares = metrics[PART_SQUARE].mean(), metrics[SQUARE].mean()
-    if alone and (scale := noise_scale(batch, parts, *squares)):
+    if alone and (scale := noise_scale(batch, parts, *squares, rows=steps * batch)):
         line["noise_scale"] = round(float(scale), 1)
     speed = steps * batch * members / seconds
     line |= {"seconds": round(seconds, 3), "spectra_per_s": round(speed, 1)}

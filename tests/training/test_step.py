@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from benchmarks import workload
 from data_pipelines.schema import Batch
@@ -87,13 +88,20 @@ def test_sets_of_a_mixture_are_drawn_by_their_quotas():
         assert drawn[20:].sum() == 18 and drawn[20:].min() >= 4 and drawn[20:].max() <= 5
 
 
-def test_the_noise_scale_is_that_of_gradients_whose_mean_and_spread_are_known(rng):
-    """Rows with a gradient of mean length 2 and noise of variance 9 in each of 50 directions: 450 / 4 rows."""
+@pytest.mark.parametrize("count", [0, 256])
+def test_the_noise_scale_is_that_of_gradients_whose_mean_and_spread_are_known(count, rng):
+    """Rows with a gradient of mean length 2 and noise of variance 9 in each of 50 directions: 450 / 4 rows. Without end,
+    and of a set of which half is a batch: there parts of a batch have 450 / 256 of the 4 less in common."""
     mean, batch, parts, squares = np.zeros(50), 128, 8, []
     mean[0] = 2
+    whole = rng.normal(size=(count, 50))
+    if count:  # exactly of that mean and variance
+        whole = (whole - whole.mean(axis=0)) / whole.std(axis=0, ddof=1)
     for _ in range(400):
-        rows = mean + 3 * rng.normal(size=(batch, 50))
+        noise = rng.permutation(whole)[:batch] if count else rng.normal(size=(batch, 50))
+        rows = mean + 3 * noise
         each = rows.reshape(parts, -1, 50).mean(axis=1)
         squares.append([(each**2).sum(axis=1).mean(), (rows.mean(axis=0) ** 2).sum()])
-    np.testing.assert_allclose(noise_scale(batch, parts, *np.mean(squares, axis=0)), 112.5, rtol=0.1)
-    assert noise_scale(batch, 1, 3.0, 3.0) is None and noise_scale(batch, 2, 1.0, 2.0) is None
+    found = noise_scale(batch, parts, *np.mean(squares, axis=0), count or np.inf)
+    np.testing.assert_allclose(found, 112.5, rtol=0.1)
+    assert noise_scale(batch, 1, 3.0, 3.0, np.inf) is None and noise_scale(batch, 2, 1.0, 2.0, np.inf) is None
