@@ -250,8 +250,8 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         options.faults, options.processes = 1, [2]
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     # Before JAX is imported, in the process that all are forked from.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder() / "compiled")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["spt_jax.cli", "spt_jax.training.loop", "data_pipelines.dataset.stream"])
     with tempfile.TemporaryDirectory() as temporary:
