@@ -35,6 +35,8 @@ SCHEMES: dict[str, dict[str, Any]] = {
     },
     "memory": {},
 }
+# Scheme -> how what was put is compared with what the store has of it; s3fs sends sums that the store compares.
+CHECKED: dict[str, dict[str, Any]] = {"gs": {"consistency": "md5"}}
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs", "memory": "fsspec"}
 NAMED = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):(//?)(.*)", re.DOTALL)
 # Bytes that a file object fetches at once.
@@ -180,14 +182,14 @@ class RemotePath:
 
     def write_bytes(self, content: bytes) -> None:
         """Put the object, whole or not at all."""
-        self._told("write", lambda fs: fs.pipe_file(self.key, content))
+        self._told("write", lambda fs: fs.pipe_file(self.key, content, **CHECKED.get(self.scheme, {})))
 
     def write_text(self, content: str, encoding: str = "utf-8") -> None:
         self.write_bytes(content.encode(encoding))
 
     def upload(self, file: Path) -> None:
         """Put a file of this machine, whole or not at all."""
-        self._told("write", lambda fs: fs.put_file(str(file), self.key))
+        self._told("write", lambda fs: fs.put_file(str(file), self.key, **CHECKED.get(self.scheme, {})))
 
     def download(self, file: Path) -> None:
         """Into a file of this machine, whose folder is there."""

@@ -87,10 +87,17 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 @contextmanager
 def gs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    from gcp_storage_emulator.server import create_server
+    from gcp_storage_emulator import server as emulator
 
+    decoded, end = emulator._decode_raw_data, b"\n--==0==--"
+
+    def whole(raw: bytes | None, handler: object) -> bytes | None:
+        # Its parser takes a \r at the end of the content for a part of the line between.
+        return decoded(raw.removesuffix(end) + b"\r" + end if raw and raw.endswith(end) else raw, handler)
+
+    monkeypatch.setattr(emulator, "_decode_raw_data", whole)
     logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
-    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
+    server = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
     server.start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server._api._httpd.server_address[1]}")
     forget()

@@ -149,3 +149,12 @@ def test_a_driver_that_is_missing_is_named(monkeypatch):
     with pytest.raises(ValueError, match=r"for gs:// paths, install the extra `remote`"):
         RemotePath("gs", "b/x").exists()
     forget()
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b" "])
+def test_what_is_put_is_there_to_the_last_byte(store: Store, tmp_path, end):
+    content = b"\r\n--\n" + end
+    (tmp_path / "here").write_bytes(content)
+    (store.root / "put").upload(tmp_path / "here")
+    (store.root / "written").write_bytes(content)
+    assert (store.root / "put").read_bytes() == content == (store.root / "written").read_bytes()
