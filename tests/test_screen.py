@@ -59,6 +59,16 @@ def test_training_says_in_a_log_that_it_begins_and_each_validation():
     ]
 
 
+def test_training_says_on_a_terminal_how_far_an_epoch_is():
+    screen, log = io.StringIO(), io.StringIO()
+    for stream, terminal in ((screen, True), (log, False)):
+        with TrainingLine(Console(file=stream, force_terminal=terminal, width=80)) as report:
+            report({**LINE, "epoch": 1, "score": 0.5})
+            report.within({"epoch": 2, "epochs": 9, "share": 0.251, "loss": 1.3, "spectra_per_s": 700})
+    assert "epoch 2/9 at 25 %  loss 1.300  score 0.500  700/s" in screen.getvalue()
+    assert log.getvalue().splitlines()[1:] == ["epoch 1/9  loss 1.250  score 0.500  640/s"]
+
+
 def test_a_throughput_is_of_what_this_run_did(monkeypatch):
     log, clock = io.StringIO(), iter([10.0, 14.0, 20.0])
     monkeypatch.setattr(screen, "errors", Console(file=log))

@@ -95,7 +95,7 @@ class Train:
                 if board:
                     board(epoch)
 
-            last = train(config, dataset, self.out, report, tell, self.profile)
+            last = train(config, dataset, self.out, report, tell, self.profile, line.within)
         print(f"Done after {last['epoch']} epochs; the best model is in {self.out}/model.")
         if isinstance(self.objective, MaskedConfig):
             print(f"Next: spt-jax train base --data LABELLED --out RUN --train.init {self.out}")

@@ -75,6 +75,7 @@ def run_epochs(
     validation: Split,
     out: Place,
     report: Callable[[dict], None],
+    within: Callable[[dict], None] = lambda line: None,
 ) -> dict:
     """Train to the end, or go on where a stopped run left off; returns the last log line. See `loop.train`."""
     settings, execution = made.config.train, made.config.execution
@@ -144,6 +145,8 @@ def run_epochs(
                     save(state, first + part)
                     saved = time.monotonic()
                 account.reached(number, first + part, now=bool(stopping or due))
+                if jax.process_index() == 0:
+                    within(_so_far(progress, settings.epochs, steps, settings.batch_size))
                 if stopping:
                     checkpoints.close()
                     raise Interrupted(stopping)
@@ -195,6 +198,14 @@ def _line(made: Assembly, progress: dict, steps: int, members: int, alone: bool)
     line |= {"seconds": round(seconds, 3), "spectra_per_s": round(speed, 1)}
     line |= {"input_wait": round(progress["waited"], 3)} | ({} if alone else {"members": members})
     return line | ({SKIPPED: int(left_out.max())} if left_out.any() else {})
+
+
+def _so_far(progress: dict, epochs: int, steps: int, batch: int) -> dict:
+    """Where an epoch stands that is not through."""
+    sums, done = progress["sums"], progress["done"]
+    loss = float(np.mean(sums["loss"] / np.maximum(done - sums[SKIPPED], 1)))
+    line = {"epoch": progress["epoch"] + 1, "epochs": epochs, "share": done / steps, "loss": loss}
+    return line | {"spectra_per_s": done * batch / progress["seconds"]}
 
 
 def _exhausted(progress: dict, patience: int) -> bool:

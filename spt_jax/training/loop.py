@@ -40,12 +40,15 @@ def train(
     report: Callable[[dict], None] = lambda line: None,
     tell: Callable[[str], None] = lambda text: None,
     profile: int = 0,
+    within: Callable[[dict], None] = lambda line: None,
 ) -> dict:
     """Train into the run folder `out`, which may be in an object store, or go on where a stopped run left off; returns the last log line.
 
     report: gets one dict per epoch, which is also a line of the log: epoch, epochs, step, loss, that of each
     descriptor, learning_rate, gradient_norm, seconds, spectra_per_s, input_wait (seconds), with a validation its
-    scores, and what went wrong with the data and was got over (`faults.counts`). tell: gets what a user should know of how the run begins, in words. profile: steps to write a trace of.
+    scores, and what went wrong with the data and was got over (`faults.counts`). tell: gets what a user should know of how the run
+    begins, in words. profile: steps to write a trace of. within: gets epoch, epochs, share of the epoch that is through,
+    loss so far and spectra_per_s every few seconds of an epoch of streamed data.
     Raises Interrupted after Ctrl-C or SIGTERM, when the state is safe on disk.
     """
     out, settings, statistics = place(out), config.train, dataset.statistics("train")
@@ -76,7 +79,7 @@ def train(
     if profile:
         tell(f"trace of {profile} steps: {profile_steps(made, state, dataset, profile, out)}")
     member = Member(out, settings.seed, made.objective.names)
-    return run_epochs(made, state, epoch, steps, (member,), validation, out, report)
+    return run_epochs(made, state, epoch, steps, (member,), validation, out, report, within)
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

@@ -44,7 +44,7 @@ class Live:
             self._told.set()
             self._watch.join()
 
-    def tell(self, text: str, done: int, total: int, bar: str = "", aloud: bool = False) -> None:
+    def tell(self, text: str, done: float, total: int, bar: str = "", aloud: bool = False) -> None:
         """Where the work stands: the text beside a bar, and of a log's next line, or of one now if it is `aloud`."""
         self._now = text
         if self.console.is_terminal:
@@ -85,6 +85,13 @@ class TrainingLine(Live):
     def __call__(self, line: dict) -> None:
         if line.get("score") is not None:
             self._score = f"  score {line['score']:.3f}"
-        where = f"epoch {line['epoch']}/{line['epochs']}"
-        text = f"{where}  loss {line['loss']:.3f}{self._score}  {line['spectra_per_s']:.0f}/s"
-        self.tell(text, line["epoch"], line["epochs"], aloud="score" in line)
+        self.tell(self._said(line, ""), line["epoch"], line["epochs"], aloud="score" in line)
+
+    def within(self, line: dict) -> None:
+        """In the middle of an epoch: its share that is through, and the loss so far."""
+        done = line["epoch"] - 1 + line["share"]
+        self.tell(self._said(line, f" at {100 * line['share']:.0f} %"), done, line["epochs"])
+
+    def _said(self, line: dict, where: str) -> str:
+        epoch = f"epoch {line['epoch']}/{line['epochs']}{where}"
+        return f"{epoch}  loss {line['loss']:.3f}{self._score}  {line['spectra_per_s']:.0f}/s"

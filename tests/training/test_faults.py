@@ -105,6 +105,15 @@ def spoilt(tmp_path_factory):
     return folder, whole.ids[int(np.argmax(whole.batch.spectrum.max(axis=1)))]
 
 
+def test_an_epoch_says_where_it_stands(tmp_path, spans):
+    lines, config = [], Config(ModelConfig(**MODEL), MIXED, TrainConfig(**LONG), USUAL)
+    steps = train(config, Dataset(LIBRARY), tmp_path / "run", within=lines.append)["step"] // 2
+    assert [(line["epoch"], line["share"]) for line in lines] == [
+        (epoch, done / steps) for epoch in (1, 2) for done in range(4, steps, 4)
+    ]
+    assert all(np.isfinite(line["loss"]) and line["spectra_per_s"] > 0 for line in lines)
+
+
 @pytest.mark.parametrize("mode", ["stream", "resident"])
 def test_a_batch_that_is_not_finite_is_left_out_and_named(spoilt, tmp_path, mode):
     run(tmp_path, spoilt[0], input=mode, execution=USUAL)
