@@ -43,6 +43,8 @@ IMAGES = "images.json"
 ONLY_IMAGES = (
     "holds spectrum images, which `spt-jax train image` learns and `spt-jax image` answers; this is of spectra"
 )
+# Columns of records that it tells of.
+ASKED = ("element", "material", "masked", "settings")
 # Contradictions of one kind in the text.
 NAMED = 5
 
@@ -50,9 +52,10 @@ NAMED = 5
 def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint: str) -> dict:
     """The card as a JSON-ready dict, without the files. `sources`: name, sha256, part and more of each."""
     kept = staged.kept
-    rows, labels, split = staged.table.take(kept), staged.labels[kept], staged.split[kept]
-    elements = np.array(rows["element"].to_pylist())
-    kinds = np.array([site_kind(element) for element in elements])
+    rows, labels, split = staged.table.select(ASKED).take(kept), staged.labels[kept], staged.split[kept]
+    symbols = rows["element"].combine_chunks().dictionary_encode()
+    elements, of = symbols.dictionary.to_pylist(), symbols.indices.to_numpy()
+    kinds = np.array([site_kind(element) for element in elements])[of]
     lost = staged.table.take(np.flatnonzero(staged.split < 0))
     dropped = [
         {"id": id, "reason": reason, "detail": detail}
@@ -80,7 +83,7 @@ def make(sources: Sequence[dict], staged: Staged, grid: EnergyGrid, fingerprint:
         "masked_by_reason": _masked(rows["masked"]),
         "contradictions": staged.contradictions,
         "calculations": calculations.of_records(rows),
-        "elements": dict(sorted(Counter(elements.tolist()).items())),
+        "elements": dict(sorted(zip(elements, np.bincount(of).tolist(), strict=True))),
         "splits": {
             name: {
                 "examples": int((split == k).sum()),

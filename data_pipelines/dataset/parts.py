@@ -54,9 +54,9 @@ def name_of(source: str, key: str, staged: Staged, rows: np.ndarray) -> str:
     """Name of the part of one source: readable, then a hash of what decides its bytes. rows: (n,) of its records."""
     readable = re.sub(r"[^a-z0-9]+", "_", source.lower()).strip("_")[:40] or "source"
     digest = hashlib.sha256(key.encode() + staged.split[rows].astype("<i1").tobytes())
-    said = {name: staged.table[name].take(rows).to_pylist() for name in ("withheld", "detail")}
-    if any(said["withheld"]):
-        digest.update(json.dumps(said).encode())
+    own = staged.table.select(["withheld", "detail"]).take(rows)
+    if pc.any(pc.not_equal(own["withheld"], "")).as_py():
+        digest.update(json.dumps(own.to_pydict()).encode())
     return f"{readable}_{digest.hexdigest()[:8]}"
 
 

@@ -24,6 +24,8 @@ TEXTS = ("id", "material", "element", "edge", "site", "settings", "masked", "wit
 SCHEMA = pa.schema({**{name: pa.string() for name in TEXTS}, "kin": pa.list_(pa.string())})
 # Few records differ in these, which are long: each text is held once. A column of ten million would be beyond Arrow's 2 GB.
 SHARED = ("settings", "masked")
+# Whose ids are Python's at a time.
+PIECE_ROWS = 2**16
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Staged:
     """Every record found, source after source.
 
     table: (N,) rows of SCHEMA, the SHARED columns as dictionaries. source: (N,) index of the record's source. spectra: (N, L) float32 in a file, zero
-    where dropped. labels: (N, grid.labels) float32. split: (N,) index into SPLITS, -1 where dropped. contradictions: as of
+    where dropped. labels: (N, grid.labels) float32 in a file. split: (N,) index into SPLITS, -1 where dropped. contradictions: as of
     `contradictions.withhold`.
     """
 
@@ -60,11 +62,13 @@ def stage(
     """Gather `sources` (their names, their numbers of records), drop repeated ids, withhold what they contradict each
     other on, and assign the splits.
 
-    A source is tables with the columns of SCHEMA, spectrum and labels, one after the other. The spectra go into a file in `folder`.
+    A source is tables with the columns of SCHEMA, spectrum and labels, one after the other. The arrays go into files in
+    `folder`, so that the system may take their memory back.
     """
     total = sum(counts)
     spectra = np.lib.format.open_memmap(folder / "spectra.npy", "w+", np.float32, (total, grid.length))
-    labels = np.full((total, grid.labels), np.nan, np.float32)
+    labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.float32, (total, grid.labels))
+    labels[:] = np.nan
     tables, place = [], 0
     for source in sources:
         for table in source:
@@ -84,7 +88,7 @@ def stage(
     kept = np.flatnonzero(pc.equal(table["dropped"], "").to_numpy())
     split, split_counts = np.full(total, -1, np.int8), {}
     if len(kept):
-        rows = table.take(kept).combine_chunks()
+        rows = table.select(["kin", "element", "edge"]).take(kept).combine_chunks()
         absorber = pc.binary_join_element_wise(rows["element"], rows["edge"], " ").combine_chunks().dictionary_encode()
         own = common if len(kept) == total else common[kept]
         split[kept], split_counts = splits.assign(_one_chunk(rows["kin"]), absorber.indices.to_numpy(), own)
@@ -131,5 +135,6 @@ def _drop_repeated(of: Records, spectra: np.ndarray) -> pa.Table:
 
 def shuffled(ids: pa.ChunkedArray) -> np.ndarray:
     """An order of rows that depends on their ids alone."""
-    key = [hashlib.sha256(id.encode()).digest()[:16] for id in ids.to_pylist()]
-    return np.argsort(np.array(key, "S16"), kind="stable")
+    pieces = (ids.slice(start, PIECE_ROWS).to_pylist() for start in range(0, len(ids), PIECE_ROWS))
+    key = [np.array([hashlib.sha256(id.encode()).digest()[:16] for id in piece], "S16") for piece in pieces]
+    return np.argsort(np.concatenate(key), kind="stable")
