@@ -2,6 +2,7 @@
 
     python -m benchmarks.build --folder /tmp/build          # 10,000, 100,000 and 1,000,000; 3 GB there
     python -m benchmarks.build --small                      # shows that it runs
+    python -m benchmarks.build --folder /tmp/build --prepare --beam DirectRunner
 
 The source is a Parquet table of spectra with labels and without structures: mixtures of two spectra of --data of one
 element, with noise, on their own energies. So what is timed is reading, checking, the grid, repeated ids, near
@@ -11,9 +12,11 @@ the line before, and the bytes, show whether it stays linear.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
@@ -73,9 +76,9 @@ def tree_bytes(root: int) -> int | None:
     return total
 
 
-def build(table: Path, out: Path) -> dict:
-    """One `spt-jax prepare` in a process of its own."""
-    command = [sys.executable, "-m", "spt_jax.launch", "prepare", str(table), "--out", str(out), "--overwrite"]
+def build(table: Path, out: Path, more: Sequence[str] = ()) -> dict:
+    """One `spt-jax prepare`, with more options, in a process of its own."""
+    command = [sys.executable, "-m", "spt_jax.launch", "prepare", str(table), "--out", str(out), "--overwrite", *more]
     began, peak = time.perf_counter(), 0
     with TemporaryFile("w+") as said:  # a pipe that nobody reads would stop it when full
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
@@ -95,6 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=None, help="tables and datasets are written here")
     parser.add_argument("--spectra", type=int, nargs="+", default=None, help="sizes; --small: 500 and 1000")
     parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--prepare", nargs=argparse.REMAINDER, default=[], help="options of prepare, up to the end")
     options = parser.parse_args(arguments)
     if not (options.folder or options.small):
         parser.error("--folder is needed: the sets are large (or --small)")
@@ -107,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
             table, out = folder / f"mixtures-{count}.parquet", folder / f"dataset-{count}"
             if not table.exists():
                 write_table(table, Dataset(options.data), count)
-            fields = build(table, out)
+            fields = build(table, out, options.prepare)
             dataset = Dataset(out)
             kept, disk = dataset.card["records"]["kept"], sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
             batch = min(options.batch, dataset.card["splits"]["train"]["examples"] // 4)
@@ -118,7 +122,8 @@ def main(arguments: list[str] | None = None) -> None:
             fields |= {"built_per_s": count / fields["seconds"], **take(stream, steps)}
             fields["peak_gib"] = fields["peak_tree_bytes"] / 2**30 if fields["peak_tree_bytes"] else None
             key = {"length": dataset.grid.points, "batch": batch}
-            lines.append(measure.record("build", f"{count:,} spectra", options, **key, **fields))
+            case = f"{count:,} spectra" + (f", {' '.join(options.prepare)}" if options.prepare else "")
+            lines.append(measure.record("build", case, options, **key, **fields))
     columns = {"seconds": "s", "built_per_s": "built/s", "peak_gib": "peak, GiB", "disk_mb": "MB", "kept": "kept"}
     measure.show(lines, {**columns, "spectra_per_s": "streamed/s"})
 

@@ -12,9 +12,10 @@ from data_pipelines.library import LIBRARY
 
 def test_small_run_tells_everything(tmp_path, capfd):
     folder, results = tmp_path / "sets", tmp_path / "results.jsonl"
-    build.main(["--small", "--spectra", "400", "700", "--folder", str(folder), "--json", str(results)])
+    sizes = ["--spectra", "400", "700", "--folder", str(folder), "--json", str(results)]
+    build.main(["--small", *sizes, "--prepare", "--workers", "1"])
     lines = [json.loads(text) for text in results.read_text().splitlines()]
-    assert [line["case"] for line in lines] == ["400 spectra", "700 spectra"]
+    assert [line["case"] for line in lines] == [f"{n} spectra, --workers 1" for n in (400, 700)]
     assert measure.read(results) == []
     for line, count in zip(lines, (400, 700), strict=True):
         dataset = Dataset(folder / f"dataset-{count}")
