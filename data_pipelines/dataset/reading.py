@@ -7,6 +7,7 @@ whole: the same on any number of hosts.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -17,12 +18,14 @@ import numpy as np
 from data_pipelines.dataset.blocks import AT_A_TIME, Blocks, BlockSource
 from data_pipelines.dataset.shuffle import LANES, Order
 from data_pipelines.errors import DamagedBlock, DatasetError
+from data_pipelines.places import RemotePath
 from data_pipelines.schema import Batch, encode_labels
 
 # Blocks that are kept beside one for each lane, since lanes come to their next ones at different times.
 SPARE = 24
 # Chunks whose blocks are fetched before they are put together: of some 16 new ones each.
 CHUNKS_AHEAD = 4
+SYSTEM_CAN = hasattr(os, "posix_fadvise")
 log = logging.getLogger(__name__)
 
 
@@ -97,30 +100,39 @@ class BlockCache:
 
 
 class FetchAhead:
-    """Fetches the blocks of coming chunks from a store in the background, while earlier ones are trained on."""
+    """Fetches the blocks of coming chunks in the background, while earlier ones are trained on: from a store, or by the
+    system from a disk."""
 
     def __init__(self, sources: Sequence[BlockSource], blocks_of: Callable[[int], list[set[int]]]):
         """blocks_of: a chunk -> the blocks of each source that it needs."""
-        self._remote = {i: own for i, own in enumerate(sources) if isinstance(own, Blocks) and own.remote}
+        self._own = {i: own for i, own in enumerate(sources) if isinstance(own, Blocks) and (own.remote or SYSTEM_CAN)}
         self._blocks_of = lru_cache(2 * CHUNKS_AHEAD)(blocks_of)
-        self._coming: dict[tuple[int, int], Future] = {}
-        self._pool = ThreadPoolExecutor(AT_A_TIME, "ahead") if self._remote else None
+        self._coming: dict[tuple[int, int], Future | None] = {}
+        remote = any(own.remote for own in self._own.values())
+        self._pool = ThreadPoolExecutor(AT_A_TIME, "ahead") if remote else None
 
     def wait(self, chunk: int) -> None:
-        """Until the blocks of a chunk are here; those of the next are asked for, each once."""
-        if self._pool is None:
-            return
+        """Until the blocks of a chunk are here, where they come from a store; those of the next are asked for, each
+        once."""
         wanted = {
             (own, block): number
             for number in range(chunk + CHUNKS_AHEAD, chunk - 1, -1)
-            for own in self._remote
+            for own in self._own
             for block in self._blocks_of(number)[own]
         }
         before = self._coming
         self._coming = {key: before[key] for key in wanted if key in before}
         for key in sorted(wanted.keys() - before.keys(), key=lambda key: (wanted[key], key)):
-            self._coming[key] = self._pool.submit(self._remote[key[0]].fetch_one, key[1])
+            self._coming[key] = self._ask(*key)
         for key, number in wanted.items():
-            if number == chunk:
+            if number == chunk and (coming := self._coming[key]):
                 with suppress(DamagedBlock):  # which is told, or got over, when it is read
-                    self._coming[key].result()
+                    coming.result()
+
+    def _ask(self, own: int, block: int) -> Future | None:
+        source = self._own[own]
+        if self._pool and isinstance(source.path(block), RemotePath):
+            return self._pool.submit(source.fetch_one, block)
+        if SYSTEM_CAN:
+            source.expect(block)
+        return None

@@ -18,7 +18,7 @@ import numpy as np
 
 from data_pipelines import faults
 from data_pipelines.dataset.blocks import BlockSource
-from data_pipelines.dataset.reading import BlockCache, FetchAhead, Gathered
+from data_pipelines.dataset.reading import CHUNKS_AHEAD, BlockCache, FetchAhead, Gathered
 from data_pipelines.dataset.shuffle import Order, lane_of
 from data_pipelines.errors import DatasetError
 from data_pipelines.schema import Batch
@@ -55,6 +55,17 @@ def mixed(sources: Sequence[BlockSource], quotas: Sequence[int], seed: int) -> l
     return [Share(source, quota, its, int(source.sizes.sum())) for source, quota, its in own]
 
 
+class Part(NamedTuple):
+    """Rows of a chunk that come from one block: the number of the set, the block's place in the order of an epoch, (n,)
+    which rows of its own order, and (n,) where they stand in the chunk."""
+
+    number: int
+    order: Order
+    rank: int
+    offsets: np.ndarray
+    place: np.ndarray
+
+
 class Shown(NamedTuple):
     """A batch, and how many of its rows stand in for those of damaged blocks."""
 
@@ -86,6 +97,8 @@ class Batches:
         self._caches = [BlockCache(share.source, shards, skip_damaged) for share in shares]
         self._order = lru_cache(4 * len(shares))(self._new_order)
         self._chunk = lru_cache(CHUNKS_KEPT)(self._read_chunk)
+        # Until it is read, from when its blocks are asked for.
+        self._plan = lru_cache(CHUNKS_AHEAD + 2)(self._new_plan)
         self._lock = Lock()
         self._ahead = FetchAhead([share.source for share in shares], self._blocks_of)
 
@@ -142,23 +155,26 @@ class Batches:
     def _numbers(self, chunk: int) -> np.ndarray:
         return np.arange(chunk * self._at_once, (chunk + 1) * self._at_once)
 
+    def _new_plan(self, chunk: int) -> list[Part]:
+        numbers, found = self._numbers(chunk), []
+        for number, epoch, place, rows in self._places(numbers):
+            order = self._order(number, epoch)
+            ranks, offsets = order.find(rows)
+            found += [Part(number, order, rank, offsets[own], place[own]) for rank, own in _groups(ranks)]
+        return found
+
     def _blocks_of(self, chunk: int) -> list[set[int]]:
         """Blocks of each set that a chunk has rows of."""
         found: list[set[int]] = [set() for _ in self._shares]
-        for number, epoch, _, rows in self._places(self._numbers(chunk)):
-            order = self._order(number, epoch)
-            found[number].update(order.blocks[np.unique(order.find(rows)[0])].tolist())
+        for part in self._plan(chunk):
+            found[part.number].add(int(part.order.blocks[part.rank]))
         return found
 
     def _read_chunk(self, chunk: int) -> Gathered:
         self._ahead.wait(chunk)
-        numbers = self._numbers(chunk)
-        found = Gathered(len(numbers) * (self._cut.stop - self._cut.start))
-        for number, epoch, place, rows in self._places(numbers):
-            order, cache = self._order(number, epoch), self._caches[number]
-            ranks, offsets = order.find(rows)
-            for rank, inside in _groups(ranks):
-                cache.put(order, rank, offsets[inside], found, place[inside])
+        found = Gathered(len(self._numbers(chunk)) * (self._cut.stop - self._cut.start))
+        for number, order, rank, offsets, place in self._plan(chunk):
+            self._caches[number].put(order, rank, offsets, found, place)
         return found
 
 

@@ -1,11 +1,15 @@
+import os
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from data_pipelines.dataset import blocks
+from data_pipelines.dataset import blocks, reading
 from data_pipelines.dataset.blocks import Blocks, Rows, join, pack, unpack
+from data_pipelines.dataset.stream import Batches, alone
 from data_pipelines.errors import DatasetError
+from data_pipelines.schema import NAMES
 
 
 def make_rows(rng, count: int, energies: int = 20, labels: int = 3) -> Rows:
@@ -182,3 +186,38 @@ def test_failed_write_leaves_nothing_or_the_old_blocks(dataset, whole, tmp_path,
         blocks.write(dataset / "blocks", {"train": failing()}, block_rows=7)
     assert [p.name for p in dataset.iterdir() if p.name.startswith(".")] == []
     assert_same(read_all(Blocks([dataset / "blocks"], "train")), whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no advice on files")
+def test_what_the_system_is_told_to_expect_holds_the_block(rng, tmp_path, monkeypatch):
+    blocks.write(tmp_path / "set", {"train": [make_rows(rng, 2000, 150, 10)]}, block_rows=64, shard_blocks=12)
+    source, asked = Blocks([tmp_path / "set"], "train"), []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, begin, length, what: asked.append((begin, begin + length)))
+    for block in range(len(source)):
+        source.expect(block)
+        content, own = source.path(block).read_bytes(), pack(source[block])
+        begin, end = asked.pop()
+        # One of two pieces of it is not cut in two by a header between pages.
+        first, last = (content.find(own[at:][:64]) for at in (0, len(own) - 64))
+        assert first >= 0 or last >= 0
+        start = first if first >= 0 else last + 64 - len(own) - 2**10
+        assert begin <= start and start + len(own) <= end and last + 64 <= end, block
+
+
+def test_a_stream_expects_every_block_before_it_is_read(rng, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_pipelines.dataset.stream.CHUNK_ROWS", 512)
+    unlabelled = make_rows(rng, 200 * 64)._replace(labels=np.full((200 * 64, len(NAMES)), np.nan, np.float32))
+    blocks.write(tmp_path / "set", {"train": [unlabelled]}, block_rows=64)
+    source, told = Blocks([tmp_path / "set"], "train"), []
+    monkeypatch.setattr(reading, "SYSTEM_CAN", True)
+    monkeypatch.setattr(source, "expect", lambda block: told.append(block))
+    read, real = [], source._read
+    monkeypatch.setattr(
+        source, "_read", lambda shard, place: read.append((shard * 64 + place, len(told))) or real(shard, place)
+    )
+    stream = Batches(alone(source, 128, seed=3))
+    for number in range(100):
+        stream[number]
+    assert {block for block, _ in read} == set(range(200)) and all(block in told[:before] for block, before in read)
+    # Those between two lanes are read twice, and those of the first chunks of the next epoch are told of already.
+    assert Counter(told).most_common(1)[0][1] <= 3 and len(told) <= 200 + 64 + 2 * 64
