@@ -53,11 +53,14 @@ def make_mesh(fsdp: int = 1, slices: int = 0, devices: Sequence[Any] = ()) -> Me
         raise RunError(f"there are {found} slices, not {slices}; leave --execution.slices")
     slices = slices or found
     if len(devices) % slices:
-        raise RunError(f"{len(devices)} devices do not make {slices} slices of one size; give other --execution.slices")
+        raise RunError(
+            f"{slices} slices of one size cannot be made of {_devices(len(devices))}; give other --execution.slices"
+        )
     inside = len(devices) // slices
     if inside % (fsdp or inside):
         raise RunError(
-            f"parameters cannot be shared out among {fsdp} of the {inside} devices of a slice: no divisor of it"
+            f"parameters cannot be shared out among {fsdp} devices, as a slice has {_devices(inside)}: give a divisor of "
+            "that as --execution.fsdp, or 0 for all of them"
         )
     shape = (slices, inside // (fsdp or inside), fsdp or inside)
     if found > 1:
@@ -67,6 +70,10 @@ def make_mesh(fsdp: int = 1, slices: int = 0, devices: Sequence[Any] = ()) -> Me
     else:
         placed = mesh_utils.create_device_mesh(shape, devices)
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def _devices(count: int) -> str:
+    return f"{count} device{'s' * (count != 1)}"
 
 
 def any_process(flag: int) -> int:

@@ -93,7 +93,7 @@ def test_parameters_lie_over_fsdp_alone_and_any_mesh_trains_as_the_first(exchang
 
 @pytest.mark.parametrize(
     ("fsdp", "slices", "told"),
-    [(3, 1, "3 of the 1 devices of a slice"), (1, 2, "1 devices do not make 2 slices")],
+    [(3, 1, "among 3 devices, as a slice has 1 device: give a divisor"), (1, 2, "2 slices .* of 1 device;")],
 )
 def test_a_mesh_that_does_not_fit_is_refused(fsdp, slices, told):
     with pytest.raises(RunError, match=told):
