@@ -33,6 +33,8 @@ def join_processes(silence: float = 100.0) -> None:
     JAX_NUM_PROCESSES and JAX_PROCESS_ID say so.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # Its handler takes SIGTERM without a word until training sets its own: who is told to stop while it starts must stop.
+    jax.config.update("jax_enable_preemption_service", False)
     place = {name: os.environ.get(f"JAX_{name.upper()}") for name in ("num_processes", "process_id")}
     try:
         jax.distributed.initialize(

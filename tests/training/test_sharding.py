@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -107,6 +108,14 @@ def address():
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("localhost", 0))
         yield f"localhost:{reserved.getsockname()[1]}"
+
+
+def test_a_process_that_is_told_to_stop_before_it_trains_stops(address):
+    code = "import os, signal, time\nfrom spt_jax.training.sharding import join_processes\njoin_processes()\n"
+    code += "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(5)"
+    place = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **place}, timeout=100, check=False)
+    assert done.returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("mode", ["resident", "stream"])
