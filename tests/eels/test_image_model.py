@@ -13,6 +13,7 @@ from data_pipelines.spectra.rebin import rebinning
 from spt_jax.cli import main
 from spt_jax.eels import answer as answers
 from spt_jax.eels.answer import in_memory, load_image_model
+from spt_jax.eels.program import doubt
 from spt_jax.runs.folder import read_log
 from tests.eels.conftest import SMALL_LIVE
 from tests.eels.planted_phases import planted, write_image
@@ -61,6 +62,23 @@ def test_learning_beats_the_trivial_answer(phase_run, whole):
     assert (whole.phase[0] == truth.phase).mean() > most + 0.3
     error = np.sqrt(((whole.share[0] - truth.shares) ** 2).mean())
     assert error < 0.6 * np.sqrt(((truth.shares.mean(axis=(0, 1)) - truth.shares) ** 2).mean())
+
+
+def test_a_pixel_without_an_edge_is_unlike_any(model, rng):
+    """Also where few counts would hide a real one; those beside it are answered as ever."""
+    truth = planted(seed=3, dose=200.0)
+    counts = truth.counts.copy()
+    counts[:, :5] = rng.poisson(truth.background[:, :5])
+    found, before = (model.answer(image(each), spectra=False, gain=1.0).unlike[0] for each in (counts, truth.counts))
+    assert (found[:, :5] > 1).mean() > 0.95
+    np.testing.assert_allclose(found[:, 5:], before[:, 5:], rtol=1e-3)
+    rows = np.concatenate([np.full(4, 500.0), np.full(100, 20.0)])
+    base = np.concatenate([np.full(4, 500.0), np.full(100, 10.0)])
+    each = np.asarray(
+        doubt(np.array([rows, base, rows / 10], np.float32), np.array([base, base, base / 10], np.float32), 4)
+    )
+    # 1,000 counts above 1,000, of which the scatter is 45 and that of the background 22; none; a tenth of all.
+    np.testing.assert_allclose(each, [3 * np.sqrt(2000 + 500) / 1000, 100, 3 * np.sqrt(200 + 50) / 100], rtol=1e-4)
 
 
 def test_maps_are_probabilities_and_spectra_have_less_noise(phase_run, whole):
