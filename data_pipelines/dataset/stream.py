@@ -55,7 +55,7 @@ def mixed(sources: Sequence[BlockSource], quotas: Sequence[int], seed: int) -> l
     return [Share(source, quota, its, int(source.sizes.sum())) for source, quota, its in own]
 
 
-class Part(NamedTuple):
+class FromBlock(NamedTuple):
     """Rows of a chunk that come from one block: the number of the set, the block's place in the order of an epoch, (n,)
     which rows of its own order, and (n,) where they stand in the chunk."""
 
@@ -155,12 +155,12 @@ class Batches:
     def _numbers(self, chunk: int) -> np.ndarray:
         return np.arange(chunk * self._at_once, (chunk + 1) * self._at_once)
 
-    def _new_plan(self, chunk: int) -> list[Part]:
+    def _new_plan(self, chunk: int) -> list[FromBlock]:
         numbers, found = self._numbers(chunk), []
         for number, epoch, place, rows in self._places(numbers):
             order = self._order(number, epoch)
             ranks, offsets = order.find(rows)
-            found += [Part(number, order, rank, offsets[own], place[own]) for rank, own in _groups(ranks)]
+            found += [FromBlock(number, order, rank, offsets[own], place[own]) for rank, own in _groups(ranks)]
         return found
 
     def _blocks_of(self, chunk: int) -> list[set[int]]:
