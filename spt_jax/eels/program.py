@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.loss_grid import LossGrid
 from data_pipelines.schema import number_of
 from data_pipelines.spectra.rebin import Rebinning
 from spt_jax.model.transfer import seen_through
@@ -21,7 +22,7 @@ STANDS_OUT, HIGHER = 8.0, 1.5
 # Electrons in the window of the background, fewer say nothing of it.
 FEWEST_ELECTRONS = 10.0
 # Standard errors that an edge is above the background, at least, and what is said of one that is not there at all.
-LEAST_EDGE, UNSEEN = 3.0, 100.0
+LEAST_EDGE, UNSEEN = 2.0, 100.0
 
 Said = Callable[[Any, Array, Array], dict[str, Array]]
 
@@ -74,21 +75,28 @@ class PixelPrograms:
         found["unlike"] = _distance(said["latent"], decisions) / decisions.farthest
         found |= {"scale": said["scale"], "exponent": said["exponent"], "noise": said["noise"]}
         found["jump"] = said["scale"] / jnp.maximum(said["base"][:, self._grid.groups :].mean(axis=1), 1e-9)
-        found["unlike"] = jnp.maximum(found["unlike"], doubt(rows, said["base"], self._grid.groups))
+        found["unlike"] = jnp.maximum(found["unlike"], doubt(rows, said["base"], self._grid.groups, lever(self._grid)))
         if spectra:
             found |= {"rows": rows, **{name: said[name] for name in ("base", "fit", "misfit")}}
             found["unlike"] = jnp.maximum(found["unlike"], said["misfit"] / decisions.worst)
         return found
 
 
-def doubt(rows: Float[Array, "P N"], base: Float[Array, "P N"], groups: int) -> Float[Array, "P"]:
+def lever(grid: LossGrid) -> float:
+    """By how much the counts in front of the edge tell less of the background under it than of that in their middle: a
+    power law's exponent is known by as much as they are spread out."""
+    logs = grid.logs()  # 0 in the middle of the front
+    return float(1 + logs[grid.groups :].mean() ** 2 / logs[: grid.groups].var())
+
+
+def doubt(rows: Float[Array, "P N"], base: Float[Array, "P N"], groups: int, lever: float) -> Float[Array, "P"]:
     """How far from seen an edge is: above 1 where its counts are fewer than LEAST_EDGE standard errors, as in vacuum, which a
     network has a class for all the same.
 
     The error is that of the counts beyond the edge, and of the background below them by the counts in front.
     """
     front, edge, under = rows[:, :groups].sum(axis=1), rows[:, groups:].sum(axis=1), base[:, groups:].sum(axis=1)
-    error = jnp.sqrt(jnp.maximum(edge, 1) + under**2 / jnp.maximum(front, 1))
+    error = jnp.sqrt(jnp.maximum(edge, 1) + lever * under**2 / jnp.maximum(front, 1))
     return jnp.minimum(LEAST_EDGE * error / jnp.maximum(edge - under, 1e-9), UNSEEN)
 
 
