@@ -191,8 +191,7 @@ class Blocks:
     def __getitem__(self, block: int) -> Rows:
         if not 0 <= block < len(self):
             raise IndexError(f"block {block} of {len(self)}")
-        shard = bisect_right(self._first, block) - 1
-        place = block - self._first[shard]
+        shard, place = self._place(block)
         # A damaged footer is no error to array_record: it reports fewer records.
         try:
             if self._records(shard) != self._counts[shard]:
@@ -214,20 +213,28 @@ class Blocks:
                 list(pool.map(self.fetch_one, own))
 
     def fetch_one(self, block: int) -> None:
-        shard = bisect_right(self._first, block) - 1
-        self._open(shard).fetch([block - self._first[shard]])
+        shard, place = self._place(block)
+        self._open(shard).fetch([place])
 
     def expect(self, block: int) -> None:
-        """Ask the system to read a block of this machine while others are in use. Where it lies is known to some pages."""
-        shard = bisect_right(self._first, block) - 1
+        """Ask the system, where it can be asked, to read a block of this machine while others are in use. Where it lies is
+        known to some pages."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        shard, place = self._place(block)
         with suppress(OSError), open(self._paths[shard], "rb", buffering=0) as file:  # reading it tells what is wrong
             each = os.fstat(file.fileno()).st_size // int(self._counts[shard])
-            begin = max((block - self._first[shard]) * each - SLACK, 0)
+            begin = max(place * each - SLACK, 0)
             os.posix_fadvise(file.fileno(), begin, each + 2 * SLACK, os.POSIX_FADV_WILLNEED)
 
     def path(self, block: int) -> Place:
         """The file that a block lies in."""
-        return self._paths[bisect_right(self._first, block) - 1]
+        return self._paths[self._place(block)[0]]
+
+    def _place(self, block: int) -> tuple[int, int]:
+        """The shard that a block lies in, and where in it."""
+        shard = bisect_right(self._first, block) - 1
+        return shard, block - self._first[shard]
 
     def _records(self, shard: int) -> int:
         return self._open(shard).num_records()

@@ -7,7 +7,6 @@ whole: the same on any number of hosts.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -25,7 +24,6 @@ from data_pipelines.schema import Batch, encode_labels
 SPARE = 24
 # Chunks whose blocks are fetched before they are put together: of some 16 new ones each.
 CHUNKS_AHEAD = 4
-SYSTEM_CAN = hasattr(os, "posix_fadvise")
 log = logging.getLogger(__name__)
 
 
@@ -105,7 +103,7 @@ class FetchAhead:
 
     def __init__(self, sources: Sequence[BlockSource], blocks_of: Callable[[int], list[set[int]]]):
         """blocks_of: a chunk -> the blocks of each source that it needs."""
-        self._own = {i: own for i, own in enumerate(sources) if isinstance(own, Blocks) and (own.remote or SYSTEM_CAN)}
+        self._own = {i: own for i, own in enumerate(sources) if isinstance(own, Blocks)}
         self._blocks_of = lru_cache(2 * CHUNKS_AHEAD)(blocks_of)
         self._coming: dict[tuple[int, int], Future | None] = {}
         remote = any(own.remote for own in self._own.values())
@@ -133,6 +131,5 @@ class FetchAhead:
         source = self._own[own]
         if self._pool and isinstance(source.path(block), RemotePath):
             return self._pool.submit(source.fetch_one, block)
-        if SYSTEM_CAN:
-            source.expect(block)
+        source.expect(block)
         return None

@@ -73,8 +73,7 @@ def combination(
     degrees of freedom, times (1 + r) / (1 - r) for residuals whose neighbours are correlated by r. That of a fraction of
     0 is what it would be if the reference took part. A wrong edge step scales fractions: its doubt times the fraction is
     added in squares. Errors know nothing of missing references and wrong energies, and of a normalisation only its step:
-    with noise of 0.003 edge steps, which bends the lines before and after the edge too, a share of 0.1 beside another of 0.9
-    strayed by 1.7 of its errors.
+    noise bends its lines before and after the edge too, by which small shares stray further than their errors say.
     Raises SpectrumError where there are fewer energies than twice the references.
     """
     columns = references.T

@@ -39,8 +39,8 @@ class ImageAnswer:
     """What a model says of each pixel. Maps are (T, H, W, ...); pixels left out have phase -1, and NaN elsewhere.
 
     energy: (L,) eV of the spectra. phase: int8, the most likely class. probability: (..., C), calibrated. share: (..., C)
-    abundances, of sum 1. latent: (..., Z). unlike: above 1 where a pixel is unlike any calculated edge, or has none to be seen. signal, denoised:
-    (..., L) counts above the background as measured and without noise, None where not kept. maps: by name; shift and
+    abundances, of sum 1. latent: (..., Z). unlike: above 1 where a pixel is unlike any calculated edge, or has none to be
+    seen. signal, denoised: (..., L) counts above the background as measured and without noise, None where not kept. maps: by name; shift and
     broadening in eV, thickness in mean free paths, exponent, jump (edge over background), noise (of a channel, in edge
     heights), misfit. reason: int8, of REASONS. model: its name.
     """

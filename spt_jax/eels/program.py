@@ -72,19 +72,19 @@ class PixelPrograms:
         found |= {"share": jax.nn.softmax(said["share"]), "nuisance": said["nuisance"]}
         decisions: PhaseDecisions = self._decisions
         found["probability"] = jax.nn.softmax(said["phase"] / decisions.temperature)
-        found["unlike"] = _distance(said["latent"], decisions) / decisions.farthest
+        unseen = doubt(rows, said["base"], self._grid.groups, lever_of(self._grid))
+        found["unlike"] = jnp.maximum(_distance(said["latent"], decisions) / decisions.farthest, unseen)
         found |= {"scale": said["scale"], "exponent": said["exponent"], "noise": said["noise"]}
         found["jump"] = said["scale"] / jnp.maximum(said["base"][:, self._grid.groups :].mean(axis=1), 1e-9)
-        found["unlike"] = jnp.maximum(found["unlike"], doubt(rows, said["base"], self._grid.groups, lever(self._grid)))
         if spectra:
             found |= {"rows": rows, **{name: said[name] for name in ("base", "fit", "misfit")}}
             found["unlike"] = jnp.maximum(found["unlike"], said["misfit"] / decisions.worst)
         return found
 
 
-def lever(grid: LossGrid) -> float:
-    """By how much the counts in front of the edge tell less of the background under it than of that in their middle: a
-    power law's exponent is known by as much as they are spread out."""
+def lever_of(grid: LossGrid) -> float:
+    """Variance of a power law under the edge over that in the middle of the front that it is fitted in: its exponent is the
+    better known the longer the front is, and counts the more the farther the edge is."""
     logs = grid.logs()  # 0 in the middle of the front
     return float(1 + logs[grid.groups :].mean() ** 2 / logs[: grid.groups].var())
 
